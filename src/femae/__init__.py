@@ -1,0 +1,27 @@
+"""femae: compound facial expressions, frame by frame, from any video."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from femae.errors import FemaeError as FemaeError
+    from femae.inference.predictor import Predictor as Predictor
+    from femae.inference.predictor import predict as predict
+    from femae.inference.tables import Predictions as Predictions
+
+__version__ = "0.1.0"
+__all__ = ["FemaeError", "Predictions", "Predictor", "__version__", "predict"]
+
+_HOME = {
+    "FemaeError": "femae.errors",
+    "Predictions": "femae.inference.tables",
+    "Predictor": "femae.inference.predictor",
+    "predict": "femae.inference.predictor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that `import femae` stays fast."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'femae' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

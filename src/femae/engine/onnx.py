@@ -1,0 +1,42 @@
+"""Runs a femae model through ONNX Runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from femae.engine.spec import ModelSpec, Probabilities, preprocess
+from femae.errors import ModelError
+
+__all__ = ["OnnxEngine"]
+
+
+class OnnxEngine:
+    """Engine over an ONNX file with input `pixels` f32[N, C, S, S] and outputs `probs` (and `au_probs`)."""
+
+    def __init__(self, path: Path, *, num_threads: int = 1) -> None:
+        """Load the file. Raises ModelError when it is missing, not ONNX, or not a femae model."""
+        if not path.is_file():
+            raise ModelError(f"there is no model file {path}; give the path of an .onnx file written by femae")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises a family of its own without a common public base
+            raise ModelError(f"{path} cannot be read as an ONNX model; give an .onnx file written by femae") from error
+        self.spec = ModelSpec.from_metadata(self._session.get_modelmeta().custom_metadata_map, path=str(path))
+        names = [output.name for output in self._session.get_outputs()]
+        expected = ["probs", "au_probs"] if self.spec.au_names else ["probs"]
+        if [i.name for i in self._session.get_inputs()] != ["pixels"] or names != expected:
+            raise ModelError(f"{path} has outputs {names}; expected input 'pixels' and outputs {expected}")
+
+    def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
+        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        if len(crops) == 0:
+            return np.zeros((0, 6), np.float32), np.zeros((0, len(self.spec.au_names)), np.float32)
+        outputs = self._session.run(None, {"pixels": preprocess(crops, spec=self.spec)})
+        au_probs = outputs[1] if self.spec.au_names else np.zeros((len(crops), 0), np.float32)
+        return np.asarray(outputs[0], np.float32), np.asarray(au_probs, np.float32)

@@ -1,0 +1,91 @@
+"""What a model file says of itself, and the protocol of the engines that run it.
+
+A model carries its size, colour, mean, std, label order and framing in the file's own metadata, so that no number of
+the preprocessing stands anywhere else (DESIGN, house rule 6).
+"""
+
+import json
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from femae.config.base import Config
+from femae.errors import ConfigError, ModelError
+from femae.labels import EMOTIONS
+
+__all__ = ["METADATA_KEY", "Engine", "ModelSpec", "Probabilities", "preprocess"]
+
+METADATA_KEY = "femae"
+
+# probs f32[N, 6] in the order of EMOTIONS, au_probs f32[N, A]
+Probabilities = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+class ModelSpec(Config):
+    """Preprocessing and label order of one model."""
+
+    name: str
+    version: str = ""
+    image_size: int = Field(gt=0)  # pixels a side
+    color: Literal["gray", "rgb"]  # gray: ITU-R 601 luma
+    mean: tuple[float, ...]  # of values in 0..1, one per channel
+    std: tuple[float, ...]
+    emotions: tuple[str, ...]
+    au_names: tuple[str, ...] = ()
+    framing: str = ""  # JSON of faces.crop.Framing; empty: the default framing
+    description: str = ""
+    terms: str = ""
+
+    @property
+    def num_channels(self) -> int:
+        return 1 if self.color == "gray" else 3
+
+    def to_metadata(self) -> dict[str, str]:
+        return {METADATA_KEY: self.model_dump_json()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], *, path: str) -> "ModelSpec":
+        """Read the entry `femae` of a file's metadata. Raises ModelError when it is absent or damaged."""
+        if METADATA_KEY not in metadata:
+            raise ModelError(
+                f"{path} is not a femae model: its metadata has no entry '{METADATA_KEY}' with size, mean, std and "
+                "label order; give a file written by femae"
+            )
+        try:
+            spec = cls(**json.loads(metadata[METADATA_KEY]))
+        except (ConfigError, json.JSONDecodeError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            raise ModelError(f"{path}: the entry '{METADATA_KEY}' of its metadata is damaged ({first})") from error
+        if spec.emotions != EMOTIONS:
+            raise ModelError(
+                f"{path} gives {', '.join(spec.emotions)}; expected {', '.join(EMOTIONS)}, in this order"
+            )
+        if not len(spec.mean) == len(spec.std) == spec.num_channels:
+            raise ModelError(f"{path}: mean and std must have {spec.num_channels} values for {spec.color} pictures")
+        return spec
+
+
+class Engine(Protocol):
+    """Runs a model on crops; `run` may be called from several threads at once."""
+
+    spec: ModelSpec
+
+    def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
+        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        ...
+
+
+def preprocess(crops: npt.NDArray[np.uint8], *, spec: ModelSpec) -> npt.NDArray[np.float32]:
+    """u8[N, S, S, 3] RGB -> normalised f32[N, C, S, S]. Gray is ITU-R 601 luma, rounded as Pillow's mode L does."""
+    assert crops.ndim == 4 and crops.shape[1:] == (spec.image_size, spec.image_size, 3), crops.shape
+    if spec.color == "gray":
+        rgb = crops.astype(np.uint32)
+        luma = (rgb[..., 0] * 19595 + rgb[..., 1] * 38470 + rgb[..., 2] * 7471 + 0x8000) >> 16
+        planes = luma[:, None].astype(np.float32)  # [N, 1, S, S]
+    else:
+        planes = crops.transpose(0, 3, 1, 2).astype(np.float32)  # [N, 3, S, S]
+    mean = np.asarray(spec.mean, np.float32)[:, None, None]
+    std = np.asarray(spec.std, np.float32)[:, None, None]
+    return np.ascontiguousarray((planes / np.float32(255) - mean) / std)

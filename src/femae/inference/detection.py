@@ -1,0 +1,214 @@
+"""Faces of every frame: detection on key frames, straight-line tracking between them where that is safe.
+
+A film is cut into short segments from one key frame to the next. Where both ends show the same faces in nearly the
+same places and no cut lies between, the frames inside get interpolated boxes and landmarks; otherwise each of them is
+detected as well. Every two seconds the detector looks at several scales; until the next time it works at the one that
+resolves the smallest face seen.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.config.predict import DetectConfig
+from femae.faces.scales import ScaledDetector
+from femae.inference.parallel import ordered_map
+from femae.types import Face, Frame
+
+__all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight", "whole_pictures"]
+
+DetectedFrame = tuple[Frame, list[Face]]
+
+FULL_EVERY_S = 2.0  # seconds between two looks at all scales
+MAX_INSIDE_S = 0.15  # a frame this long after a key frame is one itself: a head turns in a third of a second
+CUT_LEVEL = 24.0  # mean change of gray levels from one frame to the next that counts as a cut
+_BYTES_IN_FLIGHT = 200e6
+
+
+def frames_in_flight(frame: Frame) -> int:
+    """How many frames of this size may wait between decoding and the table: about 200 MB of pixels, 6 to 32 frames."""
+    size = frame.image.nbytes if frame.image is not None else 1
+    return int(np.clip(_BYTES_IN_FLIGHT / size, 6, 32))
+
+
+def keep_faces(faces: list[Face], config: DetectConfig) -> list[Face]:
+    """Faces of at least min_face pixels, the max_faces largest, in the detector's order."""
+
+    def shorter_side(face: Face) -> float:
+        return float((face.box_xyxy[2:] - face.box_xyxy[:2]).min())
+
+    kept = [face for face in faces if shorter_side(face) >= config.min_face]
+    if config.max_faces is not None and len(kept) > config.max_faces:
+        largest = sorted(kept, key=shorter_side, reverse=True)[: config.max_faces]
+        kept = [face for face in kept if any(face is chosen for chosen in largest)]
+    return kept
+
+
+def _iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    inter = float(np.prod(np.maximum(high - low, 0)))
+    return inter / max(1e-6, float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inter)
+
+
+def match_faces(first: list[Face], last: list[Face]) -> list[tuple[Face, Face]] | None:
+    """Pair the faces of two key frames one to one; None where any face has no clear counterpart."""
+    if len(first) != len(last):
+        return None
+    pairs, free = [], list(last)
+    for face in first:
+        if not free:
+            return None
+        overlaps = sorted(((_iou(face.box_xyxy, other.box_xyxy), i) for i, other in enumerate(free)), reverse=True)
+        if overlaps[0][0] < 0.5 or (len(overlaps) > 1 and overlaps[1][0] > 0.25):
+            return None
+        pairs.append((face, free.pop(overlaps[0][1])))
+    return pairs
+
+
+def blend_faces(pair: tuple[Face, Face], share: float) -> Face:
+    """The face at `share` (0..1) of the way from the first to the second of a pair."""
+    a, b = pair
+    landmarks = None
+    if a.landmarks is not None and b.landmarks is not None:
+        landmarks = (a.landmarks * (1 - share) + b.landmarks * share).astype(np.float32)
+    box = (a.box_xyxy * (1 - share) + b.box_xyxy * share).astype(np.float32)
+    return Face(box_xyxy=box, landmarks=landmarks, score=a.score * (1 - share) + b.score * share)
+
+
+def _signature(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """A coarse gray picture, about 24 x 32 samples, for telling cuts."""
+    step_y, step_x = max(1, image.shape[0] // 24), max(1, image.shape[1] // 32)
+    return image[::step_y, ::step_x].mean(2, dtype=np.float32)
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A key frame and the frames that follow it up to the next key frame."""
+
+    key: Frame
+    faces: "Future[list[Face]] | None"  # None: the key frame is unreadable
+    inside: list[Frame] = field(default_factory=list)
+    cut: bool = False  # a cut lies between this key frame and the next one
+
+
+class _FilmDetection:
+    """State of one film's detection: the scale in use and the time of the last full look."""
+
+    def __init__(self, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor) -> None:
+        self.detector, self.config, self.pool = detector, config, pool
+        self._full: Future[list[Face]] | None = None  # the last look at all scales
+        self._full_time_s = 0.0
+
+    def submit(self, frame: Frame) -> "Future[list[Face]]":
+        """Start detection of one frame; the scale depends on earlier frames alone, never on timing."""
+        assert frame.image is not None
+        now = frame.time_s if frame.time_s is not None else 0.0
+        if self._full is None or not 0 <= now - self._full_time_s < FULL_EVERY_S:
+            self._full, self._full_time_s = self.pool.submit(self._detect, frame.image, None), now
+            return self._full
+        height, width = frame.image.shape[:2]
+        sizes = [float((face.box_xyxy[2:] - face.box_xyxy[:2]).min()) for face in self._full.result()]
+        long_side = self.detector.choose_long_side(width, height, min(sizes) if sizes else None)
+        return self.pool.submit(self._detect, frame.image, long_side)
+
+    def _detect(self, image: npt.NDArray[np.uint8], long_side: int | None) -> list[Face]:
+        return keep_faces(self.detector.detect(image[None], long_side=long_side)[0], self.config)
+
+
+def _segments(frames: Iterator[Frame], state: _FilmDetection) -> Iterator[_Segment]:
+    """Cut a film into segments; detection of each key frame starts as soon as it is read."""
+    segment: _Segment | None = None
+    before: npt.NDArray[np.float32] | None = None
+    cut = False
+    for frame in frames:
+        if frame.image is not None and state.config.detect_every > 1:
+            now = _signature(frame.image)
+            cut = before is not None and before.shape == now.shape and float(np.abs(now - before).mean()) > CUT_LEVEL
+            before = now
+        if segment is not None and not _is_key(frame, segment, state.config.detect_every):
+            segment.inside.append(frame)
+            segment.cut |= cut
+            continue
+        if segment is not None:
+            segment.cut |= cut
+            yield segment
+        segment = _Segment(key=frame, faces=state.submit(frame) if frame.image is not None else None)
+    if segment is not None:
+        yield segment
+
+
+def _is_key(frame: Frame, segment: _Segment, detect_every: int) -> bool:
+    if frame.image is None or segment.key.image is None or frame.image.shape != segment.key.image.shape:
+        return True
+    if frame.time_s is None or segment.key.time_s is None or len(segment.inside) + 1 >= detect_every:
+        return True
+    return frame.time_s - segment.key.time_s > MAX_INSIDE_S
+
+
+def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection) -> Iterator[DetectedFrame]:
+    """Give out a segment's frames with their faces; `following` is the next segment (None: the film ends)."""
+    first = segment.faces.result() if segment.faces is not None else []
+    yield segment.key, first
+    if not segment.inside:
+        return
+    pairs = None
+    if following is not None and following.faces is not None and not segment.cut:
+        pairs = match_faces(first, following.faces.result())
+    if pairs is None:
+        futures = [state.submit(frame) for frame in segment.inside]
+        for frame, future in zip(segment.inside, futures, strict=True):
+            yield frame, future.result()
+        return
+    assert following is not None and following.key.time_s is not None and segment.key.time_s is not None
+    span = following.key.time_s - segment.key.time_s
+    for frame in segment.inside:
+        assert frame.time_s is not None
+        share = (frame.time_s - segment.key.time_s) / span if span > 0 else 0.5
+        yield frame, [blend_faces(pair, share) for pair in pairs]
+
+
+def detect_film(
+    frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
+) -> Iterator[DetectedFrame]:
+    """Every frame of a film, in order, with its faces (none for an unreadable frame)."""
+    state = _FilmDetection(detector, config, pool)
+    waiting: deque[_Segment] = deque()
+    num_waiting = 0
+    for segment in _segments(frames, state):
+        waiting.append(segment)
+        num_waiting += 1 + len(segment.inside)
+        limit = frames_in_flight(segment.key)
+        while len(waiting) > 1 and num_waiting > limit:
+            oldest = waiting.popleft()
+            num_waiting -= 1 + len(oldest.inside)
+            yield from _finish(oldest, waiting[0], state)
+    while waiting:
+        oldest = waiting.popleft()
+        yield from _finish(oldest, waiting[0] if waiting else None, state)
+
+
+def detect_pictures(
+    frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
+) -> Iterator[DetectedFrame]:
+    """Every picture with its faces; each is looked at in all scales."""
+
+    def detect(frame: Frame) -> DetectedFrame:
+        if frame.image is None:
+            return frame, []
+        return frame, keep_faces(detector.detect(frame.image[None])[0], config)
+
+    return ordered_map(pool, detect, frames, ahead=8)
+
+
+def whole_pictures(frames: Iterator[Frame]) -> Iterator[DetectedFrame]:
+    """Every picture as one face that fills it; nothing was detected, so the score is NaN."""
+    for frame in frames:
+        if frame.image is None:
+            yield frame, []
+        else:
+            height, width = frame.image.shape[:2]
+            yield frame, [Face(box_xyxy=np.array([0, 0, width, height], np.float32), landmarks=None, score=np.nan)]

@@ -1,0 +1,204 @@
+"""The Python face of femae: films and pictures in, compound expressions per frame out (paper, step 4).
+
+predictor = Predictor(smooth=0.5)
+for result in predictor.stream("clip.mp4"):
+    print(result.frame.index, [face.compound for face in result.faces])
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.compound.rules import parse_weights
+from femae.config.predict import DetectConfig, PredictConfig, RuleConfig
+from femae.engine.onnx import OnnxEngine
+from femae.errors import ConfigError, InputError
+from femae.faces.crop import Framing, crop_face, whole_crop
+from femae.faces.load import load_detector
+from femae.faces.track import Tracker
+from femae.inference.classification import TrackedFrame, classify
+from femae.inference.detection import DetectedFrame, detect_film, detect_pictures, whole_pictures
+from femae.inference.parallel import prefetch
+from femae.inference.tables import Predictions, prediction_schema, results_to_batch
+from femae.inference.temporal import TemporalStage
+from femae.labels import parse_class_set
+from femae.types import Face, FaceCrop, Frame, FrameResult
+from femae.video.discover import InputItem, discover
+from femae.video.pictures import PictureSource
+from femae.video.pyav import PyAVSource
+from femae.video.source import FrameSource
+
+__all__ = ["Predictor", "open_source", "predict", "shipped_model"]
+
+
+@contextmanager
+def shipped_model() -> Iterator[Path]:
+    """Path of the ONNX model inside the package."""
+    with resources.as_file(resources.files("femae") / "weights" / "model.onnx") as path:
+        yield path
+
+
+def open_source(item: InputItem) -> FrameSource:
+    """The frames of one input. Raises InputError when it cannot be read."""
+    if item.kind == "error":
+        raise InputError(item.error)
+    return PyAVSource(item.paths[0]) if item.kind == "video" else PictureSource(item.paths, name=item.name)
+
+
+class Predictor:
+    """Reads films and pictures with one set of models and settings; may be used for many inputs.
+
+    Arguments are the options of `femae predict` (see config.predict): model, detector, faces, detect_every, min_face,
+    max_faces, detection_threshold, rule, weights, classes, threshold, smooth, fill_gaps, threads.
+    """
+
+    def __init__(self, *, model: str | Path | None = None, threads: int | None = None, **settings: Any) -> None:
+        """Load the models. Raises ConfigError for a wrong setting, ModelError for a wrong file."""
+        detect = {name: settings.pop(name) for name in list(settings) if name in DetectConfig.model_fields}
+        rules = {name: settings.pop(name) for name in list(settings) if name in RuleConfig.model_fields}
+        if settings:
+            RuleConfig(**settings)  # raises, naming the nearest right setting
+        self.detect_config, self.rule_config = DetectConfig(**detect), RuleConfig(**rules)
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads cannot be {threads}: expected 1 or more")
+        self.num_threads = threads or os.cpu_count() or 1
+        self.compounds = parse_class_set(self.rule_config.classes)
+        self.weights = parse_weights(self.rule_config.weights) if self.rule_config.weights else None
+        if model is None:
+            with shipped_model() as path:
+                self.engine = OnnxEngine(path)
+        else:
+            self.engine = OnnxEngine(Path(model))
+        self.detector = None
+        if self.detect_config.faces == "detect":
+            threshold = self.detect_config.detection_threshold
+            self.detector = load_detector(self.detect_config.detector, num_threads=1, score_threshold=threshold)
+        self.framing = Framing.from_json(self.engine.spec.framing) if self.engine.spec.framing else Framing()
+
+    @classmethod
+    def from_config(cls, config: PredictConfig) -> "Predictor":
+        settings = config.detect.model_dump() | config.rules.model_dump()
+        return cls(model=config.model, threads=config.threads, **settings)
+
+    def schema(self) -> Any:
+        """Arrow schema of the tables this predictor gives, with its settings as metadata."""
+        raw = self.rule_config.smooth > 0 or self.rule_config.fill_gaps > 0
+        metadata = {
+            "model": f"{self.engine.spec.name} {self.engine.spec.version}".strip(),
+            "detection": self.detect_config.model_dump_json(),
+            "rules": self.rule_config.model_dump_json(),
+        }
+        return prediction_schema(self.compounds, au_names=self.engine.spec.au_names, raw=raw, metadata=metadata)
+
+    def stream(self, path: str | Path) -> Iterator[FrameResult]:
+        """Results of one film, picture or folder of pictures, frame by frame, in memory flat in its length.
+
+        Raises InputError when the input cannot be read or when several inputs match.
+        """
+        items = discover([str(path)])
+        if len(items) != 1:
+            raise InputError(
+                f"{path} holds {len(items)} inputs; stream() takes one film, picture or folder of pictures"
+            )
+        with open_source(items[0]) as source:
+            yield from self.run(source, film=items[0].kind == "video")
+
+    def predict(self, path: str | Path) -> Predictions:
+        """The whole table of one film, picture or folder of pictures."""
+        items = discover([str(path)])
+        if len(items) != 1:
+            raise InputError(
+                f"{path} holds {len(items)} inputs; predict() takes one film, picture or folder of pictures"
+            )
+        schema, batches, pending = self.schema(), [], []
+        with open_source(items[0]) as source:
+            for result in self.run(source, film=items[0].kind == "video"):
+                pending.append(result)
+                if len(pending) == 64:
+                    batches.append(results_to_batch(pending, schema=schema))
+                    pending = []
+            problems = tuple(source.problems)
+        if pending or not batches:
+            batches.append(results_to_batch(pending, schema=schema))
+        return Predictions.from_batches(batches, schema=schema, problems=problems)
+
+    def predict_image(self, image: npt.NDArray[np.uint8]) -> FrameResult:
+        """The faces of one picture u8[H, W, 3] RGB."""
+        frame = Frame(index=1, time_s=None, image=np.ascontiguousarray(image), source="")
+        return next(iter(self.run([frame], film=False)))
+
+    def run(self, frames: FrameSource | Sequence[Frame], *, film: bool) -> Iterator[FrameResult]:
+        """The chain of stages over any frames: detect -> track -> crop and classify -> smooth."""
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
+            try:
+                detected = self._detect(prefetch(frames, size=4), film=film, pool=pool)
+                results = classify(
+                    self._track(detected, film=film),
+                    engine=self.engine,
+                    cropper=self._cropper(),
+                    compounds=self.compounds,
+                    rule=self.rule_config.rule,
+                    weights=self.weights,
+                    threshold=self.rule_config.threshold,
+                    pool=pool,
+                    ahead=self.num_threads + 1,
+                )
+                yield from self._smooth(results) if film else results
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _detect(self, frames: Iterator[Frame], *, film: bool, pool: ThreadPoolExecutor) -> Iterator[DetectedFrame]:
+        if self.detector is None:
+            return whole_pictures(frames)
+        find = detect_film if film else detect_pictures
+        return find(frames, detector=self.detector, config=self.detect_config, pool=pool)
+
+    def _track(self, frames: Iterator[DetectedFrame], *, film: bool) -> Iterator[TrackedFrame]:
+        """Ids stay with a person within a film; in pictures they count the faces of each picture."""
+        tracker = Tracker()
+        for frame, faces in frames:
+            if film and self.detector is not None:
+                yield frame, tracker.update(frame, faces)
+            else:
+                yield frame, list(enumerate(faces, start=1))
+
+    def _cropper(self) -> Any:
+        size = self.engine.spec.image_size
+        if self.detector is None:
+            return partial(_whole, size=size)
+        return partial(_crop, size=size, framing=self.framing)
+
+    def _smooth(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:
+        config = self.rule_config
+        if config.smooth == 0 and config.fill_gaps == 0:
+            return results
+        stage = TemporalStage(
+            window_s=config.smooth,
+            max_gap_s=config.fill_gaps,
+            compounds=self.compounds,
+            rule=config.rule,
+            weights=self.weights,
+            threshold=config.threshold,
+        )
+        return stage(results)
+
+
+def _crop(image: npt.NDArray[np.uint8], face: Face, *, size: int, framing: Framing) -> FaceCrop:
+    return crop_face(image, face=face, size=size, framing=framing)
+
+
+def _whole(image: npt.NDArray[np.uint8], _face: Face, *, size: int) -> FaceCrop:
+    return whole_crop(image, size=size)
+
+
+def predict(path: str | Path, **settings: Any) -> Predictions:
+    """The table of one film, picture or folder of pictures; settings as for Predictor."""
+    return Predictor(**settings).predict(path)

