@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from femae.errors import InputError, OutputError
 
         return 1 if isinstance(error, InputError | OutputError) else 2
-    except KeyboardInterrupt:
-        sys.stderr.write("femae: interrupted\n")
+    except KeyboardInterrupt as error:
+        for line in ("interrupted", *getattr(error, "__notes__", ())):
+            sys.stderr.write(f"femae: {line}\n")
         return 130

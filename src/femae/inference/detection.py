@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.config.predict import DetectConfig
-from femae.faces.scales import ScaledDetector
+from femae.faces.scales import ScaledDetector, choose_long_side
 from femae.inference.parallel import ordered_map
 from femae.types import Face, Frame
 
@@ -26,6 +26,7 @@ DetectedFrame = tuple[Frame, list[Face]]
 FULL_EVERY_S = 2.0  # seconds between two looks at all scales
 MAX_INSIDE_S = 0.15  # a frame this long after a key frame is one itself: a head turns in a third of a second
 CUT_LEVEL = 24.0  # mean change of gray levels from one frame to the next that counts as a cut
+EMPTY_LONG_SIDE = 640  # pixels; the scale between two full looks while no face is known
 _BYTES_IN_FLIGHT = 200e6
 
 
@@ -111,8 +112,11 @@ class _FilmDetection:
             self._full, self._full_time_s = self.pool.submit(self._detect, frame.image, None), now
             return self._full
         height, width = frame.image.shape[:2]
-        sizes = [float((face.box_xyxy[2:] - face.box_xyxy[:2]).min()) for face in self._full.result()]
-        long_side = self.detector.choose_long_side(width, height, min(sizes) if sizes else None)
+        sizes = [float(face.box_xyxy[3] - face.box_xyxy[1]) for face in self._full.result()]
+        if sizes:
+            long_side = choose_long_side(width, height, smallest_face_px=min(sizes))
+        else:
+            long_side = min(max(height, width), EMPTY_LONG_SIDE)
         return self.pool.submit(self._detect, frame.image, long_side)
 
     def _detect(self, image: npt.NDArray[np.uint8], long_side: int | None) -> list[Face]:

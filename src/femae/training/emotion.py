@@ -185,11 +185,12 @@ def train_emotion(config: EmotionConfig) -> Path:
         with (config.run / "log.jsonl").open("a") as log:
             log.write(json.dumps({k: round(v, 4) for k, v in entry.items()}) + "\n")
     weights_path = config.run / "model.safetensors"
-    save_file(
-        {k: v.contiguous() for k, v in ema.items()},
-        weights_path,
-        metadata={"config": config.model.model_dump_json(), "num_outputs": str(NUM_TARGETS)},
-    )
+    about = {
+        "config": config.model.model_dump_json(),
+        "num_outputs": str(NUM_TARGETS),
+        "class_shares": json.dumps([round(float(share), 2) for share in shares.sum(0)]),
+    }
+    save_file({k: v.contiguous() for k, v in ema.items()}, weights_path, metadata=about)
     return weights_path
 
 

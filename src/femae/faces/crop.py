@@ -1,0 +1,250 @@
+"""Square crops that frame a detected face as the training pictures frame theirs (paper, section 4.1: face crops).
+
+The network sees the pictures of FER+, which a frontal face detector cut long ago: a face fills the square, its chin
+near the lower edge. A crop of a film frame has to look the same, or accuracy is lost. The constants of `Framing` were
+measured by detecting faces in FER+ itself; benchmarks/framing.py repeats the measurement.
+
+Coordinates are continuous, in pixels, y downwards: pixel (column i, row j) covers [i, i + 1) x [j, j + 1), its centre
+lies at (i + 0.5, j + 0.5), and (0, 0) is the upper left corner of the picture. Boxes, landmarks and `frame_to_crop`
+all keep to this, so a frame of twice the size has exactly twice the coordinates.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from femae.errors import ConfigError, InputError, ModelError
+from femae.types import Face, FaceCrop
+
+__all__ = ["FERPLUS_FRAMING", "Framing", "crop_face", "crop_square", "whole_crop"]
+
+_REDUCE_FROM: Final = 6.0  # frame pixels per crop pixel from which the frame is first averaged in whole blocks
+_MAX_REDUCE: Final = 64  # the largest block; Pillow's integer arithmetic stays exact
+_MAX_COORDINATE: Final = 1e9  # pixels
+_MAX_SIDE: Final = 8  # of a crop, in longer sides of its frame
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Framing:
+    """How the square of a crop lies about a detected face. The defaults are those of FER+ for RetinaFace boxes.
+
+    Raises ConfigError when a value is out of its range.
+    """
+
+    side_per_box: float = 1.06
+    """Side of the square over the geometric mean of the box's width and height (> 0). The mean of both changes least
+    when a mouth opens or smiles and when a head turns."""
+
+    eyes_weight: float = 0.5
+    """Share, 0..1, of the point between the eyes in the anchor of the square; the rest is the middle of the box. The
+    eyes hold the square still when the mouth moves, the box holds it on heads seen from the side."""
+
+    below_eyes: float = 0.11
+    """Middle of the square below the point between the eyes, in sides."""
+
+    below_box: float = 0.0
+    """Middle of the square below the middle of the box, in sides."""
+
+    keep_roll_deg: float = 15.0
+    """Heads tilted up to this angle are left as they are; what exceeds it is turned back. 0: eyes always level; 180:
+    never turned. FER+ holds tilted heads: nine of ten within 15 degrees."""
+
+    def __post_init__(self) -> None:
+        ranges = {"side_per_box": (0.1, 10), "eyes_weight": (0, 1), "keep_roll_deg": (0, 180)}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low, high = ranges.get(field.name, (-2, 2))
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise ConfigError(f"framing: {field.name} is {value!r}, expected a number from {low} to {high}")
+
+    def to_json(self) -> str:
+        """One line of JSON, as model files carry it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Framing":
+        """The inverse of `to_json`; keys left out take their default. Raises ModelError for anything else."""
+        known = [field.name for field in fields(cls)]
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ModelError(f"the framing of the model is not JSON ({error}); export the model again") from error
+        unknown = sorted(set(values) - set(known)) if isinstance(values, dict) else [text]
+        if unknown:
+            raise ModelError(f"the framing of the model holds {', '.join(unknown)}; expected only {', '.join(known)}")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ModelError(f"the model's {error}; export the model again") from error
+
+
+FERPLUS_FRAMING: Final = Framing()
+
+
+def crop_square(face: Face, *, framing: Framing = FERPLUS_FRAMING) -> tuple[npt.NDArray[np.float64], float, float]:
+    """Where the crop of a face lies: centre f64[2] (x, y) and side in frame pixels, angle in radians.
+
+    The angle is that of the crop's x axis in the frame, clockwise as displayed: a positive angle follows a head whose
+    right eye (as seen) stands lower. Landmarks that are absent, not finite or outside the box are not used.
+    Raises InputError when the box is not finite or has no area.
+    """
+    box = face.box_xyxy.astype(np.float64)
+    width, height = box[2] - box[0], box[3] - box[1]
+    if not (np.abs(box) < _MAX_COORDINATE).all() or width <= 0 or height <= 0:
+        raise InputError(
+            f"a face with the box {face.box_xyxy.tolist()} cannot be cropped: expected finite x1 < x2 and y1 < y2 "
+            "in pixels; look at the detector that gave it"
+        )
+    side = framing.side_per_box * math.sqrt(width * height)
+    anchor, below, angle = (box[:2] + box[2:]) / 2, framing.below_box, 0.0
+    points = _trusted_landmarks(face)
+    if points is not None:
+        eyes, weight = (points[0] + points[1]) / 2, framing.eyes_weight
+        anchor = (1 - weight) * anchor + weight * eyes
+        below = (1 - weight) * framing.below_box + weight * framing.below_eyes
+        roll = _roll(points)
+        angle = math.copysign(max(0.0, abs(roll) - math.radians(framing.keep_roll_deg)), roll)
+    centre = anchor + below * side * np.array([-math.sin(angle), math.cos(angle)])
+    return centre, side, angle
+
+
+def crop_face(image: npt.NDArray[np.uint8], *, face: Face, size: int, framing: Framing = FERPLUS_FRAMING) -> FaceCrop:
+    """Cut one face out of a frame u8[H, W, 3] RGB as a square picture u8[size, size, 3].
+
+    Larger faces are reduced with an antialiasing filter (Lanczos), smaller ones enlarged; where the square reaches
+    beyond the frame, the frame is mirrored at its border, as training does it. `frame_to_crop` f32[2, 3] maps points
+    of the frame to points of the crop exactly, both in the continuous coordinates that the module states. Raises
+    InputError as `crop_square` does.
+    """
+    centre, side, angle = crop_square(face, framing=framing)
+    return _cut(image, face=face, centre=centre, side=side, angle=angle, size=size)
+
+
+def whole_crop(image: npt.NDArray[np.uint8], *, size: int) -> FaceCrop:
+    """Take a picture u8[H, W, 3] RGB that is a face crop already: nothing is detected, all of it is resized.
+
+    A picture that is not square keeps its proportions: its longer side fills the crop and the shorter one is
+    continued by mirroring, the picture in the middle. (Upright boxes about faces come close to FER+ that way;
+    stretching would make every face wider.) The face's box is the whole picture, its score 1, no landmarks.
+    """
+    height, width = image.shape[:2]
+    if not height or not width:
+        raise InputError(f"a picture of {width} x {height} pixels holds no face; expected at least 1 x 1")
+    face = Face(box_xyxy=np.array([0, 0, width, height], np.float32), landmarks=None, score=1.0)
+    centre = np.array([width / 2, height / 2])
+    return _cut(image, face=face, centre=centre, side=float(max(width, height)), angle=0.0, size=size)
+
+
+def _trusted_landmarks(face: Face) -> npt.NDArray[np.float64] | None:
+    """Landmarks f64[5, 2], or None when there are none that can be believed."""
+    if face.landmarks is None or not np.isfinite(face.landmarks).all():
+        return None
+    points = face.landmarks.astype(np.float64)
+    for point in ((points[0] + points[1]) / 2, (points[3] + points[4]) / 2):
+        if not ((face.box_xyxy[:2] <= point) & (point <= face.box_xyxy[2:])).all():
+            return None
+    return points
+
+
+def _roll(points: npt.NDArray[np.float64]) -> float:
+    """Tilt of a head in radians, from the line of the eyes and the line from eyes to mouth.
+
+    The longer of the two counts for more: seen from the side, the eyes lie almost on one point.
+    """
+    across = points[1] - points[0]
+    down = (points[3] + points[4] - points[0] - points[1]) / 2
+    return math.atan2(across[1] - down[0], across[0] + down[1])
+
+
+def _frame_to_crop(centre: npt.NDArray[np.float64], *, side: float, angle: float, size: int) -> npt.NDArray[np.float64]:
+    """f64[2, 3] of the similarity that takes the square to [0, size) x [0, size)."""
+    cos, sin = math.cos(angle) * size / side, math.sin(angle) * size / side
+    linear = np.array([[cos, sin], [-sin, cos]])
+    return np.column_stack([linear, size / 2 - linear @ centre])
+
+
+def _mirrored(start: int, stop: int, length: int) -> npt.NDArray[np.intp]:
+    """Indices of start..stop in a row of `length`, continued beyond both ends by mirroring."""
+    index = np.arange(start, stop) % (2 * length)
+    return np.minimum(index, 2 * length - 1 - index)
+
+
+def _region(
+    image: npt.NDArray[np.uint8], *, centre: npt.NDArray[np.float64], half: float, margin: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """The part of a frame about the square of half side `half`, and the centre in that part's own coordinates."""
+    x1, y1 = (math.floor(value - half) - margin for value in centre)
+    x2, y2 = (math.ceil(value + half) + margin for value in centre)
+    height, width = image.shape[:2]
+    if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
+        part = image[y1:y2, x1:x2]
+    else:
+        part = image[np.ix_(_mirrored(y1, y2, height), _mirrored(x1, x2, width))]
+    return part, centre - [x1, y1]
+
+
+def _cut(
+    image: npt.NDArray[np.uint8], *, face: Face, centre: npt.NDArray[np.float64], side: float, angle: float, size: int
+) -> FaceCrop:
+    """Resample the square of a frame; work and memory grow with `size`, not with the face."""
+    assert size >= 1 and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    if side > _MAX_SIDE * max(image.shape[:2], default=0):
+        raise InputError(
+            f"a crop of {side:.0f} pixels a side about the box {face.box_xyxy.tolist()} is far larger than its picture "
+            f"of {image.shape[1]} x {image.shape[0]}: box and picture do not belong together"
+        )
+    matrix = _frame_to_crop(centre, side=side, angle=angle, size=size).astype(np.float32)
+    half = side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
+    if side / size >= _REDUCE_FROM:
+        factor = min(_MAX_REDUCE, int(side / size / 3))
+        image, centre = _reduced(image, centre=centre, half=half, factor=factor)
+        side, half = side / factor, half / factor
+    step = side / size  # frame pixels per crop pixel
+    part, centre = _region(image, centre=centre, half=half, margin=math.ceil(3 * max(step, 1)) + 1)
+    picture = Image.fromarray(np.ascontiguousarray(part))
+    if angle == 0:
+        resample = Image.Resampling.LANCZOS if step > 1 else Image.Resampling.BICUBIC
+        corners = (*(centre - side / 2), *(centre + side / 2))
+        square = picture.resize((size, size), resample, box=corners)
+    else:
+        square = _turned(picture, centre=centre, side=side, half=half, angle=angle, size=size)
+    return FaceCrop(face=face, image=np.asarray(square), frame_to_crop=matrix)
+
+
+def _reduced(
+    image: npt.NDArray[np.uint8], *, centre: npt.NDArray[np.float64], half: float, factor: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """Average blocks of factor x factor pixels, in as much of the frame as a crop of half side `half` needs."""
+    height, width = image.shape[:2]
+    reach = half + 24 * factor
+    x1, y1 = (math.floor((value - reach) / factor) * factor for value in centre)
+    x2, y2 = (math.ceil(value + reach) for value in centre)
+    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:  # mirroring may need any part of the frame
+        x1, y1, x2, y2 = 0, 0, width, height
+    picture = Image.fromarray(np.ascontiguousarray(image[y1:y2, x1:x2])).reduce(factor)
+    return np.asarray(picture), (centre - [x1, y1]) / factor
+
+
+def _turned(
+    picture: Image.Image, *, centre: npt.NDArray[np.float64], side: float, half: float, angle: float, size: int
+) -> Image.Image:
+    """Resample a square that stands at an angle: reduce to twice the crop's resolution, turn, halve."""
+    double = 2 * size
+    step = max(1.0, side / double)
+    count = math.ceil(2 * half / step) + 4
+    reach = count * step / 2
+    upright = picture.resize((count, count), Image.Resampling.LANCZOS, box=(*(centre - reach), *(centre + reach)))
+    cos, sin = math.cos(angle) * side / double / step, math.sin(angle) * side / double / step
+    offset_x, offset_y = count / 2 - (cos - sin) * size, count / 2 - (sin + cos) * size
+    turned = upright.transform(
+        (double, double),
+        Image.Transform.AFFINE,
+        (cos, -sin, offset_x, sin, cos, offset_y),
+        resample=Image.Resampling.BICUBIC,
+    )
+    return turned.resize((size, size), Image.Resampling.LANCZOS)

@@ -1,0 +1,161 @@
+"""How a picture of any size is put before a detector that finds faces of some sizes only.
+
+Three ways: at several scales, for pictures and for the first frame of a film; at one scale, chosen so that the known
+faces are seen well; and in small regions around known faces. benchmarks/results/detector_scales.md has the
+measurements behind the constants.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.faces.detector import FaceDetector
+from femae.faces.nms import group_overlapping, iou_of_one
+from femae.faces.resize import cut_region, resize_rgb
+from femae.types import Face
+
+__all__ = ["MAX_LONG_SIDE", "ScaledDetector", "choose_long_side", "search_long_sides"]
+
+MAX_LONG_SIDE: Final = 2560  # of the finest scale of a search, pixels
+_FOUND_PX: Final = 32  # from this size on, as the network sees it, a face is found nearly always
+_KEPT_PX: Final = 40  # and from this size on always
+_EXACT_PX: Final = 96  # from this size on landmarks no longer move with the scale
+_BEST_PX: Final = 128  # where they are best
+_SMALLEST_FACE_PX: Final = 20  # a search is made fine enough for faces of this size in the picture
+_COARSEST_LONG_SIDE: Final = 320
+_STEP: Final = 3.0  # between the scales of a search; the network's range is a factor of more than ten
+_BORDER: Final = 0.2  # of the short side, put around the coarsest scale for faces that the border cuts
+_REGION: Final = 2.2  # side of a region around a known face, in sides of the face
+_REGION_FACE_PX: Final = 112  # to which that face is brought
+_SAME_FACE_IOU: Final = 0.2  # a face that overlaps its last place by more than this is the same
+
+_Picture = npt.NDArray[np.uint8]
+
+
+def choose_long_side(width: int, height: int, *, smallest_face_px: float) -> int:
+    """Long side in pixels to which a frame of width x height is brought so that its known faces are seen well.
+
+    `smallest_face_px` is the height of the smallest known face in pixels of the frame. It becomes at least 96 pixels
+    high, where landmarks are as good as at full size. A frame is not enlarged above 640 for that, only for the 40 pixels
+    at which a face is found for certain. The result is a multiple of 32 from 128 to MAX_LONG_SIDE.
+    """
+    long_side = max(width, height)
+    exact = min(long_side * _EXACT_PX / smallest_face_px, max(long_side, 640))
+    wanted = max(exact, long_side * _KEPT_PX / smallest_face_px)
+    return int(np.clip(-(-wanted // 32) * 32, 128, MAX_LONG_SIDE))
+
+
+def search_long_sides(width: int, height: int, *, max_long_side: int = MAX_LONG_SIDE) -> list[int]:
+    """Long sides in pixels, largest first, that together show faces from 20 pixels to the whole picture well."""
+    finest = max(width, height) * _FOUND_PX / _SMALLEST_FACE_PX
+    sides = [min(max(finest, _COARSEST_LONG_SIDE), max_long_side)]
+    while sides[-1] > _COARSEST_LONG_SIDE * 1.2:
+        sides.append(max(sides[-1] / _STEP, _COARSEST_LONG_SIDE))
+    return [round(side) for side in sides]
+
+
+class ScaledDetector:
+    """A detector for pictures of any size. Many threads may call it at once."""
+
+    def __init__(self, detector: FaceDetector, *, nms_threshold: float = 0.4) -> None:
+        self._detector = detector
+        self._nms_threshold = nms_threshold
+
+    @property
+    def name(self) -> str:
+        """Kind of network in one word."""
+        return self._detector.name
+
+    def detect(
+        self, images: Iterable[_Picture], *, long_side: int | None = None, max_long_side: int = MAX_LONG_SIDE
+    ) -> list[list[Face]]:
+        """Pictures u8[H, W, 3] RGB of any sizes -> for each its faces by falling score, in pixels of that picture.
+
+        Without `long_side` each picture is searched at several scales, the finest at most `max_long_side`: nothing is
+        missed and it costs up to ten times as much. With `long_side` (choose_long_side gives it) one scale is looked
+        at. A picture's faces do not depend on the others.
+        """
+        if long_side is not None:
+            return [self._at_scale(image, long_side=long_side) for image in images]
+        return [self._search(image, max_long_side=max_long_side) for image in images]
+
+    def detect_near(self, image: _Picture, *, boxes_xyxy: npt.NDArray[np.float32]) -> list[Face]:
+        """Find known faces again: look only around boxes f32[N, 4], in pixels of the picture u8[H, W, 3] RGB.
+
+        At most one face for each box, none where it is gone or has moved by more than half its size; by falling score.
+        The cost grows with the number of boxes and not with the picture: one box costs as much as a whole picture of
+        246x246. New faces are not seen.
+        """
+        found = [face for box in boxes_xyxy for face in self._in_region(image, box_xyxy=box)]
+        return self._merge(found, seen_px=[_BEST_PX] * len(found))
+
+    def _search(self, image: _Picture, *, max_long_side: int) -> list[Face]:
+        """Faces at several scales; of one face the landmarks come from the scale that shows it best."""
+        height, width = image.shape[:2]
+        found: list[Face] = []
+        seen_px: list[float] = []
+        sides = search_long_sides(width, height, max_long_side=max_long_side)
+        for long_side in sides:
+            scale = self._scale(image, long_side=long_side)
+            faces = self._at_scale(image, long_side=long_side, border=_BORDER if long_side == sides[-1] else 0.0)
+            found += faces
+            seen_px += [float(face.box_xyxy[3] - face.box_xyxy[1]) * scale for face in faces]
+        return self._merge(found, seen_px=seen_px)
+
+    def _scale(self, image: _Picture, *, long_side: int, border: float = 0.0) -> float:
+        """Factor that brings the picture to the long side, or to what a network of fixed size takes."""
+        height, width = image.shape[:2]
+        scale = long_side / max(width, height)
+        if self._detector.input_hw is None:
+            return scale
+        margin = 2 * border * min(width, height)
+        limits = (self._detector.input_hw[0] / (height + margin), self._detector.input_hw[1] / (width + margin))
+        return min(scale, *limits)
+
+    def _at_scale(self, image: _Picture, *, long_side: int, border: float = 0.0) -> list[Face]:
+        """Faces at one scale, in pixels of the picture; `border` is added around it, in short sides."""
+        scale = self._scale(image, long_side=long_side, border=border)
+        height, width = image.shape[:2]
+        small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
+        pad = int(border * min(small_width, small_height))
+        small = resize_rgb(image, width=small_width, height=small_height)
+        seen = cut_region(small, left=-pad, top=-pad, width=small_width + 2 * pad, height=small_height + 2 * pad)
+        to_frame = np.array([width / small_width, height / small_height], np.float32)
+        return [_mapped(face, scale=to_frame, offset=-pad * to_frame) for face in self._detector.detect(seen[None])[0]]
+
+    def _in_region(self, image: _Picture, *, box_xyxy: npt.NDArray[np.float32]) -> list[Face]:
+        """The one face, or none, that lies where a known face was."""
+        side = max(8, round(_REGION * float(max(box_xyxy[2:] - box_xyxy[:2]))))
+        left, top = (round(float(middle) - side / 2) for middle in (box_xyxy[:2] + box_xyxy[2:]) / 2)
+        seen_px = round(_REGION * _REGION_FACE_PX)
+        region = cut_region(image, left=left, top=top, width=side, height=side)
+        seen = resize_rgb(region, width=seen_px, height=seen_px)
+        faces = self._detector.detect(seen[None])[0]
+        if not faces:
+            return []
+        scale = np.full(2, side / seen_px, np.float32)
+        moved = [_mapped(face, scale=scale, offset=np.array([left, top], np.float32)) for face in faces]
+        overlaps = iou_of_one(box_xyxy, np.stack([face.box_xyxy for face in moved]))
+        best = int(np.argmax(overlaps))
+        return [moved[best]] if overlaps[best] > _SAME_FACE_IOU else []
+
+    def _merge(self, found: list[Face], *, seen_px: list[float]) -> list[Face]:
+        """One face for each group of overlapping ones: the group's best score on the face nearest to _BEST_PX."""
+        if not found:
+            return []
+        boxes = np.stack([face.box_xyxy for face in found])
+        scores = np.array([face.score for face in found], np.float32)
+        distances = np.abs(np.log(np.maximum(seen_px, 1.0) / _BEST_PX))
+        groups = group_overlapping(boxes, scores, iou_threshold=self._nms_threshold)
+        return [
+            replace(found[group[np.argmin(distances[group])]], score=found[group[0]].score) for group in groups
+        ]
+
+
+def _mapped(face: Face, *, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> Face:
+    """A face of a scaled picture in pixels of the frame: frame = scaled * scale + offset, both f32[2] (x, y)."""
+    landmarks = None if face.landmarks is None else face.landmarks * scale + offset
+    return replace(face, box_xyxy=face.box_xyxy * np.tile(scale, 2) + np.tile(offset, 2), landmarks=landmarks)

@@ -1,0 +1,227 @@
+"""Face ids that stay with a person within one film: motion, appearance, and what lies between two camera cuts.
+
+Each frame's faces are matched with the people seen so far in two rounds. First by motion: where a person must be by
+now, at constant, slowly fading speed in seconds, so that variable frame rates and missed frames do no harm; the looks
+decide between people who pass each other. Then by looks alone, for people who come back after a gap or a camera cut.
+Who is left over gets the next id. The looks are coarse (light and shade of the face, colours of hair, skin and
+clothes): enough to tell people of one film apart, not to recognise anybody.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment  # type: ignore[attr-defined]
+
+from femae.errors import ConfigError
+from femae.types import Face, Frame
+
+__all__ = ["Tracker"]
+
+Looks = npt.NDArray[np.float32]  # f32[728]; squared distance of two: 0 same, about 0.3 and more: two people
+
+_CELL: Final = 0.05  # of the face's side: one sample of its surroundings
+_WEIGHTS: Final = np.sqrt(np.array([0.20, 0.25, 0.20, 0.35]) / 2)  # of shade, hair, skin, clothes
+_BINS: Final = 5
+_CORNERS: Final = np.array(list(np.ndindex(2, 2, 2)))  # [8, 3]: the bins about a colour
+_CHROMA_RANGE: Final = 48.0  # red or blue minus green; beyond, the last bin
+_LIMIT_MOVING: Final = 0.40  # looks of a face that is where the person must be
+_LIMIT_RETURNED: Final = 0.22  # looks of a face that could be anybody; same person up to .22, two people from .28
+_CUT: Final = 18.0  # mean change of colour between two frames, 0..255; within a shot up to 11, across cuts from 25
+_FADE_S: Final = 1.0  # time constant in which the speed of an unseen person fades
+_NEVER: Final = 1e6  # cost of a pair that is out of the question
+
+
+@dataclass(slots=True)
+class _Person:
+    """What is remembered of one person: place, speed and looks."""
+
+    face_id: int
+    centre: npt.NDArray[np.float64]  # f64[2], pixels
+    side: float  # pixels
+    seen_s: float
+    shot: int  # number of the camera shot in which it was seen last
+    recent: Looks
+    usual: Looks
+    speed: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # f64[2], pixels per second
+
+    def predicted(self, time_s: float) -> npt.NDArray[np.float64]:
+        """Where the face must be at a time, f64[2] pixels."""
+        return self.centre + self.speed * _FADE_S * (1 - math.exp(-(time_s - self.seen_s) / _FADE_S))
+
+
+class Tracker:
+    """Gives each face of a film the id of its person. One Tracker per film; feed it every frame in order.
+
+    Ids count from 1 without gaps, in order of appearance (left to right within a frame); a false detection takes one
+    as well. A person who is not seen for `max_gap_s` seconds, or across a camera cut, keeps the id only if the looks
+    say so; after `remember_s` seconds, or when more than `max_lost` others were lost later, a returning person gets a
+    new id. So memory is bounded: about 5 KB for each person in view and each of `max_lost` others.
+
+    Raises ConfigError for a setting out of range.
+    """
+
+    def __init__(self, *, max_gap_s: float = 2.0, remember_s: float = 120.0, max_lost: int = 64) -> None:
+        if not (max_gap_s >= 0 and remember_s >= max_gap_s and max_lost >= 0):
+            raise ConfigError(
+                f"tracking with max_gap_s {max_gap_s}, remember_s {remember_s}, max_lost {max_lost} is impossible: "
+                "expected 0 <= max_gap_s <= remember_s and max_lost >= 0"
+            )
+        self._max_gap_s, self._remember_s, self._max_lost = max_gap_s, remember_s, max_lost
+        self._people: list[_Person] = []
+        self._num_ids = 0
+        self._shot = 0
+        self._time_s = -math.inf
+        self._thumbnail: npt.NDArray[np.int16] | None = None
+
+    def update(self, frame: Frame, faces: list[Face]) -> list[tuple[int, Face]]:
+        """Ids of the faces of the next frame, as pairs (id, face) sorted by id; their order in `faces` does not matter.
+
+        A frame without a picture changes nothing and has no faces. Without presentation times, 25 frames a second are
+        assumed.
+        """
+        if frame.image is None:
+            return []
+        time_s = frame.index / 25 if frame.time_s is None else frame.time_s
+        self._time_s = max(time_s, self._time_s + 1e-3)
+        self._look_for_cut(frame.image)
+        self._people = [p for p in self._people if self._time_s - p.seen_s <= self._remember_s]
+        faces = sorted(faces, key=lambda face: (*face.box_xyxy.tolist(), face.score))
+        looks = [_looks(frame.image, face) for face in faces]
+        found = self._match(faces, looks)
+        for k, face in enumerate(faces):
+            person = found.get(k)
+            if person is None:
+                found[k] = self._add(face, looks[k])
+            else:
+                self._refresh(person, face, looks[k], alone=_is_alone(k, faces))
+        self._forget()
+        return sorted(((found[k].face_id, face) for k, face in enumerate(faces)), key=lambda pair: pair[0])
+
+    def _look_for_cut(self, image: npt.NDArray[np.uint8]) -> None:
+        """Begin a new shot when the picture as a whole has changed."""
+        rows = ((np.arange(27) + 0.5) * image.shape[0] / 27).astype(int)
+        columns = ((np.arange(48) + 0.5) * image.shape[1] / 48).astype(int)
+        thumbnail = image[np.ix_(rows, columns)].astype(np.int16)
+        if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > _CUT:
+            self._shot += 1
+        self._thumbnail = thumbnail
+
+    def _match(self, faces: list[Face], looks: list[Looks]) -> dict[int, _Person]:
+        """Faces (by position) that are people seen before: by motion, then, of what is left, by looks."""
+        found: dict[int, _Person] = {}
+        for cost_of in (self._cost_of_motion, self._cost_of_return):
+            people = [p for p in self._people if not any(p is q for q in found.values())]
+            rest = [k for k in range(len(faces)) if k not in found]
+            if not people or not rest:
+                continue
+            cost = np.array([[cost_of(person, faces[k], looks[k]) for k in rest] for person in people])
+            for row, column in zip(*linear_sum_assignment(cost), strict=True):
+                if cost[row, column] < _NEVER:
+                    found[rest[column]] = people[row]
+        return found
+
+    def _cost_of_motion(self, person: _Person, face: Face, looks: Looks) -> float:
+        """Distance from the predicted place plus difference of looks, each as a share of what is allowed."""
+        gap_s = self._time_s - person.seen_s
+        if person.shot != self._shot or gap_s > self._max_gap_s:
+            return _NEVER
+        centre, side = _place(face)
+        far = math.dist(centre, person.predicted(self._time_s)) / (math.sqrt(side * person.side) * (0.6 + 2 * gap_s))
+        grown = abs(math.log(side / person.side)) / (0.4 + 0.6 * gap_s)
+        unlike = _unlike(person, looks) / _LIMIT_MOVING
+        return far + 0.5 * grown + 2 * unlike if max(far, grown, unlike) < 1 else _NEVER
+
+    def _cost_of_return(self, person: _Person, face: Face, looks: Looks) -> float:
+        """Difference of looks; within a shot nobody crosses more than eight faces a second."""
+        centre, side = _place(face)
+        gap_s = self._time_s - person.seen_s
+        reach = math.sqrt(side * person.side) * (1 + 8 * gap_s)
+        unlike = _unlike(person, looks)
+        near = person.shot != self._shot or math.dist(centre, person.centre) < reach
+        return unlike + 1e-4 * gap_s if near and unlike < _LIMIT_RETURNED else _NEVER
+
+    def _add(self, face: Face, looks: Looks) -> _Person:
+        self._num_ids += 1
+        centre, side = _place(face)
+        person = _Person(self._num_ids, centre, side, self._time_s, self._shot, recent=looks, usual=looks)
+        self._people.append(person)
+        return person
+
+    def _refresh(self, person: _Person, face: Face, looks: Looks, *, alone: bool) -> None:
+        """Note where and how a person was seen; looks only where no other face is in the way."""
+        centre, side = _place(face)
+        gap_s = self._time_s - person.seen_s
+        if person.shot == self._shot and gap_s <= self._max_gap_s:
+            person.speed += (gap_s / (gap_s + 0.1)) * ((centre - person.centre) / gap_s - person.speed)
+        else:
+            person.speed = np.zeros(2)
+        person.centre, person.side, person.seen_s, person.shot = centre, side, self._time_s, self._shot
+        if alone:
+            person.recent = looks
+            person.usual = person.usual + np.float32(min(gap_s, 1.0) / 4) * (looks - person.usual)
+
+    def _forget(self) -> None:
+        """Keep those in view and the `max_lost` others who were seen last."""
+        lost = sorted((p.seen_s, p.face_id) for p in self._people if p.seen_s < self._time_s)
+        surplus = {face_id for _, face_id in lost[: max(0, len(lost) - self._max_lost)]}
+        self._people = [p for p in self._people if p.face_id not in surplus]
+
+
+def _place(face: Face) -> tuple[npt.NDArray[np.float64], float]:
+    """Centre f64[2] and side (geometric mean of width and height, at least one pixel) of a face's box."""
+    box = face.box_xyxy.astype(np.float64)
+    width, height = np.maximum(box[2:] - box[:2], 1)
+    return (box[:2] + box[2:]) / 2, math.sqrt(width * height)
+
+
+def _is_alone(k: int, faces: list[Face]) -> bool:
+    """Whether no other face overlaps face k by a tenth of the smaller box."""
+    box = faces[k].box_xyxy
+    for other in (face.box_xyxy for j, face in enumerate(faces) if j != k):
+        shared = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None).prod()
+        if shared > 0.1 * min((box[2:] - box[:2]).prod(), (other[2:] - other[:2]).prod()):
+            return False
+    return True
+
+
+def _unlike(person: _Person, looks: Looks) -> float:
+    """Squared distance, 0..2, of looks from the nearer of a person's latest and usual ones."""
+    return float(min(((person.recent - looks) ** 2).sum(), ((person.usual - looks) ** 2).sum()))
+
+
+def _looks(image: npt.NDArray[np.uint8], face: Face) -> Looks:
+    """Light and shade of a face and the colours of hair, skin and clothes, each scaled to its weight."""
+    centre, side = _place(face)
+    height, width = image.shape[:2]
+    rows = centre[1] + (np.arange(50) - 16.5) * _CELL * side  # from above the hair to the chest
+    columns = centre[0] + (np.arange(28) - 13.5) * _CELL * side
+    inside = np.ix_(rows.clip(0, height - 1).astype(int), columns.clip(0, width - 1).astype(int))
+    around: npt.NDArray[np.float32] = image[inside].astype(np.float32)  # [50, 28, 3]
+    shade = around[7:27, 6:22].reshape(10, 2, 8, 2, 3).mean((1, 3, 4)).ravel()
+    shade -= shade.mean()
+    parts = [around[:12, 3:25], around[11:27, 6:22], around[32:]]  # hair, skin, clothes
+    colours = _colours(np.concatenate([part.reshape(-1, 3) for part in parts]), [part[..., 0].size for part in parts])
+    vectors = (shade / (np.linalg.norm(shade) + 8), *colours)
+    return np.concatenate([w * v for w, v in zip(_WEIGHTS, vectors, strict=True)]).astype(np.float32)
+
+
+def _colours(pixels: npt.NDArray[np.float32], sizes: list[int]) -> npt.NDArray[np.float64]:
+    """Square roots of soft histograms over brightness, red - green and blue - green: f64[len(sizes), 216], length 1.
+
+    `pixels` [N, 3] holds the parts of the picture one after the other, `sizes` how many pixels each has.
+    """
+    red, green, blue = pixels.T
+    chroma = (np.stack([red - green, blue - green]) / _CHROMA_RANGE + 1) / 2
+    place = np.concatenate([(red + green + blue)[None] / 765, chroma]).clip(0, 1) * (_BINS - 0.001)  # [3, N]
+    low = place.astype(int)
+    share = np.stack([1 - (place - low), place - low])  # [2, 3, N]
+    bins = _BINS + 1
+    first = (low[0] * bins + low[1]) * bins + low[2] + np.repeat(np.arange(len(sizes)) * bins**3, sizes)
+    step = (_CORNERS @ [bins**2, bins, 1])[:, None]  # [8, 1]
+    weight = share[_CORNERS[:, 0], 0] * share[_CORNERS[:, 1], 1] * share[_CORNERS[:, 2], 2]  # [8, N]
+    counts = np.bincount((first + step).ravel(), weight.ravel(), minlength=len(sizes) * bins**3)
+    roots: npt.NDArray[np.float64] = np.sqrt(counts.reshape(len(sizes), -1) / np.array(sizes)[:, None])
+    return roots

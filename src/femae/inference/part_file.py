@@ -1,0 +1,181 @@
+"""A file of a table that takes its final name only when it is whole.
+
+It is written as `<name>.part` beside the final file and renamed when closed. After an interruption the rows that were
+complete are kept under `<stem>.partial.<suffix>`; after an error nothing is kept. A write that fails raises OutputError
+with one sentence, and the .part is gone.
+"""
+
+import errno
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+
+from femae.errors import OutputError
+
+__all__ = ["FileSink", "TableSink"]
+
+
+class TableSink(ABC):
+    """Takes a table batch by batch; after close, keep_partial or abort nothing more may be written.
+
+    As a context it closes itself; after KeyboardInterrupt it keeps what was complete and adds the sentence that says
+    where as a note to that exception (`error.__notes__`); after any other exception it aborts.
+    """
+
+    @property
+    @abstractmethod
+    def paths(self) -> list[Path]:
+        """The final files."""
+
+    @abstractmethod
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows. Raises OutputError after dropping everything."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish and take the final names. Raises OutputError after dropping what has no final name yet."""
+
+    @abstractmethod
+    def keep_partial(self) -> str:
+        """After an interruption: keep the complete rows under another name, and say where. Raises OutputError."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop everything that has no final name yet. May be called at any time, also twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            try:
+                self.close()
+            except KeyboardInterrupt as interruption:
+                self._keep_and_note(interruption)
+                raise
+        elif isinstance(error, KeyboardInterrupt):
+            self._keep_and_note(error)
+        else:
+            self.abort()
+
+    def _keep_and_note(self, interruption: KeyboardInterrupt) -> None:
+        try:
+            interruption.add_note(self.keep_partial())
+        except OutputError as problem:
+            interruption.add_note(str(problem))
+
+
+class FileSink(TableSink):
+    """One file: .part, rename, and errors in words; the formats say how rows are written."""
+
+    def __init__(self, path: Path, *, schema: pa.Schema) -> None:
+        """Create the folder if need be and open the .part. Raises OutputError."""
+        self.path, self.schema = path, schema
+        self._part = path.with_name(f"{path.name}.part")
+        self._is_open = True
+        with self._errors_in_words():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            self._open()
+
+    @property
+    def paths(self) -> list[Path]:
+        return [self.path]
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        assert self._is_open, f"{self.path} is closed"
+        with self._errors_in_words():
+            self._write(batch)
+
+    def close(self) -> None:
+        assert self._is_open, f"{self.path} is closed"
+        self._finish_as(self.path)
+
+    def keep_partial(self) -> str:
+        if not self._is_open or not self._part.exists():
+            return f"{self.path} is complete"
+        num_rows = self._num_complete()
+        if num_rows == 0:
+            self.abort()
+            return f"no row of {self.path.name} was complete"
+        partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        with self._errors_in_words():
+            self._rewind()
+        self._finish_as(partial)
+        return f"{num_rows} complete row{'s' * (num_rows != 1)} kept in {partial}"
+
+    def abort(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            with suppress(OSError, pa.ArrowException):
+                self._finish()
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
+
+    def _finish_as(self, path: Path) -> None:
+        with self._errors_in_words():
+            self._finish()
+            _sync(self._part)
+            self._part.replace(path)
+            self._is_open = False
+
+    @contextmanager
+    def _errors_in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.abort()
+            raise OutputError(_sentence(error, path=self.path)) from error
+
+    @abstractmethod
+    def _open(self) -> None: ...
+    @abstractmethod
+    def _write(self, batch: pa.RecordBatch) -> None: ...
+    @abstractmethod
+    def _num_complete(self) -> int:
+        """Rows taken in whole."""
+
+    @abstractmethod
+    def _rewind(self) -> None:
+        """Drop what an interruption left of a row."""
+
+    @abstractmethod
+    def _finish(self) -> None:
+        """Write what is pending and close the file; may be called again, also after a failed _open."""
+
+
+def _sync(path: Path) -> None:
+    """Have the file on the disk before it takes its name, where the file system can tell."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                raise
+
+
+def _sentence(error: OSError, *, path: Path) -> str:
+    """What kept a file from being written, and what to do."""
+    other = "choose another output folder"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        blocking = next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), path.parent)
+        reason = f"the file {blocking} stands where a folder is needed; move it or {other}"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = f"the disk is full; free some space or {other}"
+    elif error.errno == errno.EFBIG:
+        reason = f"it grew larger than the file system or a limit of this account allows; {other}"
+    elif error.errno == errno.EISDIR:
+        reason = f"a folder of that name is in the way; move it or {other}"
+    elif error.errno == errno.ENAMETOOLONG:
+        reason = "the name is too long for the file system; rename the input"
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        reason = f"no permission to write there, or the file is open in another program; {other}"
+    else:
+        reason = f"{error.strerror or error}; {other}"
+    return f"cannot write {path}: {reason}"

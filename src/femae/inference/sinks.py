@@ -1,0 +1,192 @@
+"""Tables written as they come, in constant memory: CSV, Parquet, JSON lines, or several of them at once.
+
+No file is ever half under its final name: see femae.inference.part_file. How numbers and texts look in CSV and JSON
+lines: femae.inference.text_rows.
+"""
+
+import os
+import unicodedata
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from femae.errors import ConfigError, OutputError
+from femae.inference.part_file import FileSink, TableSink
+from femae.inference.text_rows import csv_header, csv_lines, jsonl_lines
+
+__all__ = ["SINKS", "CsvSink", "JsonlSink", "ParquetSink", "TableSink", "open_sinks", "unique_stem"]
+
+_ROW_GROUP = 4096  # rows a Parquet row group
+_MAX_STEM_BYTES = 220  # file systems allow names of 255 bytes; the rest is for suffixes
+
+
+class _TextSink(FileSink):
+    """Lines of UTF-8; remembers where the last whole batch ended."""
+
+    header = ""
+
+    def _open(self) -> None:
+        self._complete = (0, 0)  # rows, bytes; one value, so that an interruption finds both of one state
+        self._file = self._part.open("wb")
+        self._file.write(self.header.encode())
+        self._complete = (0, self._file.tell())
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        self._file.write(self._lines(batch).encode())
+        self._complete = (self._complete[0] + batch.num_rows, self._file.tell())
+
+    def _num_complete(self) -> int:
+        return self._complete[0]
+
+    def _rewind(self) -> None:
+        if not self._file.closed:
+            self._file.truncate(self._complete[1])
+
+    def _finish(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    @abstractmethod
+    def _lines(self, batch: pa.RecordBatch) -> str: ...
+
+
+class CsvSink(_TextSink):
+    """Comma-separated values with a header; null and the empty string are both empty."""
+
+    def _open(self) -> None:
+        self.header = csv_header(self.schema)
+        super()._open()
+
+    def _lines(self, batch: pa.RecordBatch) -> str:
+        return csv_lines(batch)
+
+
+class JsonlSink(_TextSink):
+    """One flat JSON object a line, every column in each."""
+
+    def _lines(self, batch: pa.RecordBatch) -> str:
+        return jsonl_lines(batch)
+
+
+class ParquetSink(FileSink):
+    """Parquet with the declared schema and its metadata, in row groups of 4096 rows."""
+
+    def _open(self) -> None:
+        self._pending: list[pa.RecordBatch] = []
+        self._num_written = 0
+        # Arrow's own file, not Python's: an interruption cannot fall into the midst of a row group.
+        self._file = pa.OSFile(os.fspath(self._part), "wb")
+        self._writer = pq.ParquetWriter(self._file, self.schema, compression="zstd")
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        self._pending.append(batch)
+        num_pending = sum(pending.num_rows for pending in self._pending)
+        if num_pending >= _ROW_GROUP:
+            self._write_groups(num_pending - num_pending % _ROW_GROUP)
+
+    def _write_groups(self, num_rows: int) -> None:
+        """Write the first pending rows; they leave the line first, so that an interruption cannot double them."""
+        table = pa.Table.from_batches(self._pending, schema=self.schema)
+        self._pending = table.slice(num_rows).to_batches()
+        self._writer.write_table(table.slice(0, num_rows), row_group_size=_ROW_GROUP)
+        self._num_written += num_rows
+
+    def _num_complete(self) -> int:
+        return self._num_written + sum(batch.num_rows for batch in self._pending)
+
+    def _rewind(self) -> None:
+        """Batches are whole or not there."""
+
+    def _finish(self) -> None:
+        try:
+            if hasattr(self, "_writer") and self._writer.is_open:
+                if self._pending and self._is_open:
+                    self._write_groups(self._num_complete() - self._num_written)
+                self._writer.close()
+        finally:
+            if hasattr(self, "_file"):
+                self._file.close()
+
+
+SINKS: Final[dict[str, type[CsvSink] | type[ParquetSink] | type[JsonlSink]]] = {
+    "csv": CsvSink,
+    "parquet": ParquetSink,
+    "jsonl": JsonlSink,
+}
+
+
+class _Tee(TableSink):
+    """Several sinks as one; where one fails, the others that are still open are dropped."""
+
+    def __init__(self, sinks: Sequence[TableSink]) -> None:
+        self._sinks = tuple(sinks)
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for sink in self._sinks for path in sink.paths]
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._each(lambda sink: sink.write(batch))
+
+    def close(self) -> None:
+        self._each(lambda sink: sink.close())
+
+    def keep_partial(self) -> str:
+        messages: list[str] = []
+        self._each(lambda sink: messages.append(sink.keep_partial()))
+        return "; ".join(messages)
+
+    def abort(self) -> None:
+        for sink in self._sinks:
+            sink.abort()
+
+    def _each(self, act: Callable[[TableSink], None]) -> None:
+        try:
+            for sink in self._sinks:
+                act(sink)
+        except OutputError:
+            self.abort()
+            raise
+
+
+def open_sinks(folder: Path, *, stem: str, formats: Sequence[str], schema: pa.Schema) -> TableSink:
+    """One sink that writes `<folder>/<stem>.<format>` for each of the formats csv, parquet, jsonl.
+
+    Raises ConfigError for an unknown format, OutputError where a file cannot be opened; then none is left behind.
+    """
+    unknown = [name for name in formats if name not in SINKS]
+    if unknown or not formats:
+        wrong = f"'{unknown[0]}' is not a table format" if unknown else "no table format is given"
+        raise ConfigError(f"{wrong}; expected one or more of {', '.join(SINKS)}")
+    sinks: list[TableSink] = []
+    try:
+        for name in dict.fromkeys(formats):
+            sinks.append(SINKS[name](folder / f"{stem}.{name}", schema=schema))
+    except BaseException:
+        _Tee(sinks).abort()
+        raise
+    return _Tee(sinks)
+
+
+def unique_stem(stem: str, *, taken: set[str]) -> str:
+    """A stem that no earlier call with the same `taken` gave: clip, clip-2, clip-3; it is added to `taken`.
+
+    Stems that a file system may hold for one (Clip and clip, composed and decomposed accents) count as equal; very
+    long ones are cut so that suffixes still fit.
+    """
+    while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
+        stem = stem[:-1]
+    number, unique = 1, stem
+    while _folded(unique) in taken:
+        number += 1
+        unique = f"{stem}-{number}"
+    taken.add(_folded(unique))
+    return unique
+
+
+def _folded(stem: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())

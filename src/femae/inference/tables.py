@@ -1,0 +1,180 @@
+"""The table of predictions: one row per face and frame, and one for each frame without a face.
+
+Columns, in this order: source, frame, time_s, face_id, status, x1, y1, x2, y2, detection_score, the six emotions, one
+column per compound of the class set, compound, compound_score, action units where the model has them, and, where
+smoothing or filling was asked for, the six raw probabilities.
+
+A value that does not exist is null: in rows without a face all from x1 on, and face_id; the time of a picture;
+detection score and raw probabilities of a face that was filled in. `compound` is null without a face and an empty
+string where the rule abstained (in CSV both are empty: `status` tells them apart).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from femae import __version__
+from femae.errors import MissingDependencyError, OutputError
+from femae.inference.sinks import SINKS
+from femae.labels import EMOTIONS, Compound
+from femae.types import FaceResult, FrameResult
+
+__all__ = ["Predictions", "prediction_schema", "results_to_batch"]
+
+_ROWS_PER_BATCH = 4096
+
+
+def prediction_schema(
+    compounds: tuple[Compound, ...],
+    *,
+    au_names: Sequence[str] = (),
+    raw: bool = False,
+    metadata: Mapping[str, str] | None = None,
+) -> pa.Schema:
+    """The columns for one class set and model.
+
+    au_names: names of the model's action units, such as AU01; raw: add raw_surprise, raw_fear, ...;
+    metadata: how the table came about, kept beside `femae_version` and `compounds` in Arrow and Parquet.
+    """
+    floats = ["x1", "y1", "x2", "y2", "detection_score", *EMOTIONS, *(compound.column for compound in compounds)]
+    last = ["compound_score", *au_names, *(f"raw_{emotion}" for emotion in EMOTIONS if raw)]
+    fields: list[pa.Field[Any]] = [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("time_s", pa.float64()),
+        pa.field("face_id", pa.int64()),
+        pa.field("status", pa.string(), nullable=False),
+        *(pa.field(name, pa.float32()) for name in floats),
+        pa.field("compound", pa.string()),
+        *(pa.field(name, pa.float32()) for name in last),
+    ]
+    names = [field.name for field in fields]
+    assert len(set(names)) == len(names), f"two columns of one name: {names}"
+    about: dict[bytes | str, bytes | str] = {"femae_version": __version__}
+    about["compounds"] = ", ".join(compound.name for compound in compounds)
+    about.update(metadata or {})
+    return pa.schema(fields, metadata=about)
+
+
+def results_to_batch(results: Sequence[FrameResult], *, schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of some frames, in their order, under a schema of `prediction_schema` for the same class set and model.
+
+    Bytes of a file name that are no text (possible on Linux) become question marks.
+    """
+    rows: list[tuple[FrameResult, FaceResult | None]] = [
+        (result, face) for result in results for face in (result.faces or (None,))
+    ]
+    float_names = [field.name for field in schema if field.type == pa.float32()]
+    raw = f"raw_{EMOTIONS[0]}" in float_names
+    values = np.full((len(rows), len(float_names)), np.nan, np.float32)  # NaN: null
+    for row, (_, face) in enumerate(rows):
+        if face is not None:
+            numbers = _numbers(face, raw=raw)
+            assert len(numbers) == len(float_names), f"{len(numbers)} numbers of a face for {len(float_names)} columns"
+            values[row] = numbers
+    columns: dict[str, pa.Array[Any]] = {
+        "source": pa.array([_as_text(result.frame.source) for result, _ in rows], pa.string()),
+        "frame": pa.array([result.frame.index for result, _ in rows], pa.int64()),
+        "time_s": pa.array([result.frame.time_s for result, _ in rows], pa.float64()),
+        "face_id": pa.array([face and face.face_id for _, face in rows], pa.int64()),
+        "status": pa.array([result.status for result, _ in rows], pa.string()),
+        "compound": pa.array([face and face.compound for _, face in rows], pa.string()),
+    }
+    for name, column in zip(float_names, values.T, strict=True):
+        columns[name] = pa.array(column, pa.float32(), mask=np.isnan(column))
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _numbers(face: FaceResult, *, raw: bool) -> npt.NDArray[np.float32]:
+    """The float columns of a face, in the schema's order."""
+    parts: list[Any] = [face.face.box_xyxy, [face.face.score], face.probs, face.scores, [face.compound_score]]
+    parts.append(face.au_probs)
+    if raw:
+        unsmoothed = np.full(len(EMOTIONS), np.nan) if face.filled else face.probs
+        parts.append(unsmoothed if face.raw_probs is None else face.raw_probs)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _as_text(name: str) -> str:
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+class Predictions:
+    """The table of one input, and what went wrong on the way."""
+
+    def __init__(self, table: pa.Table, *, problems: Sequence[str] = ()) -> None:
+        """table: rows under a schema of `prediction_schema`; problems: sentences, such as which frames were damaged."""
+        self.table = table
+        self.problems = tuple(problems)
+
+    @classmethod
+    def from_batches(
+        cls, batches: Sequence[pa.RecordBatch], *, schema: pa.Schema, problems: Sequence[str] = ()
+    ) -> "Predictions":
+        """Join batches (none: an empty table)."""
+        return cls(pa.Table.from_batches(list(batches), schema=schema), problems=problems)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.table.num_rows
+
+    def __repr__(self) -> str:
+        sources = pc.unique(self.table["source"]).to_pylist()
+        what = sources[0] if len(sources) == 1 else f"{len(sources)} pictures"
+        with_face = self.table.filter(pc.is_valid(self.table["face_id"]))
+        without = self.table.num_rows - with_face.num_rows
+        num_frames = without + len(with_face.group_by(["source", "frame"]).aggregate([]))
+        parts = [f"{num_frames} frames, {without} without a face", f"{with_face.num_rows} faces"]
+        if with_face.num_rows:
+            name, number = Counter(with_face["compound"].to_pylist()).most_common(1)[0]
+            parts.append(f"mostly {name or 'abstained'} ({number / with_face.num_rows:.0%})")
+        if self.problems:
+            parts.append(f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}")
+        return f"<Predictions for {what}: {'; '.join(parts)}>"
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame: missing values NaN, face_id Int64. Raises MissingDependencyError without pandas."""
+        _optional("pandas", wanted_by="to_pandas()")
+        frame = self.table.to_pandas()
+        frame["face_id"] = frame["face_id"].astype("Int64")
+        return frame
+
+    def to_polars(self) -> Any:
+        """A polars DataFrame. Raises MissingDependencyError where polars is not installed."""
+        return _optional("polars", wanted_by="to_polars()").from_arrow(self.table)
+
+    def write(self, path: str | Path) -> Path:
+        """Write the table as .csv, .parquet or .jsonl, by the suffix of `path`; a file of that name is replaced.
+
+        Raises OutputError for another suffix, and where the file cannot be written.
+        """
+        target = Path(path)
+        kind = target.suffix.lower().removeprefix(".")
+        if kind not in SINKS:
+            known = ", ".join(f".{name}" for name in SINKS)
+            raise OutputError(
+                f"cannot write {target}: '{target.suffix}' is not a table format; end the name in {known}"
+            )
+        sink = SINKS[kind](target, schema=self.table.schema)
+        try:
+            for batch in self.table.to_batches(max_chunksize=_ROWS_PER_BATCH):
+                sink.write(batch)
+            sink.close()
+        except BaseException:
+            sink.abort()
+            raise
+        return target
+
+
+def _optional(name: str, *, wanted_by: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(f"{wanted_by} needs {name}, which is not installed: pip install {name}") from error

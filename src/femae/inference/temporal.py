@@ -1,0 +1,233 @@
+"""Smoothing and gap filling as a stage of the stream: the numbers of femae.compound.smoothing, in bounded memory.
+
+Per face id, gaps of at most `max_gap_s` are filled first (box and values on a straight line in time), then all samples,
+measured and filled, are smoothed. A frame is held back only until nothing that may still come can change it: until
+`window_s` have passed where it holds a face, and while a face that is out of sight may yet come back in time to be
+filled into it. No frame is held for longer than window_s + max_gap_s of presentation time (plus the wait for the next
+frame). Frames whose time is unknown pass in their turn, untouched; a step back in time ends all series and starts anew.
+"""
+
+import bisect
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.compound.rules import Rule, combine, decide
+from femae.compound.smoothing import bridges, lerp, smooth_at, time_share
+from femae.errors import ConfigError
+from femae.labels import Compound
+from femae.types import Face, FaceResult, FrameResult
+
+__all__ = ["TemporalStage"]
+
+
+class TemporalStage:
+    """Turns results frame by frame into smoothed and filled ones, each frame once and in order.
+
+    window_s, max_gap_s: seconds, 0 or more and finite; with both 0 the stage does nothing. compounds, rule, weights
+    (f32[6] or None) and threshold decide anew on the changed probabilities (see compound.rules). A smoothed face keeps
+    its own probabilities in `raw_probs`; a filled one has `filled` set, no raw probabilities, no landmarks and the
+    detection score NaN, and makes a `no_face` frame `ok`. Unreadable frames are never filled. Action units are filled
+    but not smoothed. Raises ConfigError for seconds out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        window_s: float,
+        max_gap_s: float,
+        compounds: tuple[Compound, ...],
+        rule: Rule = "sum",
+        weights: npt.NDArray[np.float32] | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        for name, seconds in (("smoothing window", window_s), ("longest gap to fill", max_gap_s)):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise ConfigError(f"the {name} cannot be {seconds} s: expected 0 or more seconds")
+        self.window_s, self.max_gap_s = window_s, max_gap_s
+        self.compounds, self.rule, self.weights, self.threshold = compounds, rule, weights, threshold
+
+    def __call__(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:
+        """The same frames in the same order. What is held back when `results` raises is lost."""
+        if self.window_s == 0 and self.max_gap_s == 0:
+            yield from results
+            return
+        line = _Line(window_s=self.window_s, max_gap_s=self.max_gap_s)
+        for result in results:
+            time_s = result.frame.time_s
+            if time_s is not None and time_s < line.now_s:
+                yield from map(self._finish, line.end())
+                line = _Line(window_s=self.window_s, max_gap_s=self.max_gap_s)
+            line.add(result)
+            yield from map(self._finish, line.ready())
+        yield from map(self._finish, line.end())
+
+    def _finish(self, held: "_Held") -> FrameResult:
+        """Score the changed faces of a frame and order all of them by id."""
+        changed = {face_id: face for face_id, face in held.faces.items() if face.filled or face.raw_probs is not None}
+        if not changed:
+            return held.result
+        probs = np.stack([face.probs for face in changed.values()])
+        scores = combine(probs, compounds=self.compounds, rule=self.rule, weights=self.weights)
+        names, best = decide(scores, compounds=self.compounds, threshold=self.threshold)
+        for row, (face_id, face) in enumerate(changed.items()):
+            held.faces[face_id] = replace(
+                face, scores=scores[row], compound=names[row], compound_score=float(best[row])
+            )
+        faces = tuple(face for _, face in sorted(held.faces.items()))
+        return replace(held.result, status="ok", faces=faces)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Held:
+    """A frame in the waiting line."""
+
+    result: FrameResult
+    number: int  # position in the stream
+    faces: dict[int, FaceResult]  # by face_id, the filled ones too
+
+    @property
+    def time_s(self) -> float | None:
+        return self.result.frame.time_s
+
+    @property
+    def fillable(self) -> bool:
+        return self.time_s is not None and self.result.status != "unreadable"
+
+
+@dataclass(kw_only=True, slots=True)
+class _Series:
+    """What is remembered of one face id: its last sight, and the samples that smoothing may still need."""
+
+    last: FaceResult
+    last_s: float
+    missing_since_s: float | None = None  # first fillable frame without it, while it may still come back in time
+    numbers: list[int] = field(default_factory=list)  # of the samples' frames
+    times_s: list[float] = field(default_factory=list)
+    probs: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    def append(self, *, number: int, time_s: float, probs: npt.NDArray[np.float32]) -> None:
+        self.numbers.append(number)
+        self.times_s.append(time_s)
+        self.probs.append(probs)
+
+    def forget(self, *, until_s: float) -> None:
+        """Drop the samples up to a time, once it pays."""
+        stale = bisect.bisect_right(self.times_s, until_s)
+        if 2 * stale >= len(self.times_s):
+            del self.numbers[:stale], self.times_s[:stale], self.probs[:stale]
+
+
+class _Line:
+    """The frames that wait, and the series of every face id seen of late."""
+
+    def __init__(self, *, window_s: float, max_gap_s: float) -> None:
+        self.window_s, self.max_gap_s = window_s, max_gap_s
+        self.now_s = -math.inf  # no later frame is earlier than this
+        self.frames: deque[_Held] = deque()
+        self.series: dict[int, _Series] = {}
+        self.num_added = 0
+
+    def add(self, result: FrameResult) -> None:
+        held = _Held(result=result, number=self.num_added, faces={face.face_id: face for face in result.faces})
+        self.num_added += 1
+        self.frames.append(held)
+        if held.time_s is None:
+            return
+        self.now_s = held.time_s
+        for face in result.faces:
+            self._see(face, held=held, time_s=held.time_s)
+        for face_id, series in self.series.items():
+            if not bridges(series.last_s, self.now_s, max_gap_s=self.max_gap_s):
+                series.missing_since_s = None  # nothing that comes can be near enough
+            elif held.fillable and face_id not in held.faces and series.missing_since_s is None:
+                series.missing_since_s = self.now_s
+
+    def _see(self, face: FaceResult, *, held: _Held, time_s: float) -> None:
+        """Take a face of the newest frame into its series, after filling the gap before it."""
+        series = self.series.setdefault(face.face_id, _Series(last=face, last_s=time_s))
+        if series.missing_since_s is not None and bridges(series.last_s, time_s, max_gap_s=self.max_gap_s):
+            self._fill(series, face=face, time_s=time_s)
+        if self.window_s > 0:
+            series.append(number=held.number, time_s=time_s, probs=face.probs)
+        series.last, series.last_s, series.missing_since_s = face, time_s, None
+
+    def _fill(self, series: _Series, *, face: FaceResult, time_s: float) -> None:
+        """Put the face into the waiting frames between its last sight and the newest frame."""
+        gap: list[_Held] = []
+        for held in list(self.frames)[-2::-1]:
+            if face.face_id in held.faces and held.time_s is not None:
+                break
+            if held.fillable:
+                gap.append(held)
+        for held in reversed(gap):
+            assert held.time_s is not None
+            share = time_share(held.time_s, start_s=series.last_s, stop_s=time_s)
+            filled = _between(series.last, face, share=share)
+            held.faces[face.face_id] = filled
+            if self.window_s > 0:
+                series.append(number=held.number, time_s=held.time_s, probs=filled.probs)
+
+    def ready(self) -> Iterator[_Held]:
+        """The frames at the head of the line that nothing later can change, smoothed."""
+        while self.frames and self._is_final(self.frames[0]):
+            yield self._smooth(self.frames.popleft())
+        self._forget()
+
+    def end(self) -> Iterator[_Held]:
+        """All frames left, when nothing more will come."""
+        while self.frames:
+            yield self._smooth(self.frames.popleft())
+
+    def _is_final(self, held: _Held) -> bool:
+        if held.time_s is None:
+            return True
+        reach_s = held.time_s + self.window_s
+        if held.faces and self.window_s > 0 and self.now_s < reach_s:
+            return False
+        for face_id, series in self.series.items():
+            if series.missing_since_s is None:
+                continue
+            if face_id in held.faces:
+                if self.window_s > 0 and series.missing_since_s < reach_s:  # samples may be filled in within reach
+                    return False
+            elif held.fillable and held.time_s >= series.missing_since_s:  # it may be filled into this frame
+                return False
+        return True
+
+    def _smooth(self, held: _Held) -> _Held:
+        if self.window_s > 0 and held.time_s is not None:
+            for face_id, face in held.faces.items():
+                series = self.series[face_id]
+                index = bisect.bisect_left(series.numbers, held.number)
+                times_s, probs = np.array(series.times_s), np.stack(series.probs)
+                smoothed = smooth_at(times_s, probs, index=index, window_s=self.window_s)
+                raw = None if face.filled else face.probs
+                held.faces[face_id] = replace(face, probs=smoothed, raw_probs=raw)
+        return held
+
+    def _forget(self) -> None:
+        """Drop samples out of reach of every frame to come, and ids that are gone."""
+        head_s = next((held.time_s for held in self.frames if held.time_s is not None), self.now_s)
+        until_s = head_s - self.window_s
+        for face_id, series in list(self.series.items()):
+            series.forget(until_s=until_s)
+            if not series.numbers and not bridges(series.last_s, self.now_s, max_gap_s=self.max_gap_s):
+                del self.series[face_id]
+
+
+def _between(start: FaceResult, stop: FaceResult, *, share: float) -> FaceResult:
+    """The face at a share of the way from one sight to the next; its scores are still to be decided."""
+    face = Face(box_xyxy=lerp(start.face.box_xyxy, stop.face.box_xyxy, share=share), landmarks=None, score=float("nan"))
+    return replace(
+        start,
+        face=face,
+        probs=lerp(start.probs, stop.probs, share=share),
+        au_probs=lerp(start.au_probs, stop.au_probs, share=share),
+        raw_probs=None,
+        filled=True,
+    )

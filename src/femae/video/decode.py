@@ -1,0 +1,274 @@
+"""Decoded frames of a film and the ones that are lost, in order of presentation.
+
+A sound film is decoded straight through, with several threads where that pays. At the first sign of damage decoding
+starts anew, on one thread, at the key frame before it: only then is it certain which packet an error belongs to and
+that no frame waiting behind the error is dropped. From there on every packet is followed up:
+
+- a packet that raises an error is a lost frame;
+- a packet that silently gives no frame is lost if it comes after an error and before the next sound key frame. Without
+  any error such packets are no frames at all (hidden reference frames, leading pictures of a film cut at its start);
+- frames that stood in bytes passed over or that an index promises beyond the end of the file are lost.
+"""
+
+from bisect import insort
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from av.error import FFmpegError
+
+from femae.video.clock import Clock
+from femae.video.demux import PacketReader
+from femae.video.gaps import Gaps
+from femae.video.rgb import as_fraction
+
+__all__ = ["CUT_OFF", "NOT_DECODED", "Decoding", "Shot"]
+
+NOT_DECODED: Final = "the frame could not be decoded"
+CUT_OFF: Final = "the file ends before this frame"
+
+_SERIAL_UP_TO: Final = 1280 * 720  # pixels; below, one thread is faster than anything that follows it
+_WINDOW: Final = 17  # packets: no decoder keeps a frame back for longer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shot:
+    """One frame of the film; `frame` is None where it is lost."""
+
+    frame: Any | None  # av.VideoFrame
+    pts: int | None  # ticks of the stream's time base
+    is_damaged: bool = False  # the decoder says so, or it may build on a lost frame
+    problem: str = ""  # why frame is None
+
+
+class Decoding:
+    """All frames of the film, once. `reader` is the one in use, at the end the one that came to the end."""
+
+    def __init__(self, reader: PacketReader, *, num_threads: int = 0) -> None:
+        """`num_threads` 0: one for small pictures, as many as FFmpeg likes for large ones.
+
+        With several threads some decoders do not mark a damaged picture.
+        """
+        self.reader = reader
+        self._num_threads = num_threads
+
+    def shots(self) -> Generator[Shot, None, None]:
+        """The frames; the file is closed when they end or the generator is closed."""
+        fast = _FastPass(self.reader, num_threads=self._num_threads)
+        with closing(self.reader):
+            yield from fast
+        if fast.met_damage:
+            careful = _careful_pass_after(fast)
+            self.reader = careful.reader
+            with closing(self.reader):
+                yield from careful
+
+
+class _FastPass:
+    """Straight decoding; stops at the first sign of damage, with `met_damage` set."""
+
+    def __init__(self, reader: PacketReader, *, num_threads: int) -> None:
+        self.reader = reader
+        self._context = reader.stream.codec_context
+        self._clock = Clock(reader)
+        self._gaps = Gaps(reader.holes)
+        if num_threads == 0 and self._context.width * self._context.height <= _SERIAL_UP_TO:
+            num_threads = 1
+        self._context.thread_count = num_threads
+        if num_threads != 1:
+            self._context.thread_type = "AUTO"
+        self._is_threaded = num_threads != 1
+        self.met_damage = False
+        self.num_given = 0
+        self.last_pts: int | None = None
+
+    def __iter__(self) -> Iterator[Shot]:
+        num_sent = 0
+        for packet in self.reader:
+            if packet is None or packet.is_corrupt or self.reader.passed_over:
+                self.met_damage = True
+                return
+            self._clock.note(packet)
+            num_sent += not packet.is_discard
+            yield from self._decode(packet)
+            if self.met_damage:
+                return
+        if self.reader.promised():
+            self.met_damage = True
+            return
+        yield from self._decode(None)
+        # With several threads an error at the end takes the frames behind it along, without a word.
+        self.met_damage |= self._is_threaded and self.num_given < num_sent
+
+    def _decode(self, packet: Any | None) -> Iterator[Shot]:
+        try:
+            frames = self._context.decode(packet)
+        except FFmpegError:
+            frames = []
+            self.met_damage = True
+        for frame in frames:
+            pts = self._clock.pts_of(frame)
+            self.met_damage |= frame.is_corrupt or (pts is not None and bool(self._gaps.before(pts)))
+            if self.met_damage:
+                return
+            self.last_pts = pts
+            self.num_given += 1
+            yield Shot(frame=frame, pts=pts)
+
+
+def _careful_pass_after(fast: _FastPass) -> "_CarefulPass":
+    """Go on where the fast pass stopped: from the key frame before (MP4, MOV), elsewhere from the beginning."""
+    reader, delay = PacketReader(fast.reader.path), fast.reader.delay
+    if reader.is_mov and fast.last_pts is not None and delay is not None:
+        try:
+            reader.seek(fast.last_pts - delay)
+            return _CarefulPass(reader, after=fast.last_pts)
+        except FFmpegError:
+            reader.close()
+            reader = PacketReader(fast.reader.path)
+    return _CarefulPass(reader, num_given=fast.num_given)
+
+
+class _CarefulPass:
+    """Decoding on one thread, every packet followed up; drops the first `num_given` shots, or those up to `after`."""
+
+    def __init__(self, reader: PacketReader, *, after: int | None = None, num_given: int = 0) -> None:
+        self.reader = reader
+        self._context = reader.stream.codec_context
+        self._context.thread_count = 1
+        self._clock = Clock(reader)
+        self._gaps = Gaps(reader.holes)
+        self._second = round(as_fraction(reader.stream.average_rate) or 0)  # frames
+        self._after = after
+        self._num_to_drop = num_given
+        self._num_sent = 0
+        self._last_dts: int | None = None
+        self._error_at: int | None = None  # number of the packet at the last error; None: all is sound again
+        self._waiting: dict[int, int] = {}  # pts -> number of a packet whose frame has not come out yet
+        self._suspects: dict[int, tuple[int, str]] = {}  # the same, sent after an error; with what to say if it is lost
+        self._ready: list[Shot] = []
+        self._last_pts: int | None = None
+
+    def __iter__(self) -> Iterator[Shot]:
+        for packet in self.reader:
+            if packet is None:
+                self._suspect(self._num_sent)
+            else:
+                self._send(packet)
+            yield from self._release()
+        for pts in self.reader.promised():
+            self._suspects[pts] = (self._num_sent, CUT_OFF)
+        self._take_all(self._flush())
+        self._ready += [Shot(frame=None, pts=pts, problem=NOT_DECODED) for pts in self._clock.overdue(None)]
+        yield from self._release(at_end=True)
+
+    def _send(self, packet: Any) -> None:
+        self._num_sent += 1
+        self._last_dts = packet.dts
+        self._clock.note(packet)
+        if packet.is_corrupt or self.reader.passed_over:
+            self._suspect(self._num_sent)
+        self._add_passed_over()
+        is_followed = packet.pts is not None and self._clock.is_reliable
+        if is_followed and not packet.is_discard:
+            if self._error_at is None:
+                self._waiting[packet.pts] = self._num_sent
+            else:
+                self._suspects[packet.pts] = (self._num_sent, NOT_DECODED)
+        while len(self._waiting) > 2 * _WINDOW:
+            del self._waiting[next(iter(self._waiting))]
+        try:
+            self._take_all(self._context.decode(packet))
+        except FFmpegError:
+            self._suspect(self._num_sent)
+            if not is_followed:
+                self._ready.append(Shot(frame=None, pts=self._clock.next_pts(), problem=NOT_DECODED))
+            if packet.is_keyframe:
+                self._start_anew()
+
+    def _add_passed_over(self) -> None:
+        for dts in self.reader.passed_over:
+            if self._clock.is_reliable:
+                self._suspects[dts + (self.reader.delay or 0)] = (self._num_sent - _WINDOW - 1, NOT_DECODED)
+            else:
+                self._clock.add(dts)
+        self.reader.passed_over.clear()
+
+    def _start_anew(self) -> None:
+        """After a lost key frame: give what the decoder still holds and forget it, so that the order stays right."""
+        self._take_all(self._flush())
+        self._context.flush_buffers()
+        for pts, (_, problem) in self._suspects.items():
+            self._suspects[pts] = (self._num_sent - _WINDOW - 1, problem)  # they will not come any more
+
+    def _flush(self) -> list[Any]:
+        try:
+            return list(self._context.decode(None))
+        except FFmpegError:
+            return []
+
+    def _suspect(self, number: int) -> None:
+        """An error at this packet: what has not come out yet, or is sent until a sound key frame, may be lost."""
+        self._error_at = number
+        for pts, sent_as in self._waiting.items():
+            if self._last_pts is None or pts > self._last_pts:  # an earlier one was passed over in good order
+                self._suspects[pts] = (sent_as, NOT_DECODED)
+        self._waiting.clear()
+
+    def _take_all(self, frames: list[Any]) -> None:
+        for frame in frames:
+            overdue = self._clock.overdue(frame)
+            self._ready += [Shot(frame=None, pts=pts, problem=NOT_DECODED) for pts in overdue]
+            pts = self._clock.pts_of(frame)
+            if pts is None or not self._clock.is_reliable:
+                self._ready.append(Shot(frame=frame, pts=pts, is_damaged=frame.is_corrupt))
+                continue
+            number, _ = self._suspects.pop(pts, (self._waiting.pop(pts, 0), ""))
+            if self._error_at is not None and not number:
+                continue  # given already: a damaged stream makes some decoders repeat a frame
+            if frame.is_corrupt:
+                self._suspect(number)
+            elif self._error_at is not None and frame.key_frame and number > self._error_at:
+                self._error_at = None
+            is_damaged = self._error_at is not None and number >= self._error_at
+            self._ready.append(Shot(frame=frame, pts=pts, is_damaged=is_damaged))
+            is_disturbed = bool(self._suspects) or self._error_at is not None
+            if is_disturbed and all(shot.pts is not None for shot in self._ready):
+                insort(self._ready, self._ready.pop(), key=lambda shot: shot.pts or 0)
+
+    def _release(self, *, at_end: bool = False) -> Iterator[Shot]:
+        """Give the frames that nothing earlier can come before any more, and with them the lost ones before them."""
+        while self._ready:
+            pts = self._ready[0].pts
+            if pts is not None:
+                earlier = sorted(p for p in self._suspects if p < pts)
+                if not at_end and self._must_wait(pts, earlier):
+                    return
+                for lost in earlier:
+                    yield from self._give(Shot(frame=None, pts=lost, problem=self._suspects.pop(lost)[1]))
+            yield from self._give(self._ready.pop(0))
+        if at_end:
+            for lost in sorted(self._suspects):
+                yield from self._give(Shot(frame=None, pts=lost, problem=self._suspects[lost][1]))
+
+    def _must_wait(self, pts: int, earlier: list[int]) -> bool:
+        """Whether a frame before `pts` may still come: one on its way, or, in a damaged stretch, one not sent yet."""
+        if any(self._num_sent - self._suspects[p][0] <= _WINDOW for p in earlier):
+            return True
+        is_ahead = self._last_dts is not None and pts > self._last_dts
+        return self._error_at is not None and is_ahead and len(self._ready) < _WINDOW and self._clock.is_reliable
+
+    def _give(self, shot: Shot) -> Iterator[Shot]:
+        """One shot, and before it the frames that stood in bytes passed over; nothing that was given before."""
+        allowance = 0 if self._error_at is None else self._second
+        missing = [] if shot.pts is None else self._gaps.before(shot.pts, allowance=allowance)
+        if missing and shot.frame is not None and not shot.frame.key_frame:
+            self._suspect(self._num_sent)
+        for each in (*(Shot(frame=None, pts=pts, problem=NOT_DECODED) for pts in missing), shot):
+            if each.pts is not None:
+                self._last_pts = each.pts
+            if self._num_to_drop:
+                self._num_to_drop -= 1
+            elif self._after is None or each.pts is None or each.pts > self._after:
+                yield each

@@ -1,0 +1,157 @@
+"""Films of every kind FFmpeg reads, as a source of RGB frames with the file's own presentation times."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from femae.errors import InputError
+from femae.types import Frame, SourceInfo
+from femae.video.decode import Decoding, Shot
+from femae.video.demux import PacketReader
+from femae.video.rgb import RgbConverter, as_fraction
+
+__all__ = ["PyAVSource"]
+
+_DEFAULT_STEP_S = 0.04  # between frames of a film that states neither times nor a rate
+
+
+class PyAVSource:
+    """One film: MP4, MOV, MKV, WebM, AVI, MPG, GIF and whatever else FFmpeg reads.
+
+    Frames are given as displayed: quarter turns and mirroring of the display matrix applied, colours by the stream's
+    tags, transparent parts over white. Pixels are taken as square: the sample aspect ratio is not applied.
+
+    `index` counts from 1 in order of presentation; `time_s` is the presentation time the file states, neither shifted
+    nor smoothed (a film may begin later than 0). Frames without one follow at the average rate. Repeated and late
+    frames are all kept; frames that an edit list hides are none.
+
+    Damage does not end the film. A frame that cannot be had, or that the file's index promises beyond its end, is a
+    Frame whose image is None. A picture that the decoder marks as damaged is kept. `problems` counts both.
+    """
+
+    def __init__(self, path: str | Path, *, num_threads: int = 0) -> None:
+        """Open the film and decode its first picture. `num_threads` of the decoder; 0: by the size of the picture.
+
+        Raises InputError: missing, a folder, empty, no permission, not a film, no picture in it.
+        """
+        assert num_threads >= 0
+        self.path = Path(path)
+        self.problems: list[str] = []
+        self._num_threads = num_threads
+        self._running: Generator[Shot, None, None] | None = None
+        reader = PacketReader(self.path)
+        self._time_base = reader.time_base
+        self.info = _info_of(reader)
+        self._opened: Iterator[Shot] | None = self._look_at_first_picture(self._start(reader))
+        self._step_s = float(1 / self.info.frame_rate) if self.info.frame_rate else _DEFAULT_STEP_S
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.problems.clear()
+        # The shots looked at when opening serve the first pass; a further one begins anew.
+        shots = self._opened or self._start(PacketReader(self.path))
+        self._opened = None
+        convert, tally = RgbConverter(), _Tally()
+        time_s: float | None = None
+        for index, shot in enumerate(shots, 1):
+            time_s = self._time_of(shot, time_s)
+            image = None if shot.frame is None else convert(shot.frame)
+            tally.add(shot, index, time_s)
+            yield Frame(index=index, time_s=time_s, image=image, source=self.path.name, problem=shot.problem)
+        self.problems.extend(tally.sentences())
+        if time_s is not None and self._decoding.reader.breaks_off(self._step_s):
+            self.problems.append(
+                f"the film breaks off after {time_s:.3f} s: the rest of the file is missing or damaged"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file. Iterating afterwards opens it anew."""
+        if self._running is not None:
+            self._running.close()
+        self._running = self._opened = None
+
+    def _start(self, reader: PacketReader) -> Iterator[Shot]:
+        self.close()
+        self._decoding = Decoding(reader, num_threads=self._num_threads)
+        self._running = self._decoding.shots()
+        return self._running
+
+    def _look_at_first_picture(self, shots: Iterator[Shot]) -> Iterator[Shot]:
+        """Only a decoded frame tells how the film is turned, and whether there is any picture in it."""
+        seen: list[Shot] = []
+        for shot in shots:
+            seen.append(shot)
+            if shot.frame is not None:
+                height, width = RgbConverter()(shot.frame).shape[:2]
+                self.info = replace(self.info, width=width, height=height)
+                return chain(seen, shots)
+        raise InputError(f"'{self.path}' holds no picture that can be decoded: the file is damaged, get another copy")
+
+    def _time_of(self, shot: Shot, last_s: float | None) -> float:
+        if shot.pts is not None:
+            return shot.pts * self._time_base.numerator / self._time_base.denominator
+        return 0.0 if last_s is None else last_s + self._step_s
+
+
+def _info_of(reader: PacketReader) -> SourceInfo:
+    """What the headers tell; width and height come from the first picture."""
+    stream: Any = reader.stream
+    duration_s = None
+    if stream.duration is not None:
+        duration_s = float(stream.duration * reader.time_base)
+    elif reader.container.duration is not None:
+        duration_s = reader.container.duration / 1_000_000
+    return SourceInfo(
+        name=reader.path.name,
+        frame_rate=as_fraction(stream.average_rate) or as_fraction(stream.guessed_rate),
+        time_base=reader.time_base,
+        num_frames=stream.frames or None,
+        duration_s=duration_s,
+    )
+
+
+@dataclass(slots=True)
+class _Count:
+    number: int = 0
+    first: str = ""
+
+    def add(self, index: int, time_s: float) -> None:
+        self.number += 1
+        self.first = self.first or f"frame {index} ({time_s:.3f} s)"
+
+    def sentence(self, num_frames: int, what: str) -> str:
+        where = f": {self.first}" if self.number == 1 else f", from {self.first} on"
+        return f"{self.number} of {num_frames} frames {what}{where}"
+
+
+class _Tally:
+    """Counts frames, lost ones and damaged ones."""
+
+    def __init__(self) -> None:
+        self._num_frames = 0
+        self._lost, self._damaged = _Count(), _Count()
+
+    def add(self, shot: Shot, index: int, time_s: float) -> None:
+        self._num_frames += 1
+        if shot.frame is None:
+            self._lost.add(index, time_s)
+        elif shot.is_damaged:
+            self._damaged.add(index, time_s)
+
+    def sentences(self) -> list[str]:
+        found = []
+        if self._lost.number:
+            found.append(self._lost.sentence(self._num_frames, "could not be decoded"))
+        if self._damaged.number:
+            found.append(self._damaged.sentence(self._num_frames, "are damaged and may look wrong"))
+        return found
