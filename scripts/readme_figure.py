@@ -1,6 +1,6 @@
 """Draw docs/timeline.svg, the README's figure, from the table of `femae demo`.
 
-    femae demo --out femae-out && python scripts/readme_figure.py femae-out/carphone_pristine.csv docs/timeline.svg
+femae demo --out femae-out && python scripts/readme_figure.py femae-out/carphone_pristine.csv docs/timeline.svg
 """
 
 import csv

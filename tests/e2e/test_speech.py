@@ -41,7 +41,7 @@ def good(tmp_path: Path, astronaut: np.ndarray) -> Path:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("missing.mp4", ("missing.mp4", "no such")),
+        ("missing.mp4", ("missing.mp4", "does not exist")),
         ("empty.mp4", ("empty.mp4", "empty")),
         ("text.mp4", ("text.mp4",)),
         ("sound.m4a", ("sound.m4a",)),

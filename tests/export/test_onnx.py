@@ -13,7 +13,7 @@ from femae.config.model import ModelConfig
 from femae.engine.onnx import OnnxEngine
 from femae.engine.spec import ModelSpec
 from femae.errors import ModelError
-from femae.export.onnx import export_onnx, load_weights, parity
+from femae.export.onnx import balance_offsets, export_onnx, load_weights, parity
 from femae.labels import EMOTIONS
 from femae.models.vit import EmotionModel
 
@@ -42,9 +42,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return weights, out, spec
 
 
-def test_torch_and_onnx_agree_on_any_batch_size(
-    exported: tuple[Path, Path, ModelSpec], astronaut: np.ndarray
-) -> None:
+def test_torch_and_onnx_agree_on_any_batch_size(exported: tuple[Path, Path, ModelSpec], astronaut: np.ndarray) -> None:
     weights, out, _ = exported
     face = astronaut[60:156, 176:272]
     crops = np.stack([face[::2, ::2], face[1::2, ::2], face[:48, :48], np.zeros((48, 48, 3), np.uint8), face[48:, 48:]])
@@ -71,3 +69,12 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
     other.write_text("not safetensors")
     with pytest.raises(ModelError, match="cannot be read as safetensors"):
         load_weights(other)
+
+
+def test_balance_lifts_rare_emotions_and_keeps_the_mean() -> None:
+    counts = [400.0, 100.0, 50.0, 800.0, 400.0, 200.0, 999.0, 1.0]
+    offsets = balance_offsets(counts, balance=0.5).double().numpy()
+    raw = 0.5 * np.log(800 / np.array(counts[:6]))
+    np.testing.assert_allclose(offsets - offsets[3], raw, atol=1e-6)
+    assert abs((offsets * counts[:6]).sum()) < 1e-3
+    assert not balance_offsets(counts, balance=0.0).any()

@@ -266,7 +266,7 @@ def test_signals_at_any_moment_leave_whole_rows(tmp_path: Path) -> None:
                 while True:
                     sink.write(make_batch(first))
                     first += 50
-                    if first == 10001:
+                    if first == 5001:
                         print("going", flush=True)
         except KeyboardInterrupt as error:
             print(error.__notes__[0])
@@ -287,7 +287,7 @@ def test_signals_at_any_moment_leave_whole_rows(tmp_path: Path) -> None:
         counts = []
         for name in FORMATS:
             frames = frames_in(folder / f"clip.partial.{name}")
-            assert frames == list(range(1, len(frames) + 1)) and len(frames) >= 9950
+            assert frames == list(range(1, len(frames) + 1)) and len(frames) >= 4096
             counts.append(len(frames))
         assert f"{counts[0]} complete rows kept" in note
         assert max(counts) - min(counts) <= 4096

@@ -27,7 +27,7 @@ class DetectConfig(Config):
         ge=1,
         description="detect on every Nth frame of a film and track between; where faces come, go or jump, on each",
     )
-    min_face: float = Field(16.0, ge=0, description="smallest face, pixels of its shorter box side")
+    min_face: float = Field(12.0, ge=0, description="smallest face, pixels of its shorter box side")
     max_faces: int | None = Field(None, ge=1, description="keep only the N largest faces of a frame")
     detection_threshold: float | None = Field(
         None, gt=0, lt=1, description="lowest detection score; default: the detector's own"

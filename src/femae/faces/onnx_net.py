@@ -21,7 +21,6 @@ class PixelFormat:
     bgr: bool
     mean_rgb: tuple[float, float, float]  # of 0..255
     scale: float = 1.0
-    multiple: int = 32  # height and width are padded at the right and below to a multiple of this
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,15 +30,36 @@ class OnnxNet:
     session: Any  # onnxruntime.InferenceSession
     input_name: str
     input_hw: tuple[int, int] | None  # fixed by the file; None: any height and width
-    output_shapes: tuple[tuple[int, ...], ...]  # for a blank picture of probe_hw
-    probe_hw: tuple[int, int]
+    probe_hw: tuple[int, int]  # size of the blank picture that it was shown when opened
+    probe_outputs: tuple[npt.NDArray[Any], ...]  # what it gave for that
+
+    @property
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the outputs for a blank picture of probe_hw."""
+        return [output.shape for output in self.probe_outputs]
+
+    def by_width(self, *, strides: tuple[int, ...], per_cell: int) -> dict[int, list[list[int]]]:
+        """Positions of the outputs [1, N, width] or [N, width], as result[width][level]; level is that of the stride.
+
+        N is `per_cell` for each cell of one of the strides. Empty when an output does not fit.
+        """
+        height, width = self.probe_hw
+        counts = [per_cell * (height // stride) * (width // stride) for stride in strides]
+        result: dict[int, list[list[int]]] = {}
+        for position, shape in enumerate(self.output_shapes):
+            if len(shape) not in (2, 3) or shape[:-2] not in ((), (1,)) or shape[-2] not in counts:
+                return {}
+            levels = result.setdefault(shape[-1], [[] for _ in strides])
+            levels[counts.index(shape[-2])].append(position)
+        return result
 
     def run(
-        self, image: npt.NDArray[np.uint8], *, pixels: PixelFormat
+        self, image: npt.NDArray[np.uint8], *, pixels: PixelFormat, multiple: int = 32
     ) -> tuple[list[npt.NDArray[np.float32]], tuple[int, int]]:
         """u8[H, W, 3] RGB -> the outputs, and height and width of the padded input they belong to.
 
-        Padding has the value of the mean. Raises ModelError when the picture is larger than a fixed input.
+        A picture is padded at the right and below, with the mean, to the fixed size or to multiples of `multiple`.
+        Raises ModelError when it is larger than a fixed size.
         """
         height, width = image.shape[:2]
         if self.input_hw is not None:
@@ -50,8 +70,7 @@ class OnnxNet:
                     "call it through ScaledDetector"
                 )
         else:
-            step = pixels.multiple
-            padded = (-(-height // step) * step, -(-width // step) * step)
+            padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
         blob = np.zeros((1, 3, *padded), np.float32)
         for channel, mean in enumerate(pixels.mean_rgb):
             plane = blob[0, 2 - channel if pixels.bgr else channel, :height, :width]
@@ -70,23 +89,28 @@ def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
     name = "the built-in network" if isinstance(model, bytes) else f"'{model}'"
     session = _open_session(model, name=name, num_threads=num_threads)
     inputs = session.get_inputs()
-    shape = list(inputs[0].shape)
-    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)":
+    shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
+    takes_pictures = len(shape) == 4 and shape[0] in (1, None) and shape[1] in (3, None)
+    if len(inputs) != 1 or not takes_pictures or inputs[0].type != "tensor(float)":
         found = ", ".join(f"{one.name} {one.type}{one.shape}" for one in inputs)
-        raise ModelError(f"{name} is no face detector: it takes {found}, expected one tensor(float)[1, 3, H, W]")
-    sides = [side if isinstance(side, int) and side > 0 else None for side in shape[2:]]
-    input_hw = (sides[0], sides[1]) if sides[0] and sides[1] else None
-    probe_hw = input_hw or (sides[0] or _PROBE_PX, sides[1] or _PROBE_PX)
+        raise ModelError(f"{name} is not a face detector: it takes {found}, expected tensor(float)[1, 3, H, W] alone")
+    height, width = shape[2:]
+    if (height is None) != (width is None):
+        raise ModelError(f"{name} cannot be used: its input {inputs[0].shape} fixes only one side of the picture")
+    input_hw = (height, width) if height is not None and width is not None else None
+    probe_hw = input_hw or (_PROBE_PX, _PROBE_PX)
     try:
         outputs = session.run(None, {inputs[0].name: np.zeros((1, 3, *probe_hw), np.float32)})
     except Exception as error:
-        raise ModelError(f"{name} is no face detector: it fails on a blank picture ({_first_line(error)})") from error
+        raise ModelError(
+            f"{name} is not a face detector: it fails on a blank picture ({_first_line(error)})"
+        ) from error
     return OnnxNet(
         session=session,
         input_name=inputs[0].name,
         input_hw=input_hw,
-        output_shapes=tuple(tuple(np.shape(output)) for output in outputs),
         probe_hw=probe_hw,
+        probe_outputs=tuple(np.asarray(output) for output in outputs),
     )
 
 

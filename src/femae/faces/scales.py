@@ -22,14 +22,14 @@ __all__ = ["MAX_LONG_SIDE", "ScaledDetector", "choose_long_side", "search_long_s
 MAX_LONG_SIDE: Final = 2560  # of the finest scale of a search, pixels
 _FOUND_PX: Final = 32  # from this size on, as the network sees it, a face is found nearly always
 _KEPT_PX: Final = 40  # and from this size on always
-_EXACT_PX: Final = 96  # from this size on landmarks no longer move with the scale
+_EXACT_PX: Final = 112  # from this size on landmarks no longer move with the scale
 _BEST_PX: Final = 128  # where they are best
+_TRUST: Final = 0.5  # how fast, in the logarithm of the size, they are trusted less away from there
 _SMALLEST_FACE_PX: Final = 20  # a search is made fine enough for faces of this size in the picture
 _COARSEST_LONG_SIDE: Final = 320
-_STEP: Final = 3.0  # between the scales of a search; the network's range is a factor of more than ten
+_STEP: Final = 2.0  # between the scales of a search
 _BORDER: Final = 0.2  # of the short side, put around the coarsest scale for faces that the border cuts
 _REGION: Final = 2.2  # side of a region around a known face, in sides of the face
-_REGION_FACE_PX: Final = 112  # to which that face is brought
 _SAME_FACE_IOU: Final = 0.2  # a face that overlaps its last place by more than this is the same
 
 _Picture = npt.NDArray[np.uint8]
@@ -38,9 +38,9 @@ _Picture = npt.NDArray[np.uint8]
 def choose_long_side(width: int, height: int, *, smallest_face_px: float) -> int:
     """Long side in pixels to which a frame of width x height is brought so that its known faces are seen well.
 
-    `smallest_face_px` is the height of the smallest known face in pixels of the frame. It becomes at least 96 pixels
-    high, where landmarks are as good as at full size. A frame is not enlarged above 640 for that, only for the 40 pixels
-    at which a face is found for certain. The result is a multiple of 32 from 128 to MAX_LONG_SIDE.
+    `smallest_face_px` is the height of the smallest known face in pixels of the frame. It becomes at least 112 pixels
+    high, where landmarks are as good as at full size. For that alone a frame is not enlarged above 640; for the 40
+    pixels at which a face is found for certain it is. The result is a multiple of 32 from 128 to MAX_LONG_SIDE.
     """
     long_side = max(width, height)
     exact = min(long_side * _EXACT_PX / smallest_face_px, max(long_side, 640))
@@ -48,13 +48,14 @@ def choose_long_side(width: int, height: int, *, smallest_face_px: float) -> int
     return int(np.clip(-(-wanted // 32) * 32, 128, MAX_LONG_SIDE))
 
 
-def search_long_sides(width: int, height: int, *, max_long_side: int = MAX_LONG_SIDE) -> list[int]:
+def search_long_sides(width: int, height: int, *, max_long_side: float = MAX_LONG_SIDE) -> list[int]:
     """Long sides in pixels, largest first, that together show faces from 20 pixels to the whole picture well."""
+    coarsest = min(_COARSEST_LONG_SIDE, max_long_side / _STEP)
     finest = max(width, height) * _FOUND_PX / _SMALLEST_FACE_PX
-    sides = [min(max(finest, _COARSEST_LONG_SIDE), max_long_side)]
-    while sides[-1] > _COARSEST_LONG_SIDE * 1.2:
-        sides.append(max(sides[-1] / _STEP, _COARSEST_LONG_SIDE))
-    return [round(side) for side in sides]
+    sides = [min(max(finest, coarsest), max_long_side)]
+    while sides[-1] > coarsest * 1.2:
+        sides.append(max(sides[-1] / _STEP, coarsest))
+    return [int(side) for side in sides]
 
 
 class ScaledDetector:
@@ -78,9 +79,12 @@ class ScaledDetector:
         missed and it costs up to ten times as much. With `long_side` (choose_long_side gives it) one scale is looked
         at. A picture's faces do not depend on the others.
         """
-        if long_side is not None:
-            return [self._at_scale(image, long_side=long_side) for image in images]
-        return [self._search(image, max_long_side=max_long_side) for image in images]
+        if long_side is None:
+            return [self._search(image, max_long_side=max_long_side) for image in images]
+        return [
+            self._at_scale(image, scale=min(long_side / max(image.shape[:2]), self._largest_scale(image, border=0.0)))
+            for image in images
+        ]
 
     def detect_near(self, image: _Picture, *, boxes_xyxy: npt.NDArray[np.float32]) -> list[Face]:
         """Find known faces again: look only around boxes f32[N, 4], in pixels of the picture u8[H, W, 3] RGB.
@@ -93,31 +97,31 @@ class ScaledDetector:
         return self._merge(found, seen_px=[_BEST_PX] * len(found))
 
     def _search(self, image: _Picture, *, max_long_side: int) -> list[Face]:
-        """Faces at several scales; of one face the landmarks come from the scale that shows it best."""
+        """Faces at several scales; of one face the landmarks come mostly from the scale that shows it best."""
         height, width = image.shape[:2]
+        finest = min(float(max_long_side), max(width, height) * self._largest_scale(image, border=0.0))
+        sides = search_long_sides(width, height, max_long_side=finest)
         found: list[Face] = []
         seen_px: list[float] = []
-        sides = search_long_sides(width, height, max_long_side=max_long_side)
-        for long_side in sides:
-            scale = self._scale(image, long_side=long_side)
-            faces = self._at_scale(image, long_side=long_side, border=_BORDER if long_side == sides[-1] else 0.0)
+        for side in sides:
+            border = _BORDER if side == sides[-1] else 0.0
+            scale = min(side / max(width, height), self._largest_scale(image, border=border))
+            faces = self._at_scale(image, scale=scale, border=border)
             found += faces
             seen_px += [float(face.box_xyxy[3] - face.box_xyxy[1]) * scale for face in faces]
         return self._merge(found, seen_px=seen_px)
 
-    def _scale(self, image: _Picture, *, long_side: int, border: float = 0.0) -> float:
-        """Factor that brings the picture to the long side, or to what a network of fixed size takes."""
-        height, width = image.shape[:2]
-        scale = long_side / max(width, height)
+    def _largest_scale(self, image: _Picture, *, border: float) -> float:
+        """Factor at which a picture and its border just fit a network of fixed size; infinite for others."""
         if self._detector.input_hw is None:
-            return scale
+            return float("inf")
+        height, width = image.shape[:2]
         margin = 2 * border * min(width, height)
-        limits = (self._detector.input_hw[0] / (height + margin), self._detector.input_hw[1] / (width + margin))
-        return min(scale, *limits)
+        fits = (self._detector.input_hw[0] / (height + margin), self._detector.input_hw[1] / (width + margin))
+        return float(min(fits))
 
-    def _at_scale(self, image: _Picture, *, long_side: int, border: float = 0.0) -> list[Face]:
+    def _at_scale(self, image: _Picture, *, scale: float, border: float = 0.0) -> list[Face]:
         """Faces at one scale, in pixels of the picture; `border` is added around it, in short sides."""
-        scale = self._scale(image, long_side=long_side, border=border)
         height, width = image.shape[:2]
         small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
         pad = int(border * min(small_width, small_height))
@@ -130,7 +134,7 @@ class ScaledDetector:
         """The one face, or none, that lies where a known face was."""
         side = max(8, round(_REGION * float(max(box_xyxy[2:] - box_xyxy[:2]))))
         left, top = (round(float(middle) - side / 2) for middle in (box_xyxy[:2] + box_xyxy[2:]) / 2)
-        seen_px = round(_REGION * _REGION_FACE_PX)
+        seen_px = min(round(_REGION * _EXACT_PX), *(self._detector.input_hw or (MAX_LONG_SIDE, MAX_LONG_SIDE)))
         region = cut_region(image, left=left, top=top, width=side, height=side)
         seen = resize_rgb(region, width=seen_px, height=seen_px)
         faces = self._detector.detect(seen[None])[0]
@@ -143,16 +147,26 @@ class ScaledDetector:
         return [moved[best]] if overlaps[best] > _SAME_FACE_IOU else []
 
     def _merge(self, found: list[Face], *, seen_px: list[float]) -> list[Face]:
-        """One face for each group of overlapping ones: the group's best score on the face nearest to _BEST_PX."""
+        """One face for each group of overlapping ones: the best score, and the mean of boxes and of landmarks."""
         if not found:
             return []
         boxes = np.stack([face.box_xyxy for face in found])
         scores = np.array([face.score for face in found], np.float32)
-        distances = np.abs(np.log(np.maximum(seen_px, 1.0) / _BEST_PX))
+        weights = np.exp(-0.5 * (np.log(np.maximum(seen_px, 1.0) / _BEST_PX) / _TRUST) ** 2)
         groups = group_overlapping(boxes, scores, iou_threshold=self._nms_threshold)
-        return [
-            replace(found[group[np.argmin(distances[group])]], score=found[group[0]].score) for group in groups
-        ]
+        return [_mean_face([found[one] for one in group], weights=weights[group]) for group in groups]
+
+
+def _mean_face(faces: list[Face], *, weights: npt.NDArray[np.float64]) -> Face:
+    """One face seen several times, the best score first -> that score and the mean place; weights f64[N]."""
+    if len(faces) == 1:
+        return faces[0]
+    box = np.average([face.box_xyxy for face in faces], axis=0, weights=weights).astype(np.float32)
+    if faces[0].landmarks is None:
+        return Face(box_xyxy=box, landmarks=None, score=faces[0].score)
+    points = [face.landmarks for face in faces if face.landmarks is not None]
+    landmarks = np.average(points, axis=0, weights=weights).astype(np.float32)
+    return Face(box_xyxy=box, landmarks=landmarks, score=faces[0].score)
 
 
 def _mapped(face: Face, *, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> Face:

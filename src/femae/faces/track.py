@@ -29,9 +29,10 @@ _CORNERS: Final = np.array(list(np.ndindex(2, 2, 2)))  # [8, 3]: the bins about 
 _CHROMA_RANGE: Final = 48.0  # red or blue minus green; beyond, the last bin
 _LIMIT_MOVING: Final = 0.40  # looks of a face that is where the person must be
 _LIMIT_RETURNED: Final = 0.22  # looks of a face that could be anybody; same person up to .22, two people from .28
+_CLEAR: Final = 0.10  # looks of a face beside another one that is not hidden by it; within a shot at most .095 in 40 ms
 _CUT: Final = 18.0  # mean change of colour between two frames, 0..255; within a shot up to 11, across cuts from 25
 _FADE_S: Final = 1.0  # time constant in which the speed of an unseen person fades
-_NEVER: Final = 1e6  # cost of a pair that is out of the question
+_UNMATCHED: Final = 2.0  # cost from which a person rather stays unseen and a face unknown than being paired
 
 
 @dataclass(slots=True)
@@ -50,6 +51,23 @@ class _Person:
     def predicted(self, time_s: float) -> npt.NDArray[np.float64]:
         """Where the face must be at a time, f64[2] pixels."""
         return self.centre + self.speed * _FADE_S * (1 - math.exp(-(time_s - self.seen_s) / _FADE_S))
+
+    def unlike(self, looks: Looks) -> float:
+        """Squared distance, 0..2, of looks from the nearer of the latest and the usual ones."""
+        return float(min(((self.recent - looks) ** 2).sum(), ((self.usual - looks) ** 2).sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """One face of the present frame."""
+
+    face: Face
+    looks: Looks
+    alone: bool  # no other face is near
+
+    @property
+    def place(self) -> tuple[npt.NDArray[np.float64], float]:
+        return _place(self.face)
 
 
 class Tracker:
@@ -89,14 +107,14 @@ class Tracker:
         self._look_for_cut(frame.image)
         self._people = [p for p in self._people if self._time_s - p.seen_s <= self._remember_s]
         faces = sorted(faces, key=lambda face: (*face.box_xyxy.tolist(), face.score))
-        looks = [_looks(frame.image, face) for face in faces]
-        found = self._match(faces, looks)
-        for k, face in enumerate(faces):
+        seen = [_Seen(face, _looks(frame.image, face), _is_alone(k, faces)) for k, face in enumerate(faces)]
+        found = self._match(seen)
+        for k, one in enumerate(seen):
             person = found.get(k)
             if person is None:
-                found[k] = self._add(face, looks[k])
+                found[k] = self._add(one)
             else:
-                self._refresh(person, face, looks[k], alone=_is_alone(k, faces))
+                self._refresh(person, one)
         self._forget()
         return sorted(((found[k].face_id, face) for k, face in enumerate(faces)), key=lambda pair: pair[0])
 
@@ -109,59 +127,60 @@ class Tracker:
             self._shot += 1
         self._thumbnail = thumbnail
 
-    def _match(self, faces: list[Face], looks: list[Looks]) -> dict[int, _Person]:
+    def _match(self, seen: list[_Seen]) -> dict[int, _Person]:
         """Faces (by position) that are people seen before: by motion, then, of what is left, by looks."""
         found: dict[int, _Person] = {}
         for cost_of in (self._cost_of_motion, self._cost_of_return):
             people = [p for p in self._people if not any(p is q for q in found.values())]
-            rest = [k for k in range(len(faces)) if k not in found]
+            rest = [k for k in range(len(seen)) if k not in found]
             if not people or not rest:
                 continue
-            cost = np.array([[cost_of(person, faces[k], looks[k]) for k in rest] for person in people])
+            cost = np.array([[min(cost_of(person, seen[k]), _UNMATCHED) for k in rest] for person in people])
             for row, column in zip(*linear_sum_assignment(cost), strict=True):
-                if cost[row, column] < _NEVER:
+                if cost[row, column] < _UNMATCHED:
                     found[rest[column]] = people[row]
         return found
 
-    def _cost_of_motion(self, person: _Person, face: Face, looks: Looks) -> float:
-        """Distance from the predicted place plus difference of looks, each as a share of what is allowed."""
+    def _cost_of_motion(self, person: _Person, one: _Seen) -> float:
+        """Distance from the predicted place plus difference of looks; half of that when another face is in the way."""
         gap_s = self._time_s - person.seen_s
         if person.shot != self._shot or gap_s > self._max_gap_s:
-            return _NEVER
-        centre, side = _place(face)
+            return _UNMATCHED
+        centre, side = one.place
         far = math.dist(centre, person.predicted(self._time_s)) / (math.sqrt(side * person.side) * (0.6 + 2 * gap_s))
         grown = abs(math.log(side / person.side)) / (0.4 + 0.6 * gap_s)
-        unlike = _unlike(person, looks) / _LIMIT_MOVING
-        return far + 0.5 * grown + 2 * unlike if max(far, grown, unlike) < 1 else _NEVER
+        unlike = person.unlike(one.looks) / _LIMIT_MOVING * (1.0 if one.alone else 0.5)
+        return far + 0.5 * grown + 2 * unlike if max(far, grown, unlike) < 1 else _UNMATCHED
 
-    def _cost_of_return(self, person: _Person, face: Face, looks: Looks) -> float:
+    def _cost_of_return(self, person: _Person, one: _Seen) -> float:
         """Difference of looks; within a shot nobody crosses more than eight faces a second."""
-        centre, side = _place(face)
+        centre, side = one.place
         gap_s = self._time_s - person.seen_s
         reach = math.sqrt(side * person.side) * (1 + 8 * gap_s)
-        unlike = _unlike(person, looks)
+        unlike = person.unlike(one.looks)
         near = person.shot != self._shot or math.dist(centre, person.centre) < reach
-        return unlike + 1e-4 * gap_s if near and unlike < _LIMIT_RETURNED else _NEVER
+        return unlike + 1e-4 * gap_s if near and unlike < _LIMIT_RETURNED else _UNMATCHED
 
-    def _add(self, face: Face, looks: Looks) -> _Person:
+    def _add(self, one: _Seen) -> _Person:
         self._num_ids += 1
-        centre, side = _place(face)
-        person = _Person(self._num_ids, centre, side, self._time_s, self._shot, recent=looks, usual=looks)
+        centre, side = one.place
+        person = _Person(self._num_ids, centre, side, self._time_s, self._shot, recent=one.looks, usual=one.looks)
         self._people.append(person)
         return person
 
-    def _refresh(self, person: _Person, face: Face, looks: Looks, *, alone: bool) -> None:
-        """Note where and how a person was seen; looks only where no other face is in the way."""
-        centre, side = _place(face)
+    def _refresh(self, person: _Person, one: _Seen) -> None:
+        """Note where and how a person was seen; speed and looks only where no other face is in the way."""
+        clear = one.alone or person.unlike(one.looks) < _CLEAR
+        centre, side = one.place
         gap_s = self._time_s - person.seen_s
-        if person.shot == self._shot and gap_s <= self._max_gap_s:
-            person.speed += (gap_s / (gap_s + 0.1)) * ((centre - person.centre) / gap_s - person.speed)
-        else:
+        if person.shot != self._shot or gap_s > self._max_gap_s:
             person.speed = np.zeros(2)
+        elif clear:
+            person.speed = person.speed + gap_s / (gap_s + 0.1) * ((centre - person.centre) / gap_s - person.speed)
         person.centre, person.side, person.seen_s, person.shot = centre, side, self._time_s, self._shot
-        if alone:
-            person.recent = looks
-            person.usual = person.usual + np.float32(min(gap_s, 1.0) / 4) * (looks - person.usual)
+        if clear:
+            person.recent = one.looks
+            person.usual = person.usual + np.float32(min(gap_s, 1.0) / 4) * (one.looks - person.usual)
 
     def _forget(self) -> None:
         """Keep those in view and the `max_lost` others who were seen last."""
@@ -178,18 +197,17 @@ def _place(face: Face) -> tuple[npt.NDArray[np.float64], float]:
 
 
 def _is_alone(k: int, faces: list[Face]) -> bool:
-    """Whether no other face overlaps face k by a tenth of the smaller box."""
-    box = faces[k].box_xyxy
-    for other in (face.box_xyxy for j, face in enumerate(faces) if j != k):
-        shared = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None).prod()
-        if shared > 0.1 * min((box[2:] - box[:2]).prod(), (other[2:] - other[:2]).prod()):
-            return False
-    return True
+    """Whether no other face is nearer to face k than half a face."""
+    box = _widened(faces[k])
+    others = [_widened(face) for j, face in enumerate(faces) if j != k]
+    return all((other[2:] <= box[:2]).any() or (box[2:] <= other[:2]).any() for other in others)
 
 
-def _unlike(person: _Person, looks: Looks) -> float:
-    """Squared distance, 0..2, of looks from the nearer of a person's latest and usual ones."""
-    return float(min(((person.recent - looks) ** 2).sum(), ((person.usual - looks) ** 2).sum()))
+def _widened(face: Face) -> npt.NDArray[np.float64]:
+    """A face's box with a quarter of its width and height put on at each side."""
+    box = face.box_xyxy.astype(np.float64)
+    quarter = (box[2:] - box[:2]) / 4
+    return np.concatenate([box[:2] - quarter, box[2:] + quarter])
 
 
 def _looks(image: npt.NDArray[np.uint8], face: Face) -> Looks:

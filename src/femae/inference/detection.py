@@ -83,7 +83,7 @@ def blend_faces(pair: tuple[Face, Face], share: float) -> Face:
 def _signature(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """A coarse gray picture, about 24 x 32 samples, for telling cuts."""
     step_y, step_x = max(1, image.shape[0] // 24), max(1, image.shape[1] // 32)
-    return image[::step_y, ::step_x].mean(2, dtype=np.float32)
+    return np.asarray(image[::step_y, ::step_x].mean(2), np.float32)
 
 
 @dataclass(slots=True)

@@ -6,9 +6,10 @@ for result in predictor.stream("clip.mp4"):
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -98,7 +99,7 @@ class Predictor:
         }
         return prediction_schema(self.compounds, au_names=self.engine.spec.au_names, raw=raw, metadata=metadata)
 
-    def stream(self, path: str | Path) -> Iterator[FrameResult]:
+    def stream(self, path: str | Path) -> Generator[FrameResult, None, None]:
         """Results of one film, picture or folder of pictures, frame by frame, in memory flat in its length.
 
         Raises InputError when the input cannot be read or when several inputs match.
@@ -120,7 +121,7 @@ class Predictor:
             )
         schema, batches, pending = self.schema(), [], []
         with open_source(items[0]) as source:
-            for result in self.run(source, film=items[0].kind == "video"):
+            for result in self.run(source, film=items[0].kind == "video", keep_images=False):
                 pending.append(result)
                 if len(pending) == 64:
                     batches.append(results_to_batch(pending, schema=schema))
@@ -135,8 +136,14 @@ class Predictor:
         frame = Frame(index=1, time_s=None, image=np.ascontiguousarray(image), source="")
         return next(iter(self.run([frame], film=False)))
 
-    def run(self, frames: FrameSource | Sequence[Frame], *, film: bool) -> Iterator[FrameResult]:
-        """The chain of stages over any frames: detect -> track -> crop and classify -> smooth."""
+    def run(
+        self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool = True
+    ) -> Generator[FrameResult, None, None]:
+        """The chain of stages over any frames: detect -> track -> crop and classify -> smooth.
+
+        With keep_images off, results come without their pictures (Frame.image None), which saves memory where
+        smoothing holds frames back.
+        """
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
             try:
                 detected = self._detect(prefetch(frames, size=4), film=film, pool=pool)
@@ -151,6 +158,8 @@ class Predictor:
                     pool=pool,
                     ahead=self.num_threads + 1,
                 )
+                if not keep_images:
+                    results = map(_without_image, results)
                 yield from self._smooth(results) if film else results
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -193,6 +202,10 @@ class Predictor:
 
 def _crop(image: npt.NDArray[np.uint8], face: Face, *, size: int, framing: Framing) -> FaceCrop:
     return crop_face(image, face=face, size=size, framing=framing)
+
+
+def _without_image(result: FrameResult) -> FrameResult:
+    return replace(result, frame=replace(result.frame, image=None))
 
 
 def _whole(image: npt.NDArray[np.uint8], _face: Face, *, size: int) -> FaceCrop:

@@ -2,10 +2,8 @@
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 
 from rich.console import Console
 from rich.markup import escape
@@ -46,11 +44,11 @@ class _Voice:
         """A context that gives the function to call after each frame; silent when not on a terminal."""
         if self.quiet or not self.err.is_terminal:
             return nullcontext(lambda: None)
-        return _bar(self.err, info)
+        return _Bar(self.err, info)
 
 
-class _bar:  # noqa: N801
-    """Progress with frames per second and time left; it appears after two seconds."""
+class _Bar:
+    """Progress with frames per second and time left."""
 
     def __init__(self, console: Console, info: SourceInfo) -> None:
         columns = (
@@ -80,47 +78,38 @@ def _run_item(item: InputItem, *, stem: str, predictor: Predictor, config: Predi
     """One input to its outputs; returns whether every frame could be read."""
     film = item.kind == "video"
     schema = predictor.schema()
-    with ExitStack() as stack:
+    pending: list[FrameResult] = []
+    with ExitStack() as stack:  # closed from last to first: the tables are safe before the film is finished
         source = stack.enter_context(open_source(item))
         summary = Summary(item.name, compounds=predictor.compounds)
-        tables = stack.enter_context(open_sinks(config.out, stem=stem, formats=config.formats, schema=schema))
-        picture_sink = None
+        pictures = None
         if config.video:
-            picture_sink = stack.enter_context(
+            pictures = stack.enter_context(
                 annotated_sink(config.out, stem=stem, item=item, info=source.info, compounds=predictor.compounds)
             )
+        tables = stack.enter_context(open_sinks(config.out, stem=stem, formats=config.formats, schema=schema))
         advance = stack.enter_context(voice.progress(source.info))
-        pending: list[FrameResult] = []
-
-        def flush() -> None:
+        results = stack.enter_context(closing(predictor.run(source, film=film, keep_images=config.video)))
+        try:
+            for result in results:
+                summary.add(result)
+                if pictures is not None:
+                    pictures.write(result)
+                pending.append(result)
+                if len(pending) == _ROWS_AT_ONCE:
+                    tables.write(results_to_batch(pending, schema=schema))
+                    pending = []
+                advance()
+        except KeyboardInterrupt:  # these rows are complete
             tables.write(results_to_batch(pending, schema=schema))
-            pending.clear()
-
-        for result in _closing(predictor.run(source, film=film)):
-            summary.add(result)
-            if picture_sink is not None:
-                picture_sink.write(result)
-            pending.append(result)
-            if len(pending) == _ROWS_AT_ONCE:
-                flush()
-            advance()
-        flush()
-        outputs = tables.paths + ([picture_sink.path] if picture_sink is not None else [])
+            raise
+        tables.write(results_to_batch(pending, schema=schema))
+        outputs = tables.paths + ([pictures.path] if pictures is not None else [])
         problems = list(source.problems)
     for problem in problems:
         voice.problem(f"{item.name}: {problem}")
     voice.summary(summary.lines(outputs=outputs, film=film))
     return not problems
-
-
-def _closing(results: Iterator[FrameResult]) -> Iterator[FrameResult]:
-    """Close the chain of stages when the loop over it is left early."""
-    try:
-        yield from results
-    finally:
-        close: Any = getattr(results, "close", None)
-        if close is not None:
-            close()
 
 
 def run_predict(config: PredictConfig) -> int:

@@ -12,14 +12,13 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 from safetensors.torch import load_file, save_file
-from timm.layers import set_fused_attn
+from timm.layers.config import set_fused_attn
 from torch import nn
 
 from femae.config.emotion import EmotionConfig
@@ -99,7 +98,7 @@ def predict_probs(model: nn.Module, pictures: torch.Tensor, *, flip: bool = Fals
         if flip:
             probs = (probs + torch.sigmoid(model(pixels.flip(3)))) / 2
         parts.append(probs[:, : len(EMOTIONS)])
-    return cast(np.ndarray, torch.cat(parts).float().numpy())
+    return torch.cat(parts).float().numpy()
 
 
 def quick_f1(probs: np.ndarray, data: FerPlus) -> dict[str, float]:
@@ -126,7 +125,7 @@ def train_emotion(config: EmotionConfig) -> Path:
     shares = torch.from_numpy(shares_np[keep][: config.limit])
     test_pictures = torch.from_numpy(test.pictures)[:, None]
 
-    model = EmotionModel(config.model, num_outputs=NUM_TARGETS).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = EmotionModel(config.model, num_outputs=NUM_TARGETS).to(memory_format=torch.channels_last)
     averaged = EmotionModel(config.model, num_outputs=NUM_TARGETS)
     ema = {k: v.clone() for k, v in model.state_dict().items()}
     decay = [p for p in model.parameters() if p.ndim > 1]

@@ -119,15 +119,15 @@ class _FastPass:
 
 def _careful_pass_after(fast: _FastPass) -> "_CarefulPass":
     """Go on where the fast pass stopped: from the key frame before (MP4, MOV), elsewhere from the beginning."""
-    reader, delay = PacketReader(fast.reader.path), fast.reader.delay
-    if reader.is_mov and fast.last_pts is not None and delay is not None:
+    path, delay = fast.reader.path, fast.reader.delay
+    if fast.reader.is_mov and fast.last_pts is not None and delay is not None:
+        reader = PacketReader(path, delay=delay)
         try:
             reader.seek(fast.last_pts - delay)
             return _CarefulPass(reader, after=fast.last_pts)
         except FFmpegError:
             reader.close()
-            reader = PacketReader(fast.reader.path)
-    return _CarefulPass(reader, num_given=fast.num_given)
+    return _CarefulPass(PacketReader(path), num_given=fast.num_given)
 
 
 class _CarefulPass:
@@ -158,7 +158,10 @@ class _CarefulPass:
                 self._send(packet)
             yield from self._release()
         for pts in self.reader.promised():
-            self._suspects[pts] = (self._num_sent, CUT_OFF)
+            if self._clock.is_reliable:
+                self._suspects[pts] = (self._num_sent, CUT_OFF)
+            else:
+                self._clock.add(pts - (self.reader.delay or 0))
         self._take_all(self._flush())
         self._ready += [Shot(frame=None, pts=pts, problem=NOT_DECODED) for pts in self._clock.overdue(None)]
         yield from self._release(at_end=True)
@@ -233,8 +236,7 @@ class _CarefulPass:
                 self._error_at = None
             is_damaged = self._error_at is not None and number >= self._error_at
             self._ready.append(Shot(frame=frame, pts=pts, is_damaged=is_damaged))
-            is_disturbed = bool(self._suspects) or self._error_at is not None
-            if is_disturbed and all(shot.pts is not None for shot in self._ready):
+            if all(shot.pts is not None for shot in self._ready):
                 insort(self._ready, self._ready.pop(), key=lambda shot: shot.pts or 0)
 
     def _release(self, *, at_end: bool = False) -> Iterator[Shot]:
@@ -256,13 +258,18 @@ class _CarefulPass:
         """Whether a frame before `pts` may still come: one on its way, or, in a damaged stretch, one not sent yet."""
         if any(self._num_sent - self._suspects[p][0] <= _WINDOW for p in earlier):
             return True
-        is_ahead = self._last_dts is not None and pts > self._last_dts
-        return self._error_at is not None and is_ahead and len(self._ready) < _WINDOW and self._clock.is_reliable
+        if not self._clock.is_reliable or len(self._ready) >= _WINDOW:
+            return False
+        is_ahead = self._error_at is not None and self._last_dts is not None and pts > self._last_dts
+        return is_ahead or self._gaps.num_before(pts, allowance=self._allowance(self._ready[0])) > 0
+
+    def _allowance(self, shot: Shot) -> int:
+        """Frames that may be missing in a damaged stretch although no bytes are passed over: a second's."""
+        return self._second if shot.is_damaged else 0
 
     def _give(self, shot: Shot) -> Iterator[Shot]:
         """One shot, and before it the frames that stood in bytes passed over; nothing that was given before."""
-        allowance = 0 if self._error_at is None else self._second
-        missing = [] if shot.pts is None else self._gaps.before(shot.pts, allowance=allowance)
+        missing = [] if shot.pts is None else self._gaps.before(shot.pts, allowance=self._allowance(shot))
         if missing and shot.frame is not None and not shot.frame.key_frame:
             self._suspect(self._num_sent)
         for each in (*(Shot(frame=None, pts=pts, problem=NOT_DECODED) for pts in missing), shot):

@@ -23,8 +23,11 @@ _RECENT: Final = 64  # packets; more than any decoder reorders
 class PacketReader:
     """Iterates over the packets of one film; None stands for a reading error. Reading goes on after it."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises InputError as opening.open_film does."""
+    def __init__(self, path: Path, *, delay: int | None = None) -> None:
+        """`delay`: of the film's first packet, for a reader that will begin further on.
+
+        Raises InputError as opening.open_film does.
+        """
         self.path = path
         self.container, self.stream = open_film(path)
         for other in self.container.streams:
@@ -36,7 +39,8 @@ class PacketReader:
         self.passed_over: list[int] = []  # decoding times of frames known to be lost; whoever reads it empties it
         self.holes = Holes()
         self._avi = AviIndex(self.stream, path) if self.format == "avi" else None
-        self._first: tuple[int | None, int | None] | None = None  # (pts, dts)
+        self.delay = delay  # ticks from decoding to presentation of the first packet; None: not known
+        self._has_begun = delay is not None
         self._last_pos: int | None = None
         self._end = 0  # tick where the last frame's time is over
         self._recent_pts: deque[int] = deque(maxlen=_RECENT)
@@ -62,16 +66,11 @@ class PacketReader:
         """Go to the key frame at or before this decoding time. Raises FFmpegError where the container cannot."""
         self.container.seek(ticks, backward=True, stream=self.stream)
 
-    @property
-    def delay(self) -> int | None:
-        """Ticks from decoding to presentation of the first packet read; None where the file does not tell."""
-        pts, dts = self._first or (None, None)
-        return None if pts is None or dts is None else pts - dts
-
     def _note(self, packet: Any) -> None:
         """Remember what gaps and promises are told by."""
-        if self._first is None:
-            self._first = (packet.pts, packet.dts)
+        if not self._has_begun and packet.pts is not None and packet.dts is not None:
+            self.delay = packet.pts - packet.dts
+        self._has_begun = True
         if self._avi is not None:
             self.passed_over += self._avi.note(packet)
         elif not self.is_mov:

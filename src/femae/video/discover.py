@@ -148,8 +148,11 @@ def _is_video_name(path: Path) -> bool:
     """By the suffix; `.ts` is also the suffix of program texts, so the first byte must be a transport stream's."""
     suffix = path.suffix.lower()
     if suffix == ".ts":
-        with path.open("rb") as file:
-            return file.read(1) == b"\x47"
+        try:
+            with path.open("rb") as file:
+                return file.read(1) == b"\x47"
+        except OSError:
+            return True  # opening it as a film will say what is wrong
     return suffix in VIDEO_SUFFIXES
 
 

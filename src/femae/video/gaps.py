@@ -4,7 +4,7 @@ from typing import Final
 
 __all__ = ["Gaps", "Holes"]
 
-_MIN_STEADY: Final = 8  # packets or frames, before something can count as unusual
+_MIN_STEADY: Final = 4  # packets or frames, before something can count as unusual
 
 
 class Holes:
@@ -54,14 +54,23 @@ class Gaps:
         if first is None or last is None:
             self._first = pts
             return []
-        missing: list[int] = []
-        step = (last - first) / self._num_steps if self._num_steps else pts - last
-        if self._is_even and abs(pts - last - step) > max(1, step / 10):
-            num_missing = round((pts - last) / step) - 1 if step > 0 else 0
-            is_explained = 0 < num_missing <= max(self._holes.credit, allowance)
-            self._is_even = self._num_steps >= _MIN_STEADY and is_explained
-            if self._is_even:
-                self._holes.credit = max(0, self._holes.credit - num_missing)
-                missing = [last + round(n * step) for n in range(1, num_missing + 1)]
-        self._num_steps += 1 + len(missing)
-        return missing
+        num_missing = self.num_before(pts, allowance=allowance, last=last)
+        step = self._step(last)
+        if not num_missing and abs(pts - last - step) > max(1, step / 10):
+            self._is_even = self._num_steps == 0
+        self._holes.credit = max(0, self._holes.credit - num_missing)
+        self._num_steps += 1 + num_missing
+        return [last + round(n * step) for n in range(1, num_missing + 1)]
+
+    def num_before(self, pts: int, *, allowance: int = 0, last: int | None = None) -> int:
+        """How many are missing if a frame of this time comes next."""
+        last = self._last if last is None else last
+        if last is None or not self._is_even or self._num_steps < _MIN_STEADY:
+            return 0
+        step = self._step(last)
+        num_missing = round((pts - last) / step) - 1 if step > 0 else 0
+        return num_missing if 0 < num_missing <= max(self._holes.credit, allowance) else 0
+
+    def _step(self, last: int) -> float:
+        """Mean step up to the frame at `last`."""
+        return (last - (self._first or 0)) / self._num_steps if self._num_steps else 0.0

@@ -10,10 +10,14 @@ from av.error import PermissionError as AVPermissionError
 from av.stream import Disposition
 
 from femae.errors import InputError
+from femae.video.boxes import outer_boxes
 
 __all__ = ["open_film"]
 
 _TEXT_ART: Final = {"adf", "bin", "idf", "tty", "xbin"}  # FFmpeg shows plain text as film; nobody means that
+
+# Titles in other encodings than UTF-8 must not make a film unreadable; from PyAV 19 on they never do.
+_LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def open_film(path: Path) -> tuple[Any, Any]:
@@ -24,7 +28,7 @@ def open_film(path: Path) -> tuple[Any, Any]:
     _check_file(path)
     try:
         # The absolute path, so that a name like "a:b.mp4" is not taken for a protocol.
-        container: Any = av.open(str(path.absolute()))
+        container: Any = av.open(str(path.absolute()), **_LENIENT)
     except AVPermissionError as error:
         raise InputError(f"'{path}' may not be read: ask its owner for permission") from error
     except FFmpegError as error:
@@ -68,29 +72,10 @@ def _picture_stream(container: Any, path: Path) -> Any:
 
 def _unfinished(path: Path) -> str:
     """What to say of an MP4 or MOV whose index was never written or is cut; empty for other files."""
-    boxes = _boxes(path)
+    boxes = set(outer_boxes(path))
     if "ftyp" not in boxes or boxes & {"moov", "moof"}:
         return ""
     return (
         f"'{path}' lacks its index (the 'moov' part of an MP4 or MOV), so the recording or the download was not "
         "finished: copy or download it again, or record it anew"
     )
-
-
-def _boxes(path: Path) -> set[str]:
-    """Names of the outermost boxes of an MP4 file that lie wholly within it; empty for other files."""
-    found: set[str] = set()
-    size, at = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while at + 8 <= size and len(found) < 100:
-            file.seek(at)
-            head = file.read(16)
-            length, name = int.from_bytes(head[:4], "big"), head[4:8]
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if length < 8 or not name.isalnum() or (at == 0 and name != b"ftyp"):
-                break
-            if at + length <= size:
-                found.add(name.decode("ascii"))
-            at += length
-    return found

@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from femae.video.boxes import outer_boxes
+
 __all__ = ["AviIndex", "breaks_off", "promised_by_mov"]
 
 _RECENT: Final = 64  # packets; more than any decoder reorders
@@ -81,7 +83,10 @@ def _is_cut_avi(path: Path) -> bool:
 
 
 def breaks_off(path: Path, format_name: str, stream: Any, *, end_s: float) -> bool:
-    """Whether a film without an index of its frames ends too early: `end_s` is where its last frame's time is over."""
+    """Whether a film without an index of all its frames ends too early: `end_s` is where its last frame is over."""
+    if "mov" in format_name:
+        boxes = outer_boxes(path)
+        return boxes[-1:] == ["?"] and "moof" in boxes  # in pieces, each with an index of its own
     if format_name == "gif":
         with path.open("rb") as file:
             return not _is_whole_gif(file)

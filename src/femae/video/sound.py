@@ -98,7 +98,8 @@ def _stated_end_s(container: Any, pictures: Any) -> Fraction | None:
     """MP4 and MOV state where the pictures end, edit list included; their packets tell only decoding steps."""
     if "mov" not in container.format.name or pictures.duration is None:
         return None
-    return ((pictures.start_time or 0) + pictures.duration) * (as_fraction(pictures.time_base) or Fraction(0))
+    end: int = (pictures.start_time or 0) + pictures.duration
+    return end * (as_fraction(pictures.time_base) or Fraction(0))
 
 
 def _start_s(packet: Any) -> float:

@@ -1,0 +1,41 @@
+"""Opens a face detector: the built-in one, or an ONNX file of the user's, told apart by what it gives."""
+
+from pathlib import Path
+from typing import Any
+
+from femae.errors import ModelError
+from femae.faces.onnx_net import open_net
+from femae.faces.retinaface import RetinaFace, builtin_weights
+from femae.faces.scales import ScaledDetector
+from femae.faces.scrfd import SCRFD
+from femae.faces.yunet import YuNet
+
+__all__ = ["load_detector"]
+
+_KINDS = (RetinaFace, SCRFD, YuNet)
+
+
+def load_detector(
+    path: Path | None = None, *, num_threads: int = 1, score_threshold: float | None = None
+) -> ScaledDetector:
+    """A detector for pictures of any size; many threads may share it.
+
+    `path` None is the built-in RetinaFace, else an ONNX file of a RetinaFace, an SCRFD or a YuNet. `num_threads` is the
+    number of cores that one picture takes; where several threads call the detector, 1 is best. `score_threshold` 0..1,
+    None for the kind's own. Raises ModelError when the file is missing, not ONNX, or a network of another kind, and
+    MissingDependencyError when the package that carries the built-in network is not installed.
+    """
+    options: dict[str, Any] = {} if score_threshold is None else {"score_threshold": score_threshold}
+    if path is None:
+        net = open_net(builtin_weights(), num_threads=num_threads)
+        return ScaledDetector(RetinaFace(net, multiple=1, **options))
+    net = open_net(path, num_threads=num_threads)
+    for kind in _KINDS:
+        if kind.fits(net):
+            return ScaledDetector(kind(net, **options))
+    shapes = ", ".join(str(list(shape)) for shape in net.output_shapes[:12])
+    raise ModelError(
+        f"'{path}' is not a face detector that is known: for a picture of {net.probe_hw[1]}x{net.probe_hw[0]} it gives "
+        f"{shapes}. Known are RetinaFace (boxes, classes, landmarks over all anchors), SCRFD of InsightFace (6 or 9 "
+        "outputs) and YuNet of OpenCV (12 outputs)"
+    )
