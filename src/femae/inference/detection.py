@@ -2,8 +2,9 @@
 
 A film is cut into short segments from one key frame to the next. Where both ends show the same faces in nearly the
 same places and no cut lies between, the frames inside get interpolated boxes and landmarks; otherwise each of them is
-detected as well. Every two seconds the detector looks at several scales; until the next time it works at the one that
-resolves the smallest face seen.
+detected as well. Every two seconds, and after each cut, the detector looks at several scales; otherwise it works at the
+one that resolves the smallest face known. What the look every two seconds finds is used eight key frames later, so that
+no thread waits for it.
 """
 
 from collections import deque
@@ -24,6 +25,7 @@ __all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight"
 DetectedFrame = tuple[Frame, list[Face]]
 
 FULL_EVERY_S = 2.0  # seconds between two looks at all scales
+FULL_DELAY = 8  # key frames after which what such a look has found is used
 MAX_INSIDE_S = 0.15  # a frame this long after a key frame is one itself: a head turns in a third of a second
 CUT_LEVEL = 24.0  # mean change of gray levels from one frame to the next that counts as a cut
 EMPTY_LONG_SIDE = 640  # pixels; the scale between two full looks while no face is known
@@ -97,27 +99,46 @@ class _Segment:
 
 
 class _FilmDetection:
-    """State of one film's detection: the scale in use and the time of the last full look."""
+    """State of one film's detection: the scale in use, and when to look at all scales again."""
 
     def __init__(self, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor) -> None:
         self.detector, self.config, self.pool = detector, config, pool
-        self._full: Future[list[Face]] | None = None  # the last look at all scales
-        self._full_time_s = 0.0
+        self._smallest_px: float | None = None  # of the faces known; None: none
+        self._full_time_s: float | None = None  # of the last look at all scales
+        self._full: Future[list[Face]] | None = None  # one that is under way
+        self._num_keys = 0  # key frames since it began
 
-    def submit(self, frame: Frame) -> "Future[list[Face]]":
-        """Start detection of one frame; the scale depends on earlier frames alone, never on timing."""
+    def key(self, frame: Frame, *, new_shot: bool) -> "Future[list[Face]]":
+        """Start detection of a key frame; what is done depends on the frames alone, never on timing."""
         assert frame.image is not None
         now = frame.time_s if frame.time_s is not None else 0.0
-        if self._full is None or not 0 <= now - self._full_time_s < FULL_EVERY_S:
+        if new_shot or self._full_time_s is None:
+            full = self.pool.submit(self._detect, frame.image, None)
+            self._learn(full.result())
+            self._full, self._full_time_s = None, now
+            return full
+        if self._full is not None:
+            self._num_keys += 1
+            if self._num_keys == FULL_DELAY:  # done by now; a fixed delay, so that nothing waits and nothing varies
+                self._learn(self._full.result())
+                self._full = None
+        elif not 0 <= now - self._full_time_s < FULL_EVERY_S:
             self._full, self._full_time_s = self.pool.submit(self._detect, frame.image, None), now
-            return self._full
+            self._num_keys = 0
+        return self.look(frame)
+
+    def look(self, frame: Frame) -> "Future[list[Face]]":
+        """Start detection at the one scale that shows the faces known so far."""
+        assert frame.image is not None
         height, width = frame.image.shape[:2]
-        sizes = [float(face.box_xyxy[3] - face.box_xyxy[1]) for face in self._full.result()]
-        if sizes:
-            long_side = choose_long_side(width, height, smallest_face_px=min(sizes))
-        else:
+        if self._smallest_px is None:
             long_side = min(max(height, width), EMPTY_LONG_SIDE)
+        else:
+            long_side = choose_long_side(width, height, smallest_face_px=self._smallest_px)
         return self.pool.submit(self._detect, frame.image, long_side)
+
+    def _learn(self, faces: list[Face]) -> None:
+        self._smallest_px = min((float(face.box_xyxy[3] - face.box_xyxy[1]) for face in faces), default=None)
 
     def _detect(self, image: npt.NDArray[np.uint8], long_side: int | None) -> list[Face]:
         return keep_faces(self.detector.detect(image[None], long_side=long_side)[0], self.config)
@@ -127,20 +148,23 @@ def _segments(frames: Iterator[Frame], state: _FilmDetection) -> Iterator[_Segme
     """Cut a film into segments; detection of each key frame starts as soon as it is read."""
     segment: _Segment | None = None
     before: npt.NDArray[np.float32] | None = None
-    cut = False
+    new_shot = False  # a cut since the last key frame
     for frame in frames:
-        if frame.image is not None and state.config.detect_every > 1:
+        if frame.image is not None:
             now = _signature(frame.image)
-            cut = before is not None and before.shape == now.shape and float(np.abs(now - before).mean()) > CUT_LEVEL
+            if before is not None:
+                new_shot |= before.shape != now.shape or float(np.abs(now - before).mean()) > CUT_LEVEL
             before = now
-        if segment is not None and not _is_key(frame, segment, state.config.detect_every):
-            segment.inside.append(frame)
-            segment.cut |= cut
-            continue
         if segment is not None:
-            segment.cut |= cut
+            segment.cut |= new_shot
+            if not _is_key(frame, segment, state.config.detect_every):
+                segment.inside.append(frame)
+                continue
             yield segment
-        segment = _Segment(key=frame, faces=state.submit(frame) if frame.image is not None else None)
+        segment = _Segment(key=frame, faces=None)
+        if frame.image is not None:
+            segment.faces = state.key(frame, new_shot=new_shot)
+            new_shot = False
     if segment is not None:
         yield segment
 
@@ -163,7 +187,7 @@ def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection
     if following is not None and following.faces is not None and not segment.cut:
         pairs = match_faces(first, following.faces.result())
     if pairs is None:
-        futures = [state.submit(frame) for frame in segment.inside]
+        futures = [state.look(frame) for frame in segment.inside]
         for frame, future in zip(segment.inside, futures, strict=True):
             yield frame, future.result()
         return
