@@ -24,11 +24,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-from femae.faces.load import load_detector
 
 from femae import Predictor, __version__
 from femae.engine.onnx import OnnxEngine
 from femae.faces.crop import crop_face
+from femae.faces.load import load_detector
 from femae.inference.predictor import shipped_model
 from femae.types import Frame
 from femae.video.pyav import PyAVSource
@@ -86,7 +86,7 @@ def stage_times(predictor: Predictor, path: Path) -> tuple[float, float, float, 
     for first in range(0, len(found), 8):
         crops = [
             crop_face(frame.image, face=face, size=size, framing=predictor.framing).image
-            for frame, faces in found[first : first + 8]
+            for frame, faces, _ in found[first : first + 8]
             for face in faces
             if frame.image is not None
         ]

@@ -9,7 +9,15 @@ import pytest
 
 from femae.config.predict import DetectConfig
 from femae.faces.scales import ScaledDetector
-from femae.inference.detection import blend_faces, detect_film, detect_pictures, keep_faces, match_faces, whole_pictures
+from femae.inference.detection import (
+    DetectedFrame,
+    blend_faces,
+    detect_film,
+    detect_pictures,
+    keep_faces,
+    match_faces,
+    whole_pictures,
+)
 from femae.types import Face, Frame
 
 
@@ -46,7 +54,7 @@ def film(lefts: list[int | None], *, rate: float = 30.0, level: int = 40) -> Ite
         yield Frame(index=number + 1, time_s=number / rate, image=image, source="film")
 
 
-def run(frames: Iterator[Frame], **settings: float) -> tuple[list[tuple[Frame, list[Face]]], int]:
+def run(frames: Iterator[Frame], **settings: float) -> tuple[list[DetectedFrame], int]:
     detector = BrightSquares()
     with ThreadPoolExecutor(2) as pool:
         config = DetectConfig(**settings)  # type: ignore[arg-type]
@@ -54,17 +62,17 @@ def run(frames: Iterator[Frame], **settings: float) -> tuple[list[tuple[Frame, l
     return found, detector.num_seen
 
 
-def lefts_of(found: list[tuple[Frame, list[Face]]]) -> list[float | None]:
-    return [float(faces[0].box_xyxy[0]) if faces else None for _, faces in found]
+def lefts_of(found: list[DetectedFrame]) -> list[float | None]:
+    return [float(item.faces[0].box_xyxy[0]) if item.faces else None for item in found]
 
 
 def test_frames_between_key_frames_lie_on_a_straight_line() -> None:
     path = list(range(20, 20 + 41 * 2, 2))
     found, num_seen = run(film(path), detect_every=4)
-    assert [frame.index for frame, _ in found] == list(range(1, 42))
+    assert [frame.index for frame, *_ in found] == list(range(1, 42))
     assert lefts_of(found) == pytest.approx(path, abs=1.6)
     assert num_seen < 25  # 11 key frames, one of them at several scales
-    landmarks = [faces[0].landmarks for _, faces in found]
+    landmarks = [faces[0].landmarks for _, faces, _ in found]
     assert all(points is not None for points in landmarks)
 
 
@@ -105,7 +113,7 @@ def test_unreadable_frames_pass_without_faces() -> None:
     frames = list(film([50] * 10))
     frames[4] = Frame(index=5, time_s=4 / 30, image=None, source="film", problem="damaged")
     found, _ = run(iter(frames), detect_every=4)
-    assert [len(faces) for _, faces in found] == [1, 1, 1, 1, 0, 1, 1, 1, 1, 1]
+    assert [len(faces) for _, faces, _ in found] == [1, 1, 1, 1, 0, 1, 1, 1, 1, 1]
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
@@ -114,7 +122,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
     for num_threads in (1, 4):
         with ThreadPoolExecutor(num_threads) as pool:
             stage = detect_film(film(path), detector=ScaledDetector(BrightSquares()), config=DetectConfig(), pool=pool)
-            tables.append(np.array([faces[0].box_xyxy for _, faces in stage]))
+            tables.append(np.array([faces[0].box_xyxy for _, faces, _ in stage]))
     np.testing.assert_array_equal(*tables)
 
 
@@ -150,5 +158,5 @@ def test_pictures_are_looked_at_one_by_one() -> None:
 
 def test_whole_pictures_are_their_own_faces() -> None:
     frames = [next(film([1])), Frame(index=1, time_s=None, image=None, source="bad", problem="damaged")]
-    (_, faces), (_, none) = whole_pictures(iter(frames))
+    (_, faces, _), (_, none, _) = whole_pictures(iter(frames))
     assert faces[0].box_xyxy.tolist() == [0, 0, 320, 240] and np.isnan(faces[0].score) and none == []

@@ -1,81 +1,116 @@
-"""Crops and probabilities of tracked faces, in batches on all threads."""
+"""Crops and probabilities of tracked faces, in batches on all threads.
+
+Where a face was only interpolated and its two best compounds are nearly tied, the frame is detected after all and the
+face scored again: the label must not hang on the shortcut.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.compound.rules import Rule, combine, decide
 from femae.engine.spec import Engine
+from femae.inference.detection import overlap
 from femae.inference.parallel import ordered_map
 from femae.labels import Compound
 from femae.types import Face, FaceCrop, FaceResult, Frame, FrameResult
 
-__all__ = ["Cropper", "TrackedFrame", "classify"]
+__all__ = ["Classifier", "Cropper", "TrackedFrame"]
 
-TrackedFrame = tuple[Frame, list[tuple[int, Face]]]
 Cropper = Callable[[npt.NDArray[np.uint8], Face], FaceCrop]
 
 _BATCH_FRAMES = 8  # frames whose faces go through the network together
+_BATCH_BYTES = 50e6  # of their pixels
+_TIE = 0.06  # of the best score: a runner-up this near may win after a change of a few hundredths in the crop
+_SAME_FACE = 0.5  # least overlap of an interpolated face with the detected one
+
+
+class TrackedFrame(NamedTuple):
+    """A frame and its faces with their ids; `look_again` as in DetectedFrame."""
+
+    frame: Frame
+    faces: list[tuple[int, Face]]
+    look_again: Callable[[], list[Face]] | None = None
 
 
 def _batches(frames: Iterator[TrackedFrame]) -> Iterator[list[TrackedFrame]]:
     batch: list[TrackedFrame] = []
-    pixels = 0
+    num_bytes = 0
     for item in frames:
         batch.append(item)
-        pixels += item[0].image.nbytes if item[0].image is not None else 0
-        if len(batch) == _BATCH_FRAMES or pixels > 50e6:
+        num_bytes += item.frame.image.nbytes if item.frame.image is not None else 0
+        if len(batch) == _BATCH_FRAMES or num_bytes > _BATCH_BYTES:
             yield batch
-            batch, pixels = [], 0
+            batch, num_bytes = [], 0
     if batch:
         yield batch
 
 
-def classify(
-    frames: Iterator[TrackedFrame],
-    *,
-    engine: Engine,
-    cropper: Cropper,
-    compounds: tuple[Compound, ...],
-    rule: Rule,
-    weights: npt.NDArray[np.float32] | None,
-    threshold: float | None,
-    pool: ThreadPoolExecutor,
-    ahead: int,
-) -> Iterator[FrameResult]:
-    """Every frame, in order, with six probabilities, compound scores and the winning compound of each face."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Classifier:
+    """From tracked faces to six probabilities, compound scores and the winning compound of each face."""
 
-    def run(batch: list[TrackedFrame]) -> list[FrameResult]:
-        crops = [
-            cropper(frame.image, face).image for frame, faces in batch if frame.image is not None for _, face in faces
-        ]
-        size = engine.spec.image_size
-        stacked = np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8)
-        probs, au_probs = engine.run(stacked)
-        scores = combine(probs, compounds=compounds, rule=rule, weights=weights)
-        names, best = decide(scores, compounds=compounds, threshold=threshold)
-        results, position = [], 0
-        for frame, faces in batch:
-            found = []
-            for face_id, face in faces:
-                found.append(
-                    FaceResult(
-                        face=face,
-                        face_id=face_id,
-                        probs=probs[position],
-                        scores=scores[position],
-                        compound=names[position],
-                        compound_score=float(best[position]),
-                        au_probs=au_probs[position],
-                    )
-                )
-                position += 1
+    engine: Engine
+    cropper: Cropper
+    compounds: tuple[Compound, ...]
+    rule: Rule = "sum"
+    weights: npt.NDArray[np.float32] | None = None  # f32[6], one per emotion
+    threshold: float | None = None
+
+    def stream(self, frames: Iterator[TrackedFrame], *, pool: ThreadPoolExecutor, ahead: int) -> Iterator[FrameResult]:
+        """Every frame, in order; `ahead` batches of eight frames are under way."""
+        for results in ordered_map(pool, self._classify, _batches(frames), ahead=ahead):
+            yield from results
+
+    def _classify(self, batch: list[TrackedFrame]) -> list[FrameResult]:
+        scored = self._score([(item.frame, face_id, face) for item in batch for face_id, face in item.faces])
+        results = []
+        for item in batch:
+            found = [scored.pop(0) for _ in item.faces]
+            if item.look_again is not None and any(map(self._is_tied, found)):
+                faces = _found_again(item.faces, item.look_again())
+                found = self._score([(item.frame, face_id, face) for face_id, face in faces])
             found.sort(key=lambda result: result.face_id)
-            status = "unreadable" if frame.image is None else "ok" if found else "no_face"
-            results.append(FrameResult(frame=frame, status=status, faces=tuple(found)))  # type: ignore[arg-type]
+            status = "unreadable" if item.frame.image is None else "ok" if found else "no_face"
+            results.append(FrameResult(frame=item.frame, status=status, faces=tuple(found)))  # type: ignore[arg-type]
         return results
 
-    for results in ordered_map(pool, run, _batches(frames), ahead=ahead):
-        yield from results
+    def _score(self, faces: list[tuple[Frame, int, Face]]) -> list[FaceResult]:
+        if not faces:
+            return []
+        crops = [self.cropper(frame.image, face).image for frame, _, face in faces if frame.image is not None]
+        probs, au_probs = self.engine.run(np.stack(crops))
+        scores = combine(probs, compounds=self.compounds, rule=self.rule, weights=self.weights)
+        names, best = decide(scores, compounds=self.compounds, threshold=self.threshold)
+        return [
+            FaceResult(
+                face=face,
+                face_id=face_id,
+                probs=probs[i],
+                scores=scores[i],
+                compound=names[i],
+                compound_score=float(best[i]),
+                au_probs=au_probs[i],
+            )
+            for i, (_, face_id, face) in enumerate(faces)
+        ]
+
+    def _is_tied(self, result: FaceResult) -> bool:
+        """Whether a slightly different crop might change the label, or whether there is one."""
+        best = result.compound_score
+        runner_up = float(np.sort(result.scores)[-2]) if len(result.scores) > 1 else -np.inf
+        near_threshold = self.threshold is not None and abs(best - self.threshold) < _TIE * best
+        return best - runner_up < _TIE * best or near_threshold
+
+
+def _found_again(faces: list[tuple[int, Face]], detected: list[Face]) -> list[tuple[int, Face]]:
+    """Each face where detection has found it, or where it was where detection has not."""
+    again = []
+    for face_id, face in faces:
+        best = max(detected, key=lambda other: overlap(face.box_xyxy, other.box_xyxy), default=face)
+        again.append((face_id, best if overlap(face.box_xyxy, best.box_xyxy) > _SAME_FACE else face))
+    return again

@@ -8,9 +8,11 @@ no thread waits for it.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +22,16 @@ from femae.faces.scales import ScaledDetector, choose_long_side
 from femae.inference.parallel import ordered_map
 from femae.types import Face, Frame
 
-__all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight", "whole_pictures"]
+__all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight", "overlap", "whole_pictures"]
 
-DetectedFrame = tuple[Frame, list[Face]]
+
+class DetectedFrame(NamedTuple):
+    """A frame and its faces; `look_again` detects in this very frame where the faces are only interpolated."""
+
+    frame: Frame
+    faces: list[Face]
+    look_again: Callable[[], list[Face]] | None = None
+
 
 FULL_EVERY_S = 2.0  # seconds between two looks at all scales
 FULL_DELAY = 8  # key frames after which what such a look has found is used
@@ -51,7 +60,8 @@ def keep_faces(faces: list[Face], config: DetectConfig) -> list[Face]:
     return kept
 
 
-def _iou(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+def overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes f32[4]."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     inter = float(np.prod(np.maximum(high - low, 0)))
     return inter / max(1e-6, float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inter)
@@ -65,7 +75,7 @@ def match_faces(first: list[Face], last: list[Face]) -> list[tuple[Face, Face]] 
     for face in first:
         if not free:
             return None
-        overlaps = sorted(((_iou(face.box_xyxy, other.box_xyxy), i) for i, other in enumerate(free)), reverse=True)
+        overlaps = sorted(((overlap(face.box_xyxy, other.box_xyxy), i) for i, other in enumerate(free)), reverse=True)
         if overlaps[0][0] < 0.5 or (len(overlaps) > 1 and overlaps[1][0] > 0.25):
             return None
         pairs.append((face, free.pop(overlaps[0][1])))
@@ -129,13 +139,17 @@ class _FilmDetection:
 
     def look(self, frame: Frame) -> "Future[list[Face]]":
         """Start detection at the one scale that shows the faces known so far."""
+        return self.pool.submit(self.later(frame))
+
+    def later(self, frame: Frame) -> Callable[[], list[Face]]:
+        """What `look` would do, to be called later from any thread."""
         assert frame.image is not None
         height, width = frame.image.shape[:2]
         if self._smallest_px is None:
             long_side = min(max(height, width), EMPTY_LONG_SIDE)
         else:
             long_side = choose_long_side(width, height, smallest_face_px=self._smallest_px)
-        return self.pool.submit(self._detect, frame.image, long_side)
+        return partial(self._detect, frame.image, long_side)
 
     def _learn(self, faces: list[Face]) -> None:
         self._smallest_px = min((float(face.box_xyxy[3] - face.box_xyxy[1]) for face in faces), default=None)
@@ -180,7 +194,7 @@ def _is_key(frame: Frame, segment: _Segment, detect_every: int) -> bool:
 def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection) -> Iterator[DetectedFrame]:
     """Give out a segment's frames with their faces; `following` is the next segment (None: the film ends)."""
     first = segment.faces.result() if segment.faces is not None else []
-    yield segment.key, first
+    yield DetectedFrame(segment.key, first)
     if not segment.inside:
         return
     pairs = None
@@ -189,14 +203,14 @@ def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection
     if pairs is None:
         futures = [state.look(frame) for frame in segment.inside]
         for frame, future in zip(segment.inside, futures, strict=True):
-            yield frame, future.result()
+            yield DetectedFrame(frame, future.result())
         return
     assert following is not None and following.key.time_s is not None and segment.key.time_s is not None
     span = following.key.time_s - segment.key.time_s
     for frame in segment.inside:
         assert frame.time_s is not None
         share = (frame.time_s - segment.key.time_s) / span if span > 0 else 0.5
-        yield frame, [blend_faces(pair, share) for pair in pairs]
+        yield DetectedFrame(frame, [blend_faces(pair, share) for pair in pairs], state.later(frame) if pairs else None)
 
 
 def detect_film(
@@ -226,8 +240,8 @@ def detect_pictures(
 
     def detect(frame: Frame) -> DetectedFrame:
         if frame.image is None:
-            return frame, []
-        return frame, keep_faces(detector.detect(frame.image[None])[0], config)
+            return DetectedFrame(frame, [])
+        return DetectedFrame(frame, keep_faces(detector.detect(frame.image[None])[0], config))
 
     return ordered_map(pool, detect, frames, ahead=8)
 
@@ -236,7 +250,8 @@ def whole_pictures(frames: Iterator[Frame]) -> Iterator[DetectedFrame]:
     """Every picture as one face that fills it; nothing was detected, so the score is NaN."""
     for frame in frames:
         if frame.image is None:
-            yield frame, []
+            yield DetectedFrame(frame, [])
         else:
             height, width = frame.image.shape[:2]
-            yield frame, [Face(box_xyxy=np.array([0, 0, width, height], np.float32), landmarks=None, score=np.nan)]
+            box = np.array([0, 0, width, height], np.float32)
+            yield DetectedFrame(frame, [Face(box_xyxy=box, landmarks=None, score=np.nan)])

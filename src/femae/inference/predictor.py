@@ -25,7 +25,7 @@ from femae.errors import ConfigError, InputError
 from femae.faces.crop import Framing, crop_face, whole_crop
 from femae.faces.load import load_detector
 from femae.faces.track import Tracker
-from femae.inference.classification import TrackedFrame, classify
+from femae.inference.classification import Classifier, TrackedFrame
 from femae.inference.detection import DetectedFrame, detect_film, detect_pictures, whole_pictures
 from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
@@ -147,17 +147,8 @@ class Predictor:
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
             try:
                 detected = self._detect(prefetch(frames, size=4), film=film, pool=pool)
-                results = classify(
-                    self._track(detected, film=film),
-                    engine=self.engine,
-                    cropper=self._cropper(),
-                    compounds=self.compounds,
-                    rule=self.rule_config.rule,
-                    weights=self.weights,
-                    threshold=self.rule_config.threshold,
-                    pool=pool,
-                    ahead=self.num_threads + 1,
-                )
+                tracked = self._track(detected, film=film)
+                results = self._classifier().stream(tracked, pool=pool, ahead=self.num_threads + 1)
                 if not keep_images:
                     results = map(_without_image, results)
                 yield from self._smooth(results) if film else results
@@ -173,17 +164,23 @@ class Predictor:
     def _track(self, frames: Iterator[DetectedFrame], *, film: bool) -> Iterator[TrackedFrame]:
         """Ids stay with a person within a film; in pictures they count the faces of each picture."""
         tracker = Tracker()
-        for frame, faces in frames:
+        for frame, faces, look_again in frames:
             if film and self.detector is not None:
-                yield frame, tracker.update(frame, faces)
+                yield TrackedFrame(frame, tracker.update(frame, faces), look_again)
             else:
-                yield frame, list(enumerate(faces, start=1))
+                yield TrackedFrame(frame, list(enumerate(faces, start=1)))
 
-    def _cropper(self) -> Any:
+    def _classifier(self) -> Classifier:
         size = self.engine.spec.image_size
-        if self.detector is None:
-            return partial(_whole, size=size)
-        return partial(_crop, size=size, framing=self.framing)
+        whole = self.detector is None
+        return Classifier(
+            engine=self.engine,
+            cropper=partial(_whole, size=size) if whole else partial(_crop, size=size, framing=self.framing),
+            compounds=self.compounds,
+            rule=self.rule_config.rule,
+            weights=self.weights,
+            threshold=self.rule_config.threshold,
+        )
 
     def _smooth(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:
         config = self.rule_config
