@@ -3,7 +3,14 @@
 import pytest
 
 from femae.errors import LabelError
-from femae.labels import ABAW_COMPOUNDS, EMOTIONS, RAF_DB_COMPOUNDS, compound_from_pair, emotion_indices, parse_class_set
+from femae.labels import (
+    ABAW_COMPOUNDS,
+    EMOTIONS,
+    RAF_DB_COMPOUNDS,
+    compound_from_pair,
+    emotion_indices,
+    parse_class_set,
+)
 
 # 6th ABAW: integers 0..6 of the submission file
 ABAW_HEADER = (

@@ -31,9 +31,13 @@ def write_ferplus(folder: Path, *, num_train: int = 48, num_test: int = 8) -> Pa
         happy = bool(rng.integers(2))
         r, c = divmod(index, 32)
         atlas[r * 48 : r * 48 + 48, c * 48 : c * 48 + 48] = rng.integers(140, 255) if happy else rng.integers(0, 110)
-        votes = dict.fromkeys(FERPLUS_VOTES, 0) | ({"happiness": 9, "neutral": 1} if happy else {"sadness": 8, "fear": 2})
+        votes = dict.fromkeys(FERPLUS_VOTES, 0) | (
+            {"happiness": 9, "neutral": 1} if happy else {"sadness": 8, "fear": 2}
+        )
         split = "Training" if index < num_train else "PublicTest"
-        rows.append({"index": index, "atlas": 0, "cell": index, "name": f"fer{index:07d}.png", "csv_row": index} | votes)
+        rows.append(
+            {"index": index, "atlas": 0, "cell": index, "name": f"fer{index:07d}.png", "csv_row": index} | votes
+        )
         rows[-1] |= {"split": split, "dup_group": "", "dup_in_training": 0}
     Image.fromarray(atlas).save(folder / "atlas_00.png")
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -63,7 +67,9 @@ def test_vote_shares_leave_out_unknown_and_no_face() -> None:
 
 def test_rare_emotions_are_drawn_more_often() -> None:
     shares = torch.eye(8)[[3] * 90 + [1] * 10]
-    assert float(sampling_weights(shares, 1.0)[:90].sum()) == pytest.approx(float(sampling_weights(shares, 1.0)[90:].sum()))
+    assert float(sampling_weights(shares, 1.0)[:90].sum()) == pytest.approx(
+        float(sampling_weights(shares, 1.0)[90:].sum())
+    )
     assert len(sampling_weights(shares, 0.0).unique()) == 1
 
 
@@ -71,7 +77,7 @@ def test_augmentation_keeps_shape_and_range_and_is_the_identity_when_off() -> No
     pictures = torch.randint(0, 256, (6, 1, 48, 48), dtype=torch.uint8)
     moved = augment_batch(pictures, AugmentConfig())
     assert moved.shape == pictures.shape
-    assert 0 <= float(moved.min()) and float(moved.max()) <= 1
+    assert float(moved.min()) >= 0 and float(moved.max()) <= 1
     off = dict.fromkeys(AugmentConfig.model_fields, 0.0) | {"scale_min": 1.0, "scale_max": 1.0}
     same = augment_batch(pictures, AugmentConfig(**off))
     plain = pictures.float() / 255
@@ -84,7 +90,10 @@ def test_quick_f1_scores_only_clear_faces() -> None:
     votes[0, 0], votes[1, 1], votes[2, 6], votes[3, 5] = 10, 8, 9, 10
     probs = np.eye(6, dtype=np.float32)[[0, 0, 3, 5]]
     data = FerPlus(
-        pictures=np.zeros((4, 48, 48), np.uint8), votes=votes, index=np.arange(4), in_training=np.array([0, 0, 0, 1], bool)
+        pictures=np.zeros((4, 48, 48), np.uint8),
+        votes=votes,
+        index=np.arange(4),
+        in_training=np.array([0, 0, 0, 1], bool),
     )
     scores = quick_f1(probs, data)  # two pictures count: surprise right, fear called surprise
     assert scores["accuracy"] == 0.5

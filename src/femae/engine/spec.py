@@ -59,9 +59,7 @@ class ModelSpec(Config):
             first = str(error).splitlines()[0]
             raise ModelError(f"{path}: the entry '{METADATA_KEY}' of its metadata is damaged ({first})") from error
         if spec.emotions != EMOTIONS:
-            raise ModelError(
-                f"{path} gives {', '.join(spec.emotions)}; expected {', '.join(EMOTIONS)}, in this order"
-            )
+            raise ModelError(f"{path} gives {', '.join(spec.emotions)}; expected {', '.join(EMOTIONS)}, in this order")
         if not len(spec.mean) == len(spec.std) == spec.num_channels:
             raise ModelError(f"{path}: mean and std must have {spec.num_channels} values for {spec.color} pictures")
         return spec

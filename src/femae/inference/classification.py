@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from femae.compound.rules import Rule, combine, decide
 from femae.engine.spec import Engine
-from femae.inference.detection import overlap
+from femae.faces.nms import iou_of_one
 from femae.inference.parallel import ordered_map
 from femae.labels import Compound
 from femae.types import Face, FaceCrop, FaceResult, Frame, FrameResult
@@ -109,8 +109,12 @@ class Classifier:
 
 def _found_again(faces: list[tuple[int, Face]], detected: list[Face]) -> list[tuple[int, Face]]:
     """Each face where detection has found it, or where it was where detection has not."""
+    if not detected:
+        return faces
+    boxes = np.stack([other.box_xyxy for other in detected])
     again = []
     for face_id, face in faces:
-        best = max(detected, key=lambda other: overlap(face.box_xyxy, other.box_xyxy), default=face)
-        again.append((face_id, best if overlap(face.box_xyxy, best.box_xyxy) > _SAME_FACE else face))
+        overlaps = iou_of_one(face.box_xyxy, boxes)
+        best = int(np.argmax(overlaps))
+        again.append((face_id, detected[best] if overlaps[best] > _SAME_FACE else face))
     return again

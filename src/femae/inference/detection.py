@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.config.predict import DetectConfig
+from femae.faces.nms import iou_of_one
 from femae.faces.scales import ScaledDetector, choose_long_side
 from femae.inference.parallel import ordered_map
 from femae.types import Face, Frame
 
-__all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight", "overlap", "whole_pictures"]
+__all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight", "whole_pictures"]
 
 
 class DetectedFrame(NamedTuple):
@@ -60,25 +61,17 @@ def keep_faces(faces: list[Face], config: DetectConfig) -> list[Face]:
     return kept
 
 
-def overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Intersection over union of two boxes f32[4]."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    inter = float(np.prod(np.maximum(high - low, 0)))
-    return inter / max(1e-6, float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - inter)
-
-
 def match_faces(first: list[Face], last: list[Face]) -> list[tuple[Face, Face]] | None:
     """Pair the faces of two key frames one to one; None where any face has no clear counterpart."""
     if len(first) != len(last):
         return None
     pairs, free = [], list(last)
     for face in first:
-        if not free:
+        overlaps = iou_of_one(face.box_xyxy, np.stack([other.box_xyxy for other in free]))
+        order = np.argsort(-overlaps)
+        if overlaps[order[0]] < 0.5 or (len(order) > 1 and overlaps[order[1]] > 0.25):
             return None
-        overlaps = sorted(((overlap(face.box_xyxy, other.box_xyxy), i) for i, other in enumerate(free)), reverse=True)
-        if overlaps[0][0] < 0.5 or (len(overlaps) > 1 and overlaps[1][0] > 0.25):
-            return None
-        pairs.append((face, free.pop(overlaps[0][1])))
+        pairs.append((face, free.pop(int(order[0]))))
     return pairs
 
 

@@ -12,4 +12,4 @@ def f1_per_class(
     """F1 f64[num_classes] of predicted and true classes i[N]; 0 for a class that is neither predicted nor present."""
     hits = np.bincount(true[pred == true], minlength=num_classes)
     both = np.bincount(pred, minlength=num_classes) + np.bincount(true, minlength=num_classes)
-    return 2 * hits / np.maximum(both, 1)
+    return np.asarray(2 * hits / np.maximum(both, 1), np.float64)
