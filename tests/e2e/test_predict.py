@@ -33,7 +33,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def carphone_out(carphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("carphone")
+    out = tmp_path_factory.mktemp("carphone") / "new" / "folder"
     assert main(["predict", str(carphone), "--out", str(out), "--format", "csv,parquet,jsonl", "--video"]) == 0
     return out
 

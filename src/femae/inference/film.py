@@ -69,14 +69,15 @@ def annotated_sink(
     folder: Path, *, stem: str, item: InputItem, info: SourceInfo, compounds: tuple[Compound, ...]
 ) -> Iterator[PictureSink]:
     """`<stem>.annotated.mp4` for a film, the folder `<stem>.annotated` for pictures."""
-    if item.kind == "video":
-        path = folder / f"{stem}.annotated.mp4"
-        with VideoWriter(path, info=info, source_path=item.paths[0]) as writer:
-            yield _Film(writer, path, info, compounds)
-        return
-    path = folder / f"{stem}.annotated"
+    film = item.kind == "video"
+    path = folder / (f"{stem}.annotated.mp4" if film else f"{stem}.annotated")
+    needed = folder if film else path
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        needed.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {path}: {error.strerror}; give another --out") from error
-    yield _Folder(path, compounds)
+        raise OutputError(f"cannot make the folder {needed}: {error.strerror}; give another --out") from error
+    if not film:
+        yield _Folder(path, compounds)
+        return
+    with VideoWriter(path, info=info, source_path=item.paths[0]) as writer:
+        yield _Film(writer, path, info, compounds)
