@@ -6,7 +6,7 @@ The heavy parts (FFmpeg, ONNX Runtime, Pillow) release the interpreter lock, so 
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -31,7 +31,7 @@ def ordered_map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Ite
             future.cancel()
 
 
-def prefetch(items: Iterable[T], *, size: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], *, size: int) -> Generator[T, None, None]:
     """Run an iterable in a thread of its own, at most `size` items ahead of the consumer.
 
     An exception of the iterable is raised again where its item was expected. Closing the generator ends the thread.

@@ -8,7 +8,7 @@ for result in predictor.stream("clip.mp4"):
 import os
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib import resources
@@ -144,9 +144,12 @@ class Predictor:
         With keep_images off, results come without their pictures (Frame.image None), which saves memory where
         smoothing holds frames back.
         """
-        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
+        with (
+            ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool,
+            closing(prefetch(frames, size=4)) as feed,  # ends the reading thread before the caller closes the source
+        ):
             try:
-                detected = self._detect(prefetch(frames, size=4), film=film, pool=pool)
+                detected = self._detect(feed, film=film, pool=pool)
                 tracked = self._track(detected, film=film)
                 results = self._classifier().stream(tracked, pool=pool, ahead=self.num_threads + 1)
                 if not keep_images:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from femae.labels import EMOTIONS, Compound, Emotion
 from femae.types import FaceResult, FrameResult
-from femae.video.paint import DASH, WHITE, Rgb, Sheet, line_mask, text_mask
+from femae.video.paint import DASH, WHITE, Rgb, Sheet, line_mask, line_width, text_mask
 
 __all__ = ["EMOTION_COLOURS", "draw"]
 
@@ -154,8 +154,9 @@ def _panel(face: FaceResult, size: int, compounds: tuple[Compound, ...]) -> Shee
     label = line_mask(_texts(face), size)
     bright = next((frozenset(c.pair) for c in compounds if c.name == face.compound), frozenset())
     # As wide as the longest compound needs it, so that the panel does not change from frame to frame.
-    widest = max((text_mask(c.name, size).shape[1] for c in compounds), default=0)
-    ground, (bar_x, bar_width) = _ground(size, bright, max(label.shape[1], widest + 4 * size))
+    identity = _texts(face)[0]
+    widest = max((line_width((identity, c.name, "0.00"), size) for c in compounds), default=0)
+    ground, (bar_x, bar_width) = _ground(size, bright, max(label.shape[1], widest))
     sheet = ground.copy()
     row, pad = round(size * 1.25), size // 2
     sheet.write(label, x=pad, y=pad // 2)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["DASH", "WHITE", "Rgb", "Sheet", "line_mask", "text_mask"]
+__all__ = ["DASH", "WHITE", "Rgb", "Sheet", "line_mask", "line_width", "text_mask"]
 
 Rgb = tuple[int, int, int]
 DASH: Final = "\N{EM DASH}"
@@ -42,6 +42,11 @@ def line_mask(parts: Sequence[str], size: int) -> npt.NDArray[np.uint8]:
     space = np.zeros((text_mask(parts[0], size).shape[0], size // 2), np.uint8)
     masks = [mask for part in parts for mask in (space, text_mask(part, size))][1:]
     return np.hstack(masks)
+
+
+def line_width(parts: Sequence[str], size: int) -> int:
+    """Width of `line_mask`, pixels."""
+    return sum(int(text_mask(part, size).shape[1]) for part in parts) + (len(parts) - 1) * (size // 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

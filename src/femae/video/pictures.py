@@ -88,7 +88,7 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     Raises whatever Pillow raises for a file that it cannot read.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is fine, an error says too large
+        warnings.simplefilter("ignore")  # of large pictures and odd tags; what matters is raised
         with Image.open(path) as image:
             turn = _TURNS.get(_orientation(image))
             rgb = _to_rgb(image)

@@ -75,7 +75,7 @@ class PyAVSource:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. Iterating afterwards opens it anew."""
+        """Let go of the file; not while another thread iterates. Iterating afterwards opens it anew."""
         if self._running is not None:
             self._running.close()
         self._running = self._opened = None
