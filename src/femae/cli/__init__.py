@@ -1,6 +1,7 @@
 """The command `femae`: the first word names a command, tyro reads the rest into its configuration, one call does it."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -77,3 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in ("interrupted", *getattr(error, "__notes__", ())):
             sys.stderr.write(f"femae: {line}\n")
         return 130
+    except BrokenPipeError:  # the reader of our words has gone, as in `femae predict --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

@@ -1,0 +1,54 @@
+"""The command line's first word."""
+
+import subprocess
+import sys
+
+import pytest
+
+from femae import __version__
+from femae.cli import main
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for command in ("predict", "demo", "models", "data"):
+        assert f"  {command} " in said
+    assert main([]) == 2  # nothing asked for: the same text, wrong usage
+    assert capsys.readouterr().out == said
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"femae {__version__}\n"
+
+
+def test_an_unknown_command_lists_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["xyzzy"]) == 2
+    assert "there is no command 'xyzzy'; the commands are predict, demo, models, data" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m femae.cli predict --help | head -c 20"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage: femae predict")
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("module", ["femae", "femae.cli"])
+def test_the_package_imports_little(module: str) -> None:
+    code = (
+        f"import sys, {module}; print([m for m in ('torch', 'av', 'onnxruntime', 'scipy', 'tyro') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_exist_and_are_sorted() -> None:
+    import femae
+
+    assert sorted(femae.__all__) == femae.__all__
+    for name in femae.__all__:
+        assert getattr(femae, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        femae.nothing  # noqa: B018
