@@ -18,10 +18,13 @@ __all__ = [
     "ImportConfig",
     "OpenConfig",
     "PrepareConfig",
+    "SourcesConfig",
     "run_data",
 ]
 
 _Sources = Annotated[tuple[str, ...], tyro.conf.Positional]
+_SOURCES = "data sets as KIND=FOLDER (`femae data sources` names the kinds), or folders of pictures and films"
+_OPTIONS = "NAME=VALUE pairs for the readers of these data sets, e.g. every=5 name=mine"
 _OUT = "new folder of the shards, or one of an earlier run to go on with"
 _WORKERS = "worker processes; default: one per core"
 _QUIET = "no progress and no summary"
@@ -31,9 +34,8 @@ _DEBUG = "show the traceback of an error"
 class PrepareConfig(Config):
     """Any data set -> face crops with labels in Parquet shards. A run that was stopped goes on where it was."""
 
-    sources: _Sources = Field(
-        min_length=1, description="data sets as NAME=FOLDER, or folders of pictures and films; `--list` names the NAMEs"
-    )
+    sources: _Sources = Field(min_length=1, description=_SOURCES)
+    options: tuple[str, ...] = Field(default=(), description=_OPTIONS)
     out: Path = Field(description=_OUT)
     size: int = Field(default=112, ge=16, le=1024, description="pixels a side of the frame that predict feeds")
     margin: float = Field(
@@ -67,11 +69,12 @@ class DoctorConfig(Config):
     """Look at every sample: damaged pictures, duplicates, leaks, wrong labels; contact sheets and a page."""
 
     subjects: _Sources = Field(min_length=1, description="a folder of shards, or raw data sets as in `prepare`")
+    options: tuple[str, ...] = Field(default=(), description=_OPTIONS)
     out: Path = Field(
         default=Path("femae-doctor"), description="folder of doctor.html, doctor.json and the contact sheets"
     )
-    max_distance: int = Field(
-        default=8, ge=0, le=16, description="bits in which hashes of near duplicates may differ at most"
+    max_distance: int | None = Field(
+        default=None, ge=0, le=16, description="bits in which hashes of near duplicates may differ; default: by amount"
     )
     strict: bool = Field(default=False, description="exit status 1 when there is an error or a warning")
     quiet: bool = Field(default=False, description=_QUIET)
@@ -79,12 +82,17 @@ class DoctorConfig(Config):
 
 
 class FoldsConfig(Config):
-    """Five folds per data set over whole groups; the validation set takes one fold of each."""
+    """Folds per data set over whole subjects, films and copies, balanced by label."""
 
     shards: Annotated[Path, tyro.conf.Positional] = Field(description="folder of shards")
-    out: Path | None = Field(default=None, description="table of folds; default: folds.parquet beside the manifest")
+    out: Path | None = Field(default=None, description="table of folds; default: folds.parquet in the folder of shards")
     num_folds: int = Field(default=5, ge=2, description="folds per data set")
     seed: int = Field(default=0, description="of the draw")
+    hold_out: tuple[str, ...] = Field(default=("test",), description="splits that stay out of the folds")
+    max_distance: int | None = Field(
+        default=None, ge=0, le=16, description="bits in which hashes of near duplicates may differ; default: by amount"
+    )
+    look: bool = Field(default=True, description="compare the pictures of near duplicates, not only their hashes")
     debug: bool = Field(default=False, description=_DEBUG)
 
 
@@ -126,6 +134,12 @@ class OpenConfig(Config):
     debug: bool = Field(default=False, description=_DEBUG)
 
 
+class SourcesConfig(Config):
+    """Name the kinds of data sets that can be read, and the options of their readers."""
+
+    debug: bool = Field(default=False, description=_DEBUG)
+
+
 DataCommand = (
     Annotated[PrepareConfig, tyro.conf.subcommand("prepare", prefix_name=False)]
     | Annotated[DoctorConfig, tyro.conf.subcommand("doctor", prefix_name=False)]
@@ -133,6 +147,7 @@ DataCommand = (
     | Annotated[ImportConfig, tyro.conf.subcommand("import", prefix_name=False)]
     | Annotated[ExportAnnotationConfig, tyro.conf.subcommand("export-annotation", prefix_name=False)]
     | Annotated[OpenConfig, tyro.conf.subcommand("open", prefix_name=False)]
+    | Annotated[SourcesConfig, tyro.conf.subcommand("sources", prefix_name=False)]
 )
 
 
@@ -148,6 +163,8 @@ def run_data(command: Any) -> int:
         return _import(command)
     if isinstance(command, ExportAnnotationConfig):
         return _export(command)
+    if isinstance(command, SourcesConfig):
+        return _sources(command)
     assert isinstance(command, OpenConfig)
     return _open(command)
 
@@ -175,7 +192,7 @@ def _prepare(config: PrepareConfig) -> int:
         shard_size=config.shard_size,
     )
     result = prepare(
-        _readers(config.sources),
+        _readers(config.sources, config.options),
         out=config.out,
         settings=settings,
         detector_path=config.detector,
@@ -196,7 +213,7 @@ def _doctor(config: DoctorConfig) -> int:
     else:
         subject = ", ".join(config.subjects)
         diagnosis = diagnose_raw(
-            _readers(config.subjects), subject=subject, out=config.out, max_distance=config.max_distance
+            _readers(config.subjects, config.options), subject=subject, out=config.out, max_distance=config.max_distance
         )
     _say(doctor_lines(diagnosis, page=str(config.out / "doctor.html")), quiet=config.quiet)
     return int(config.strict and not diagnosis.is_sound)
@@ -239,7 +256,37 @@ def _open(config: OpenConfig) -> int:
     return _prepare(PrepareConfig(sources=sources, out=config.out, workers=config.workers, quiet=config.quiet))
 
 
-def _folds(config: FoldsConfig) -> int: ...
+def _folds(config: FoldsConfig) -> int:
+    from femae.data.fold_table import make_folds, write_folds
+    from femae.data.manifest import read_manifest
+    from femae.data.summary import fold_lines
+
+    manifest = read_manifest(config.shards)
+    folds = make_folds(
+        manifest,
+        num_folds=config.num_folds,
+        seed=config.seed,
+        hold_out=config.hold_out,
+        max_distance=config.max_distance,
+        look=config.look,
+    )
+    out = config.out or config.shards / "folds.parquet"
+    write_folds(out, folds, manifest=manifest)
+    assert folds.report is not None
+    _say([*fold_lines(folds.report), f"-> {out}"])
+    return 0
 
 
-def _readers(sources: Iterable[str]) -> list[Any]: ...
+def _sources(_: SourcesConfig) -> int:
+    from femae.data.sources.catalog import SOURCES, source_options
+
+    width = max(map(len, SOURCES))
+    _say(f"{name:<{width}}  options: {', '.join(source_options(name))}" for name in SOURCES)
+    return 0
+
+
+def _readers(sources: Iterable[str], options: Iterable[str]) -> list[Any]:
+    """The reader of each `KIND=FOLDER` or plain path; options are `NAME=VALUE` and go to every reader."""
+    from femae.data.sources.choose import open_sources
+
+    return open_sources(sources, options=options)

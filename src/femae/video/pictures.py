@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ def _reason(path: Path, error: Exception) -> str:
     return "it is damaged or incomplete"
 
 
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+def read_picture(path: Path | IO[bytes]) -> npt.NDArray[np.uint8]:
     """u8[H, W, 3] RGB as displayed: turned by its EXIF tag, transparent parts over white, 16 bits scaled to 8.
 
     Raises whatever Pillow raises for a file that it cannot read.

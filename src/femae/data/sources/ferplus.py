@@ -1,7 +1,10 @@
 """FER+ : FER2013 faces (48 x 48, gray) with the votes of ten annotators (Barsoum et al. 2016), kept in atlases.
 
 An atlas is one large picture of equal cells, row by row. `labels.csv` names each picture's atlas and cell, its split
-and its ten vote counts.
+and its ten vote counts. `FerPlusSource` gives samples for `prepare`, `read_ferplus` one split as arrays.
+
+Training is `train`; PublicTest is `test`, since it is what this set has to be measured on. Pictures of one `dup_group`
+are exact copies and share a group; of PublicTest those that stand in Training too are left out.
 """
 
 import csv
@@ -12,19 +15,26 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from femae.data.samples import AtlasCell, RawSample
+from femae.data.sources.atlas import AtlasSource
+from femae.data.sources.base import LeftOut
+from femae.data.sources.fer2013 import votes_label
+from femae.data.sources.files import key_of
 from femae.errors import DataError
 from femae.labels import EMOTIONS
+from femae.labels import FERPLUS_VOTES as CSV_VOTES
 
-__all__ = ["FERPLUS_VOTES", "FerPlus", "read_ferplus"]
+__all__ = ["FERPLUS_VOTES", "FerPlus", "FerPlusSource", "read_ferplus"]
 
-FERPLUS_VOTES = (*EMOTIONS, "neutral", "contempt", "unknown", "NF")
+FERPLUS_VOTES = (*EMOTIONS, "neutral", "contempt", "unknown", "NF")  # order of FerPlus.votes, not of the csv
+_SPLITS = {"Training": "train", "PublicTest": "test"}
 _CELL = 48
 _COLUMNS = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FerPlus:
-    """One split: pictures u8[N, 48, 48] gray, votes i64[N, 10] in the order FERPLUS_VOTES, index i64[N] of labels.csv."""
+    """One split: pictures u8[N, 48, 48] gray, votes i64[N, 10] (order FERPLUS_VOTES), index i64[N] of labels.csv."""
 
     pictures: npt.NDArray[np.uint8]
     votes: npt.NDArray[np.int64]
@@ -58,3 +68,38 @@ def read_ferplus(folder: Path, *, split: str) -> FerPlus:
         index=np.array([int(row["index"]) for row in rows]),
         in_training=np.array([row.get("dup_in_training") == "1" for row in rows]),
     )
+
+
+class FerPlusSource(AtlasSource):
+    """Reads the atlases of FER+."""
+
+    def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "ferplus") -> None:
+        """Raises DataError when labels.csv or a column is not there."""
+        needs = ("name", "split", *CSV_VOTES)
+        super().__init__(
+            folder,
+            name=name,
+            file="atlas_{:02d}.png",
+            size=_CELL,
+            columns=_COLUMNS,
+            needs=needs,
+            keep_unlabelled=keep_unlabelled,
+        )
+
+    def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
+        split = _SPLITS.get(row["split"], "")
+        if row.get("dup_in_training", "") == "1":
+            raise LeftOut("a test picture that stands in Training too")
+        label = votes_label([row[name] for name in CSV_VOTES])
+        name = key_of(row["name"] or key)
+        copies = row.get("dup_group", "")
+        return RawSample(
+            key=name,
+            picture=picture,
+            group=f"fer2013/copies-{copies}" if copies else f"fer2013/{name}",
+            split=split,
+            class_name=label.class_name,
+            targets=label.targets,
+            mask=label.mask,
+            is_crop=True,
+        )

@@ -1,0 +1,36 @@
+"""Columns of an Arrow table as plain Python and numpy values."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+__all__ = ["distinct", "numbers", "strings", "vectors"]
+
+
+def _column(table: pa.Table, name: str) -> Any:
+    return table.column(name)
+
+
+def strings(table: pa.Table, name: str) -> list[str]:
+    """A text column."""
+    values: list[str] = _column(table, name).to_pylist()
+    return values
+
+
+def distinct(table: pa.Table, name: str) -> list[str]:
+    """The different values of a text column, in order of first appearance."""
+    values: list[str] = _column(table, name).unique().to_pylist()
+    return values
+
+
+def numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A number column [N]; null gives NaN."""
+    return np.asarray(_column(table, name).to_numpy(zero_copy_only=False))
+
+
+def vectors(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A column of lists of one fixed length K -> [N, K]."""
+    data = _column(table, name).combine_chunks()
+    return np.asarray(data.flatten().to_numpy(zero_copy_only=False)).reshape(-1, data.type.list_size)

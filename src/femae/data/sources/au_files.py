@@ -1,0 +1,164 @@
+"""Files of action units per film, as DISFA and BP4D have them: one text per action unit, or one csv per clip.
+
+    ActionUnit_Labels/SN001/SN001_au12.txt      lines `frame,intensity`; film LeftVideoSN001_comp.avi or frames
+                                                SN001/0001.jpg
+    AUCoding/F001_T1.csv                        first line `0,1,2,4,...` names the units, then `frame,code,code,...`;
+                                                frames F001/T1/0001.jpg
+
+The clip is what stands before `_au12`, or the csv's name. Its pictures are a folder of numbered files named by the clip
+(`F001_T1` or `F001/T1`), else the first film, left before right, whose name holds the clip's. The subject, which is
+the group, is the clip's name up to the first `_`. Codes: sources/au_values.py, by default intensities for texts per
+unit and occurrence for csvs per clip.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from femae.data.samples import PictureFile, RawSample, VideoFrame
+from femae.data.sources.au_values import DEFAULT_THRESHOLD, AuScale, action_unit_value, check_scale
+from femae.data.sources.base import LeftOut, Source, check_every, require
+from femae.data.sources.files import (
+    BLANK_LINE,
+    FILM_SUFFIXES,
+    WRONG_COLUMNS,
+    csv_rows,
+    film_length,
+    key_of,
+    numbered_pictures,
+    picture_file,
+)
+from femae.errors import DataError, LabelError
+from femae.labels import action_unit_name
+
+__all__ = ["AuFilesSource"]
+
+_PER_UNIT: Final = re.compile(r"(?P<clip>.+?)_au_?0*(?P<unit>[1-9]\d?)\.(txt|csv)", re.IGNORECASE)
+_PER_CLIP: Final = re.compile(r"(?P<clip>[a-z]+\d+_[a-z]\d+)\.csv", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Frame:
+    clip: str
+    number: int
+    codes: dict[str, str]  # action unit -> as written
+    film: Path | None  # None: frames are pictures
+    picture: Path | None
+    last: int
+
+
+class AuFilesSource(Source[_Frame]):
+    """Reads all such files below a folder, with films or frames below the same folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        au_scale: AuScale | None = None,
+        au_threshold: float = DEFAULT_THRESHOLD,
+        every: int = 1,
+        name: str = "au-files",
+    ) -> None:
+        """`every`: take each film's labelled frames 1, 1 + every, ... Raises DataError when there are no such files."""
+        super().__init__(name=name, keep_unlabelled=False)
+        check_scale(au_scale or "intensity", au_threshold)
+        if not folder.is_dir():
+            raise DataError(f"{folder} is no folder: give the one that holds labels and films")
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".txt", ".csv"))
+        per_unit = [(path, match) for path in files if (match := _PER_UNIT.fullmatch(path.name))]
+        self._units: dict[str, list[tuple[str, Path]]] = {}
+        for path, match in per_unit:
+            self._units.setdefault(match["clip"], []).append((action_unit_name(match["unit"]), path))
+        self._clips = {m["clip"]: path for path in files if (m := _PER_CLIP.fullmatch(path.name))}
+        require(
+            self._units or self._clips,
+            what=f"{folder} holds no files of action units",
+            looked_for=["SN001_au12.txt", "F001_T1.csv"],
+        )
+        self._films = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILM_SUFFIXES)
+        self._folder, self._every, self._threshold = folder, check_every(every), au_threshold
+        self._scale = au_scale or ("intensity" if self._units else "occurrence")
+
+    def _items(self) -> Iterator[tuple[str, _Frame]]:
+        for clip in sorted({*self._units, *self._clips}):
+            codes = self._codes_per_unit(clip) if clip in self._units else self._codes_per_clip(self._clips[clip])
+            try:
+                film, pictures, last = self._pictures_of(clip)
+            except LeftOut as problem:
+                self._leave_out(str(problem), clip, count=max(1, len(codes)))
+                continue
+            numbers = sorted(codes)
+            if self._every > 1:
+                skipped = len(numbers) - len(numbers[:: self._every])
+                self._leave_out(f"frame passed over (every {self._every})", clip, count=skipped)
+            for number in numbers[:: self._every]:
+                picture = pictures.get(number)
+                frame = _Frame(clip=clip, number=number, codes=codes[number], film=film, picture=picture, last=last)
+                yield f"{clip}#{number}", frame
+
+    def _codes_per_unit(self, clip: str) -> dict[int, dict[str, str]]:
+        codes: dict[int, dict[str, str]] = {}
+        for unit, path in self._units[clip]:
+            for line, row in csv_rows(path):
+                if not row:
+                    self._leave_out(BLANK_LINE, f"{path.name}, line {line}")
+                elif len(row) != 2 or not row[0].isdecimal():
+                    if line > 1:  # the first line may be a header
+                        self._leave_out(WRONG_COLUMNS, f"{path.name}, line {line}")
+                else:
+                    codes.setdefault(int(row[0]), {})[unit] = row[1]
+        return codes
+
+    def _codes_per_clip(self, path: Path) -> dict[int, dict[str, str]]:
+        codes: dict[int, dict[str, str]] = {}
+        units: list[str] = []
+        for line, row in csv_rows(path):
+            if not row:
+                self._leave_out(BLANK_LINE, f"{path.name}, line {line}")
+            elif not units:
+                try:
+                    units = [action_unit_name(cell) for cell in row[1:]]
+                except LabelError:
+                    self._leave_out("first line does not name the action units", path.name)
+                    return {}
+            elif len(row) != len(units) + 1 or not row[0].isdecimal():
+                self._leave_out(WRONG_COLUMNS, f"{path.name}, line {line}")
+            else:
+                codes[int(row[0])] = dict(zip(units, row[1:], strict=True))
+        return codes
+
+    def _pictures_of(self, clip: str) -> tuple[Path | None, dict[int, Path], int]:
+        """The film and its length, or numbered pictures and the last number. Raises LeftOut."""
+        for name in (clip, clip.replace("_", "/")):
+            for place in (self._folder / name, *sorted(self._folder.glob(f"*/{name}"))):
+                pictures = numbered_pictures(place) if place.is_dir() else {}
+                if pictures:
+                    return None, pictures, max(pictures)
+        for film in self._films:
+            if re.search(re.escape(clip) + r"(?!\d)", film.stem, re.IGNORECASE):
+                return film, {}, film_length(film)
+        raise LeftOut("no film and no frames for these labels")
+
+    def _sample(self, item: _Frame) -> RawSample:
+        if not 1 <= item.number <= item.last:
+            raise LeftOut("label beyond the last frame")
+        values = {
+            unit: action_unit_value(code, scale=self._scale, threshold=self._threshold)
+            for unit, code in item.codes.items()
+        }
+        picture: PictureFile | VideoFrame
+        if item.film is not None:
+            picture = VideoFrame(path=item.film, frame=item.number)
+        elif item.picture is not None:
+            picture = picture_file(item.picture)
+        else:
+            raise LeftOut("picture file is missing")
+        clip = key_of(item.clip)
+        return RawSample(
+            key=f"{clip}#{item.number:05d}",
+            picture=picture,
+            group=f"{self.reading.source}/{clip.split('_')[0]}",
+            action_units={unit: value for unit, value in values.items() if value is not None},
+        )

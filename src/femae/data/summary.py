@@ -1,0 +1,93 @@
+"""What the data commands say when they are done, in a few lines."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from femae.data.doctor import Diagnosis
+    from femae.data.fold_table import FoldReport
+    from femae.data.label_studio import AnnotationProject
+    from femae.data.prepare import PrepareResult
+    from femae.data.voted_shards import VotedShards
+
+__all__ = ["doctor_lines", "export_lines", "fold_lines", "import_lines", "prepare_lines"]
+
+_MAX_CAUSES = 12
+
+
+def prepare_lines(result: "PrepareResult") -> list[str]:
+    """Per data set what is in the shards and what was left out, then the speed; or that there was nothing to do."""
+    lines = []
+    for name in result.sources:
+        account = result.info["sources"][name]
+        lines.append(
+            f"{name}: {account['num_samples']:,} faces of {account['num_read']:,} samples, "
+            f"{account['num_groups']:,} groups"
+        )
+        labels = [f"{word} {count['positive']:,}" for word, count in account["labels"].items()]
+        if labels:
+            lines.append(f"  at least one half: {', '.join(labels)}")
+        for who, key in (("reader", "left_out_by_reader"), ("prepare", "left_out")):
+            causes = sorted(account[key].items(), key=lambda one: -one[1]["count"])
+            for cause, entry in causes[:_MAX_CAUSES]:
+                example = f", e.g. {entry['examples'][0]}" if entry["examples"] else ""
+                lines.append(f"  left out by {who}: {cause}: {entry['count']:,}{example}")
+    if result.nothing_to_do:
+        lines.append(f"nothing to do: all {result.num_units:,} shards of {result.folder} are there already")
+        return lines
+    kept = result.num_units - result.num_units_made
+    rate = result.num_faces / max(result.seconds, 1e-9)
+    workers = f"{result.num_workers} worker{'s' * (result.num_workers != 1)}"
+    lines.append(
+        f"{result.num_units_made:,} shards made{f', {kept:,} kept' if kept else ''}: {result.num_pictures:,} pictures, "
+        f"{result.num_faces:,} faces in {result.seconds:.1f} s, {rate:,.1f} faces/s with {workers}"
+    )
+    lines.append(f"-> {result.folder}")
+    return lines
+
+
+def doctor_lines(diagnosis: "Diagnosis", *, page: str) -> list[str]:
+    """The findings, worst first."""
+    sets = len(diagnosis.sources)
+    lines = [f"{diagnosis.subject}: {diagnosis.num_samples:,} samples of {sets} data set{'s' * (sets != 1)}"]
+    for finding in diagnosis.findings:
+        example = f" (e.g. {finding.examples[0]})" if finding.examples else ""
+        lines.append(f"  {finding.severity}: {finding.kind} {finding.count:,}: {finding.text}{example}")
+    if not diagnosis.findings:
+        lines.append("  nothing found that is wrong")
+    return [*lines, f"-> {page}"]
+
+
+def fold_lines(report: "FoldReport") -> list[str]:
+    """Each fold of each data set, and what was joined."""
+    lines = []
+    for row in report.rows:
+        emotions = ", ".join(f"{name} {total:,.0f}" for name, total in row.emotions.items() if total)
+        where = "held out" if row.fold < 0 else f"fold {row.fold}"
+        known = f": {emotions}" if emotions else ""
+        lines.append(f"{row.source}, {where}: {row.num_samples:,} samples, {row.num_groups:,} groups{known}")
+    lines.append(
+        f"{report.num_groups:,} subjects and films, {report.num_joined:,} after joining copies "
+        f"({report.num_pairs:,} pairs; the largest has {report.largest:,} samples)"
+    )
+    if report.num_held_out_by_join:
+        lines.append(f"{report.num_held_out_by_join:,} more held out, as they belong with held-out ones")
+    return lines
+
+
+def export_lines(project: "AnnotationProject") -> list[str]:
+    files = f"{project.num_task_files} task file{'s' * (project.num_task_files != 1)}"
+    return [f"{project.num_tasks:,} faces in {files}; how to go on: {project.folder / 'README.md'}"]
+
+
+def import_lines(result: "VotedShards") -> list[str]:
+    """Votes, what was none, agreement."""
+    agreement = result.agreement
+    alpha = "not defined" if agreement.alpha is None else f"{agreement.alpha:.3f}"
+    lines = [
+        f"{result.num_samples:,} faces with votes: {agreement.num_ballots:,} ballots of "
+        f"{len(agreement.annotators)} annotators, Krippendorff's alpha {alpha}"
+    ]
+    lines += [f"  no vote: {cause}: {count:,}" for cause, count in result.ballots.left_out.items()]
+    if result.num_unknown:
+        lines.append(f"  not in the shards: {result.num_unknown:,} faces")
+    return [*lines, f"-> {result.folder}, agreement.md"]
