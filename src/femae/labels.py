@@ -1,24 +1,38 @@
 """Every label the project knows: six basic emotions, compound classes, action units.
 
 The orders below are the only ones in the project. `EMOTIONS` is the order of the paper (section 1), `ABAW_COMPOUNDS`
-the integers of the 6th ABAW challenge, `RAF_DB_COMPOUNDS` the labels 1..11 of RAF-DB's compound part.
+the integers of the 6th ABAW challenge, `RAF_DB_COMPOUNDS` the labels 1..11 of RAF-DB's compound part, `LABEL_ORDERS`
+the numbers of every data set, the `*_AUS` the order of its action units.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from femae.errors import LabelError
 
 __all__ = [
     "ABAW_COMPOUNDS",
+    "AFFWILD2_AUS",
+    "AFFWILD2_OLD_AUS",
+    "BP4D_AUS",
     "CLASS_SETS",
+    "COMPOUNDS",
+    "DISFA_AUS",
     "EMOTIONS",
+    "FERPLUS_VOTES",
+    "LABEL_ORDERS",
+    "OTHER_EXPRESSIONS",
     "RAF_DB_COMPOUNDS",
     "Compound",
     "Emotion",
+    "action_unit_name",
     "compound_from_pair",
     "emotion_indices",
     "parse_class_set",
+    "parse_label",
 ]
 
 Emotion = Literal["surprise", "fear", "disgust", "happiness", "sadness", "anger"]
@@ -111,7 +125,7 @@ def parse_class_set(text: str) -> tuple[Compound, ...]:
     if any(len(pair) != 2 for pair in pairs):
         known = ", ".join(CLASS_SETS)
         raise LabelError(
-            f"'{text}' is not a class set: give one of {known}, or pairs of emotions such as fear+surprise,anger+disgust"
+            f"'{text}' is not a class set: give one of {known}, or pairs of emotions such as fear+surprise,anger+fear"
         )
     compounds = tuple(compound_from_pair(first.strip().lower(), second.strip().lower()) for first, second in pairs)
     seen: set[frozenset[str]] = set()
@@ -125,3 +139,92 @@ def parse_class_set(text: str) -> tuple[Compound, ...]:
 def emotion_indices(compounds: tuple[Compound, ...]) -> list[tuple[int, int]]:
     """Positions in EMOTIONS of each compound's two emotions."""
     return [(EMOTIONS.index(c.pair[0]), EMOTIONS.index(c.pair[1])) for c in compounds]
+
+
+# Every compound that a data set in use labels: RAF-DB's eleven hold the seven of ABAW.
+COMPOUNDS: Final = RAF_DB_COMPOUNDS
+
+# What data sets label besides the six emotions and their compounds.
+OTHER_EXPRESSIONS: Final = ("neutral", "contempt", "other", "none", "uncertain", "unknown", "no face")
+
+
+def _numbered(first: int, words: str) -> Mapping[int, str]:
+    return dict(enumerate(words.split(), first))
+
+
+# A data set's number -> word as `parse_label` gives it: an emotion, a compound's name or one of OTHER_EXPRESSIONS.
+LABEL_ORDERS: Final[Mapping[str, Mapping[int, str]]] = {
+    "abaw-compound": {**{i: c.name for i, c in enumerate(ABAW_COMPOUNDS)}, 7: "other"},
+    "affectnet": {
+        **_numbered(0, "neutral happiness sadness surprise fear disgust anger contempt none uncertain"),
+        10: "no face",
+    },
+    "affwild2": _numbered(0, "neutral anger disgust fear happiness sadness surprise other"),
+    "fer2013": _numbered(0, "anger disgust fear happiness sadness surprise neutral"),
+    "raf-db-basic": _numbered(1, "surprise fear disgust happiness sadness anger neutral"),
+    "raf-db-compound": {i: c.name for i, c in enumerate(RAF_DB_COMPOUNDS, 1)},
+}
+
+# The ten vote columns of FER+ in the order of its csv; the last two say that no expression can be told.
+FERPLUS_VOTES: Final = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "NF"),
+)
+
+
+def _units(numbers: str) -> tuple[str, ...]:
+    return tuple(f"AU{int(number):02d}" for number in numbers.split())
+
+
+AFFWILD2_AUS: Final = _units("1 2 4 6 7 10 12 15 23 24 25 26")
+AFFWILD2_OLD_AUS: Final = _units("1 2 4 6 12 15 20 25")  # of the first two challenges
+BP4D_AUS: Final = _units("1 2 4 6 7 10 12 14 15 17 23 24")
+DISFA_AUS: Final = _units("1 2 4 5 6 9 12 15 17 20 25 26")
+
+_SYNONYMS: Final[Mapping[str, str]] = {
+    "surprise": "surprise surprised surprisedly astonished su",
+    "fear": "fear fearful fearfully afraid scared fe",
+    "disgust": "disgust disgusted disgustedly di",
+    "happiness": "happiness happy happily joy joyful ha",
+    "sadness": "sadness sad sadly sa",
+    "anger": "anger angry angrily an",
+    "neutral": "neutral neutrality calm ne",
+    "contempt": "contempt contemptuous contemptuously co",
+    "other": "other others",
+    "none": "none",
+    "uncertain": "uncertain",
+    "unknown": "unknown",
+    "no face": "noface nf",
+}
+_WORDS: Final = {word: label for label, words in _SYNONYMS.items() for word in words.split()}
+
+
+@lru_cache(maxsize=4096)
+def parse_label(text: str) -> str:
+    """A label in a person's words -> its one name: an emotion, a compound ("Sadly Angry"), or of OTHER_EXPRESSIONS.
+
+    Takes synonyms (`Happy`, `joy`), any case, and for compounds `Fearfully_Surprised`, `fear+surprise` and
+    `surprise, fear` alike. Raises LabelError.
+    """
+    words = [word for word in re.split(r"[\W_]+", text.strip().lower()) if word]
+    if words and "".join(words) in _WORDS:
+        return _WORDS["".join(words)]
+    pair = [_WORDS[word] for word in words if word in _WORDS]
+    if len(words) != 2 or len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(EMOTIONS):
+        raise LabelError(
+            f"'{text}' is no label: expected one of {', '.join((*EMOTIONS, *OTHER_EXPRESSIONS))}, "
+            "or a compound such as Fearfully Surprised or fear+surprise"
+        )
+    for compound in COMPOUNDS:
+        if set(compound.pair) == set(pair):
+            return compound.name
+    later, earlier = sorted(pair, key=EMOTIONS.index, reverse=True)  # type: ignore[arg-type]
+    return compound_from_pair(later, earlier).name
+
+
+def action_unit_name(text: str | int) -> str:
+    """`AU1`, `au_01`, `AU01` or 1 -> `AU01`. Raises LabelError when it is no number of FACS (1..99)."""
+    match = re.fullmatch(r"(?:au[ _-]?)?0*([1-9]\d?)", str(text).strip().lower())
+    if match is None:
+        raise LabelError(f"'{text}' is no action unit: expected a name such as AU1, AU01 or 1")
+    return f"AU{int(match[1]):02d}"

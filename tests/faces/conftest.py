@@ -89,7 +89,10 @@ def write_network(
         nodes.append(helper.make_node("Transpose", [f"cells_{stride}"], [f"nhwc_{stride}"], perm=[0, 2, 3, 1]))
     outputs = []
     for name, one in heads.items():
-        slopes, bias = constant(f"{name}_slopes", one.slopes, np.float32), constant(f"{name}_bias", one.bias, np.float32)
+        slopes, bias = (
+            constant(f"{name}_slopes", one.slopes, np.float32),
+            constant(f"{name}_bias", one.bias, np.float32),
+        )
         shape = constant(f"{name}_shape", [1, -1, one.width] if batch_axis else [-1, one.width], np.int64)
         parts = []
         for stride in STRIDES:
@@ -114,9 +117,7 @@ def write_network(
     onnx.save(model, str(path))
 
 
-def write_retinaface(
-    path: Path, *, input_hw: tuple[int, int] | None = None, logits: bool = False
-) -> dict[str, Head]:
+def write_retinaface(path: Path, *, input_hw: tuple[int, int] | None = None, logits: bool = False) -> dict[str, Head]:
     """Three outputs over all anchors; green moves boxes, blue landmarks, red gives the score."""
     probs = [(1.0, -1.0), (0.0, 1.0), (1.0, -0.1), (0.0, 0.1)]
     heads = {

@@ -52,9 +52,7 @@ def test_planted_faces_come_back(
     tmp_path: Path, write_detector: Write, points: bool, batch_axis: bool, fixed: bool
 ) -> None:
     path = tmp_path / "scrfd.onnx"
-    heads = write_detector(
-        "scrfd", path, points=points, batch_axis=batch_axis, input_hw=(128, 160) if fixed else None
-    )
+    heads = write_detector("scrfd", path, points=points, batch_axis=batch_axis, input_hw=(128, 160) if fixed else None)
     detector = SCRFD(open_net(path, num_threads=1), score_threshold=THRESHOLD)
     assert detector.name == "scrfd" and detector.input_hw == ((128, 160) if fixed else None)
     image = picture(96, 128)

@@ -1,33 +1,38 @@
 """How a picture of any size is put before a detector that finds faces of some sizes only.
 
-Three ways: at several scales, for pictures and for the first frame of a film; at one scale, chosen so that the known
-faces are seen well; and in small regions around known faces. benchmarks/results/detector_scales.md has the
-measurements behind the constants.
+Three ways: at several scales, for pictures and from time to time in a film; at one scale, chosen so that the known
+faces are seen well; and in small regions around known faces. The numbers behind the constants are in
+benchmarks/results/detector_scales.md.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.faces.detector import FaceDetector
-from femae.faces.nms import group_overlapping, iou_of_one
+from femae.faces.nms import group_overlapping, iou_of_one, share_inside
 from femae.faces.resize import cut_region, resize_rgb
 from femae.types import Face
 
 __all__ = ["MAX_LONG_SIDE", "ScaledDetector", "choose_long_side", "search_long_sides"]
 
+# Heights of faces in pixels, as the network sees them.
+_FOUND_PX: Final = 32.0  # from here on a face is found nearly always
+_KEPT_PX: Final = 40.0  # and from here on always
+_EXACT_PX: Final = 112.0  # from here on landmarks no longer move with the scale
+_BEST_PX: Final = 128.0  # where they are best
+_SURE_PX: Final = (48.0, 320.0)  # a real face is found at every scale that shows it in this range
+_PARTS_PX: Final = 450.0  # above, eyes and cheeks of a face pass for faces
+
 MAX_LONG_SIDE: Final = 2560  # of the finest scale of a search, pixels
-_FOUND_PX: Final = 32  # from this size on, as the network sees it, a face is found nearly always
-_KEPT_PX: Final = 40  # and from this size on always
-_EXACT_PX: Final = 112  # from this size on landmarks no longer move with the scale
-_BEST_PX: Final = 128  # where they are best
-_TRUST: Final = 0.5  # how fast, in the logarithm of the size, they are trusted less away from there
-_SMALLEST_FACE_PX: Final = 20  # a search is made fine enough for faces of this size in the picture
 _COARSEST_LONG_SIDE: Final = 320
 _STEP: Final = 2.0  # between the scales of a search
+_SMALLEST_FACE_PX: Final = 20.0  # a search is made fine enough for faces of this size in the picture
+_GLANCE: Final = 4.0  # how much coarser the second look is that a large single scale gets, for faces with parts
+_TRUST: Final = 0.5  # how fast, in the logarithm of the size, places are trusted less away from _BEST_PX
 _BORDER: Final = 0.2  # of the short side, put around the coarsest scale for faces that the border cuts
 _REGION: Final = 2.2  # side of a region around a known face, in sides of the face
 _SAME_FACE_IOU: Final = 0.2  # a face that overlaps its last place by more than this is the same
@@ -58,6 +63,18 @@ def search_long_sides(width: int, height: int, *, max_long_side: float = MAX_LON
     return [int(side) for side in sides]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sight:
+    """A face as seen at one scale."""
+
+    face: Face  # in pixels of the picture
+    scale: float
+
+    @property
+    def seen_px(self) -> float:
+        return float(self.face.box_xyxy[3] - self.face.box_xyxy[1]) * self.scale
+
+
 class ScaledDetector:
     """A detector for pictures of any size. Many threads may call it at once."""
 
@@ -75,16 +92,13 @@ class ScaledDetector:
     ) -> list[list[Face]]:
         """Pictures u8[H, W, 3] RGB of any sizes -> for each its faces by falling score, in pixels of that picture.
 
-        Without `long_side` each picture is searched at several scales, the finest at most `max_long_side`: nothing is
-        missed and it costs up to ten times as much. With `long_side` (choose_long_side gives it) one scale is looked
-        at. A picture's faces do not depend on the others.
+        Without `long_side` each picture is searched at several scales, the finest at most `max_long_side`: small, large
+        and cut faces are found, at up to ten times the cost. With `long_side` (choose_long_side gives it) it is looked
+        at once at that size. A picture's faces do not depend on the others.
         """
         if long_side is None:
             return [self._search(image, max_long_side=max_long_side) for image in images]
-        return [
-            self._at_scale(image, scale=min(long_side / max(image.shape[:2]), self._largest_scale(image, border=0.0)))
-            for image in images
-        ]
+        return [self._look_once(image, long_side=long_side) for image in images]
 
     def detect_near(self, image: _Picture, *, boxes_xyxy: npt.NDArray[np.float32]) -> list[Face]:
         """Find known faces again: look only around boxes f32[N, 4], in pixels of the picture u8[H, W, 3] RGB.
@@ -94,24 +108,33 @@ class ScaledDetector:
         246x246. New faces are not seen.
         """
         found = [face for box in boxes_xyxy for face in self._in_region(image, box_xyxy=box)]
-        return self._merge(found, seen_px=[_BEST_PX] * len(found))
+        return self._merge([_Sight(face=face, scale=1.0) for face in found], scales=[])
 
     def _search(self, image: _Picture, *, max_long_side: int) -> list[Face]:
-        """Faces at several scales; of one face the landmarks come mostly from the scale that shows it best."""
+        """Faces at several scales."""
         height, width = image.shape[:2]
-        finest = min(float(max_long_side), max(width, height) * self._largest_scale(image, border=0.0))
+        finest = min(float(max_long_side), max(width, height) * self._largest_scale(image))
         sides = search_long_sides(width, height, max_long_side=finest)
-        found: list[Face] = []
-        seen_px: list[float] = []
-        for side in sides:
-            border = _BORDER if side == sides[-1] else 0.0
-            scale = min(side / max(width, height), self._largest_scale(image, border=border))
-            faces = self._at_scale(image, scale=scale, border=border)
-            found += faces
-            seen_px += [float(face.box_xyxy[3] - face.box_xyxy[1]) * scale for face in faces]
-        return self._merge(found, seen_px=seen_px)
+        borders = [0.0] * (len(sides) - 1) + [_BORDER]
+        scales = [
+            min(side / max(width, height), self._largest_scale(image, border=border))
+            for side, border in zip(sides, borders, strict=True)
+        ]
+        sights: list[_Sight] = []
+        for scale, border in zip(scales, borders, strict=True):
+            sights += self._at_scale(image, scale=scale, border=border)
+        return self._merge(sights, scales=scales)
 
-    def _largest_scale(self, image: _Picture, *, border: float) -> float:
+    def _look_once(self, image: _Picture, *, long_side: int) -> list[Face]:
+        """Faces at one scale, and at a much coarser one, at a sixteenth of the cost, where faces may be too large."""
+        height, width = image.shape[:2]
+        scale = min(long_side / max(width, height), self._largest_scale(image))
+        sights = self._at_scale(image, scale=scale)
+        if min(width, height) * scale > _PARTS_PX:
+            sights += self._at_scale(image, scale=scale / _GLANCE)
+        return self._merge(sights, scales=[])
+
+    def _largest_scale(self, image: _Picture, *, border: float = 0.0) -> float:
         """Factor at which a picture and its border just fit a network of fixed size; infinite for others."""
         if self._detector.input_hw is None:
             return float("inf")
@@ -120,15 +143,16 @@ class ScaledDetector:
         fits = (self._detector.input_hw[0] / (height + margin), self._detector.input_hw[1] / (width + margin))
         return float(min(fits))
 
-    def _at_scale(self, image: _Picture, *, scale: float, border: float = 0.0) -> list[Face]:
-        """Faces at one scale, in pixels of the picture; `border` is added around it, in short sides."""
+    def _at_scale(self, image: _Picture, *, scale: float, border: float = 0.0) -> list[_Sight]:
+        """Faces at one scale; `border` is added around it, in short sides."""
         height, width = image.shape[:2]
         small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
         pad = int(border * min(small_width, small_height))
         small = resize_rgb(image, width=small_width, height=small_height)
         seen = cut_region(small, left=-pad, top=-pad, width=small_width + 2 * pad, height=small_height + 2 * pad)
         to_frame = np.array([width / small_width, height / small_height], np.float32)
-        return [_mapped(face, scale=to_frame, offset=-pad * to_frame) for face in self._detector.detect(seen[None])[0]]
+        faces = self._detector.detect(seen[None])[0]
+        return [_Sight(face=_mapped(face, scale=to_frame, offset=-pad * to_frame), scale=scale) for face in faces]
 
     def _in_region(self, image: _Picture, *, box_xyxy: npt.NDArray[np.float32]) -> list[Face]:
         """The one face, or none, that lies where a known face was."""
@@ -140,33 +164,57 @@ class ScaledDetector:
         faces = self._detector.detect(seen[None])[0]
         if not faces:
             return []
-        scale = np.full(2, side / seen_px, np.float32)
-        moved = [_mapped(face, scale=scale, offset=np.array([left, top], np.float32)) for face in faces]
+        scale, offset = np.full(2, side / seen_px, np.float32), np.array([left, top], np.float32)
+        moved = [_mapped(face, scale=scale, offset=offset) for face in faces]
         overlaps = iou_of_one(box_xyxy, np.stack([face.box_xyxy for face in moved]))
         best = int(np.argmax(overlaps))
         return [moved[best]] if overlaps[best] > _SAME_FACE_IOU else []
 
-    def _merge(self, found: list[Face], *, seen_px: list[float]) -> list[Face]:
-        """One face for each group of overlapping ones: the best score, and the mean of boxes and of landmarks."""
-        if not found:
+    def _merge(self, sights: list[_Sight], *, scales: list[float]) -> list[Face]:
+        """One face for each group of overlapping sights: the best score, the mean place. `scales`: all looked at."""
+        sights = _without_parts(sights)
+        if not sights:
             return []
-        boxes = np.stack([face.box_xyxy for face in found])
-        scores = np.array([face.score for face in found], np.float32)
-        weights = np.exp(-0.5 * (np.log(np.maximum(seen_px, 1.0) / _BEST_PX) / _TRUST) ** 2)
+        boxes = np.stack([sight.face.box_xyxy for sight in sights])
+        scores = np.array([sight.face.score for sight in sights], np.float32)
         groups = group_overlapping(boxes, scores, iou_threshold=self._nms_threshold)
-        return [_mean_face([found[one] for one in group], weights=weights[group]) for group in groups]
+        grouped = [[sights[one] for one in group] for group in groups]
+        return [_mean_face(group) for group in grouped if _is_confirmed(group, scales=scales)]
 
 
-def _mean_face(faces: list[Face], *, weights: npt.NDArray[np.float64]) -> Face:
-    """One face seen several times, the best score first -> that score and the mean place; weights f64[N]."""
-    if len(faces) == 1:
-        return faces[0]
-    box = np.average([face.box_xyxy for face in faces], axis=0, weights=weights).astype(np.float32)
-    if faces[0].landmarks is None:
-        return Face(box_xyxy=box, landmarks=None, score=faces[0].score)
-    points = [face.landmarks for face in faces if face.landmarks is not None]
-    landmarks = np.average(points, axis=0, weights=weights).astype(np.float32)
-    return Face(box_xyxy=box, landmarks=landmarks, score=faces[0].score)
+def _without_parts(sights: list[_Sight]) -> list[_Sight]:
+    """Leave out what a fine scale found inside a face that is too large for it and that a coarser scale found whole."""
+    if len(sights) < 2:
+        return sights
+    boxes = np.stack([sight.face.box_xyxy for sight in sights])
+    scales = np.array([sight.scale for sight in sights])
+    kept = np.ones(len(sights), bool)
+    for one in np.argsort(scales, kind="stable"):
+        too_large = (scales > scales[one]) & (scales * (boxes[one, 3] - boxes[one, 1]) > _PARTS_PX)
+        if kept[one] and too_large.any():
+            kept &= ~(too_large & (share_inside(boxes, boxes[one]) > 0.5))
+    return [sight for sight, stays in zip(sights, kept, strict=True) if stays]
+
+
+def _is_confirmed(group: list[_Sight], *, scales: list[float]) -> bool:
+    """Whether more than half of the scales that show this face in the sure range have found it."""
+    height = group[0].seen_px / group[0].scale
+    sure = [scale for scale in scales if _SURE_PX[0] <= height * scale <= _SURE_PX[1]]
+    found = {sight.scale for sight in group}
+    return not sure or 2 * sum(scale in found for scale in sure) > len(sure)
+
+
+def _mean_face(group: list[_Sight]) -> Face:
+    """One face seen at several scales, the best score first -> that score and the weighted mean of its places."""
+    best = group[0].face
+    if len(group) == 1:
+        return best
+    distances = np.log(np.maximum([sight.seen_px for sight in group], 1.0) / _BEST_PX)
+    weights = np.exp(-0.5 * (distances / _TRUST) ** 2) + 1e-9
+    box = np.average([sight.face.box_xyxy for sight in group], axis=0, weights=weights)
+    points = [sight.face.landmarks for sight in group if sight.face.landmarks is not None]
+    landmarks = np.average(points, axis=0, weights=weights).astype(np.float32) if points else None
+    return Face(box_xyxy=box.astype(np.float32), landmarks=landmarks, score=best.score)
 
 
 def _mapped(face: Face, *, scale: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> Face:
