@@ -2,7 +2,8 @@
 
     python benchmarks/ferplus.py --data FOLDER_WITH_ferplus --scorer score_ferplus.py [--model model.onnx]
 
-Each picture of the split is written as a PNG, predicted by the command itself, and scored by the script given.
+Each picture of the split is written as a PNG, predicted by the command itself, and scored by the script given. FER+ has
+near copies of training pictures in PublicTest; --strict leaves them out (exact copies are never scored).
 """
 
 import argparse
@@ -13,9 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from femae.cli import main as femae
+from femae.data.duplicates import duplicate_pairs
+from femae.data.phash import perceptual_hash, thumbnail
 from femae.data.sources.ferplus import read_ferplus
 from femae.labels import EMOTIONS
 
@@ -39,16 +43,41 @@ def predict_split(data: Path, split: str, folder: Path, model: Path | None) -> P
     return scores
 
 
+def labels_without_near_copies(data: Path, split: str, folder: Path) -> Path:
+    """A copy of the label files without the rows of `split` that show a picture of Training again."""
+    train, test = (read_ferplus(data / "ferplus", split=name) for name in ("Training", split))
+    pictures = np.repeat(np.concatenate([train.pictures, test.pictures])[..., None], 3, axis=3)
+    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
+    pairs = duplicate_pairs(hashes, thumbnails=lambda found: np.stack([thumbnail(pictures[i]) for i in found]))
+    first, second = pairs.T
+    copies = second[(first < len(train.pictures)) & (second >= len(train.pictures))]
+    dropped = {str(test.index[i - len(train.pictures)]) for i in copies}
+    print(f"{len(dropped)} pictures of {split} are copies or near copies of training pictures", file=sys.stderr)
+    target = folder / "labels"
+    target.mkdir()
+    for name in ("labels.csv", "compound.csv"):
+        with (data / "ferplus" / name).open(newline="") as source, (target / name).open("w", newline="") as kept:
+            rows = csv.DictReader(source)
+            writer = csv.DictWriter(kept, rows.fieldnames or [])
+            writer.writeheader()
+            writer.writerows(row for row in rows if row["split"] != split or row["index"] not in dropped)
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scorer", type=Path, required=True)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--split", default="PublicTest")
+    parser.add_argument("--strict", action="store_true", help="leave out near copies of training pictures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scores = predict_split(arguments.data, arguments.split, Path(folder), arguments.model)
-        command = [sys.executable, str(arguments.scorer), str(scores), "--labels", str(arguments.data / "ferplus")]
+        labels = arguments.data / "ferplus"
+        if arguments.strict:
+            labels = labels_without_near_copies(arguments.data, arguments.split, Path(folder))
+        command = [sys.executable, str(arguments.scorer), str(scores), "--labels", str(labels)]
         done = subprocess.run([*command, "--split", arguments.split], check=True, capture_output=True, text=True)
     print(json.dumps(json.loads(done.stdout), indent=1))
 

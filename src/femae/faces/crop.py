@@ -26,7 +26,7 @@ __all__ = ["FERPLUS_FRAMING", "Framing", "crop_face", "crop_square", "whole_crop
 _REDUCE_FROM: Final = 5.0  # frame pixels per crop pixel from which the frame is first averaged in whole blocks
 _MAX_REDUCE: Final = 64  # the largest block; Pillow's integer arithmetic stays exact
 _MAX_COORDINATE: Final = 1e9  # pixels
-_MAX_SIDE: Final = 8  # of a crop, in longer sides of its frame
+_MAX_SIDE: Final = 3  # of a crop, in longer sides of its frame
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,65 +185,56 @@ def _region(
     if x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height:
         part = image[y1:y2, x1:x2]
     else:
-        part = image[np.ix_(_mirrored(y1, y2, height), _mirrored(x1, x2, width))]
-    return part, centre - [x1, y1]
+        rows, columns = _mirrored(y1, y2, height), _mirrored(x1, x2, width)
+        part = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        part = part.take(rows - rows.min(), axis=0).take(columns - columns.min(), axis=1)
+    return np.ascontiguousarray(part), centre - [x1, y1]
 
 
 def _cut(
     image: npt.NDArray[np.uint8], *, face: Face, centre: npt.NDArray[np.float64], side: float, angle: float, size: int
 ) -> FaceCrop:
-    """Resample the square of a frame; work and memory grow with `size`, not with the face."""
+    """Resample the square of a frame."""
     assert size >= 1 and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
-    if side > _MAX_SIDE * max(image.shape[:2], default=0):
+    if side > _MAX_SIDE * max(image.shape[:2]):
         raise InputError(
             f"a crop of {side:.0f} pixels a side about the box {face.box_xyxy.tolist()} is far larger than its picture "
             f"of {image.shape[1]} x {image.shape[0]}: box and picture do not belong together"
         )
     matrix = _frame_to_crop(centre, side=side, angle=angle, size=size).astype(np.float32)
-    half = side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
-    if side / size >= _REDUCE_FROM:
-        factor = min(_MAX_REDUCE, int(side / size / 2.5))
-        image, centre = _reduced(image, centre=centre, half=half, factor=factor)
-        side, half = side / factor, half / factor
     step = side / size  # frame pixels per crop pixel
-    part, centre = _region(image, centre=centre, half=half, margin=math.ceil(3 * max(step, 1)) + 1)
-    picture = Image.fromarray(np.ascontiguousarray(part))
+    half = side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
+    part, centre = _region(image, centre=centre, half=half, margin=math.ceil(4 * max(step, 1)))
+    picture = Image.fromarray(part)
+    if step >= _REDUCE_FROM:
+        factor = min(_MAX_REDUCE, int(step / 2.5))
+        picture, centre = picture.reduce(factor), centre / factor
+        side, half = side / factor, half / factor
     if angle == 0:
         resample = Image.Resampling.LANCZOS if step > 1 else Image.Resampling.BICUBIC
-        corners = (*(centre - side / 2), *(centre + side / 2))
-        square = picture.resize((size, size), resample, box=corners)
+        square = picture.resize((size, size), resample, box=(*(centre - side / 2), *(centre + side / 2)))
     else:
-        square = _turned(picture, centre=centre, side=side, angle=angle, size=size)
+        square = _turned(picture, centre=centre, side=side, half=half, angle=angle, size=size)
     return FaceCrop(face=face, image=np.asarray(square), frame_to_crop=matrix)
 
 
-def _reduced(
-    image: npt.NDArray[np.uint8], *, centre: npt.NDArray[np.float64], half: float, factor: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """Average blocks of factor x factor pixels, in as much of the frame as a crop of half side `half` needs."""
-    height, width = image.shape[:2]
-    reach = half + 24 * factor
-    x1, y1 = (math.floor((value - reach) / factor) * factor for value in centre)
-    x2, y2 = (math.ceil(value + reach) for value in centre)
-    if x1 < 0 or y1 < 0 or x2 > width or y2 > height:  # mirroring may need any part of the frame
-        x1, y1, x2, y2 = 0, 0, width, height
-    picture = Image.fromarray(np.ascontiguousarray(image[y1:y2, x1:x2])).reduce(factor)
-    return np.asarray(picture), (centre - [x1, y1]) / factor
-
-
 def _turned(
-    picture: Image.Image, *, centre: npt.NDArray[np.float64], side: float, angle: float, size: int
+    picture: Image.Image, *, centre: npt.NDArray[np.float64], side: float, half: float, angle: float, size: int
 ) -> Image.Image:
-    """Resample a square that stands at an angle: sample it finely, average to twice the crop's resolution, halve."""
-    step = side / size
-    blocks = math.ceil(step / 1.5)  # samples, per pixel of twice the resolution, that lie at most 0.75 pixels apart
-    fine = 2 * size * blocks
-    cos, sin = math.cos(angle) * side / fine, math.sin(angle) * side / fine
-    offset_x, offset_y = centre[0] - (cos - sin) * fine / 2, centre[1] - (sin + cos) * fine / 2
-    sampled = picture.transform(
-        (fine, fine),
+    """Resample a square that stands at an angle: reduce to twice the crop's resolution, turn, halve."""
+    double = 2 * size
+    step = max(1.0, side / double)
+    count = math.ceil(2 * half / step) + 4
+    reach = count * step / 2
+    if step > 1:
+        box = (*(centre - reach), *(centre + reach))
+        picture, centre = picture.resize((count, count), Image.Resampling.HAMMING, box=box), np.full(2, count / 2)
+    cos, sin = math.cos(angle) * side / double / step, math.sin(angle) * side / double / step
+    offset_x, offset_y = centre[0] - (cos - sin) * size, centre[1] - (sin + cos) * size
+    turned = picture.transform(
+        (double, double),
         Image.Transform.AFFINE,
         (cos, -sin, offset_x, sin, cos, offset_y),
-        resample=Image.Resampling.BICUBIC if blocks == 1 else Image.Resampling.NEAREST,
+        resample=Image.Resampling.BICUBIC,
     )
-    return sampled.reduce(blocks).resize((size, size), Image.Resampling.LANCZOS)
+    return turned.resize((size, size), Image.Resampling.LANCZOS)

@@ -69,7 +69,7 @@ class AffWild2Source(Source[_Frame]):
         """`every`: take frames 1, 1 + every, ... Raises DataError when labels or cropped frames are not there."""
         super().__init__(name=name or f"affwild2-{track}", keep_unlabelled=keep_unlabelled)
         self._track, self._every = track, check_every(every)
-        tracks = find_folders(folder, _TRACKS[track])
+        tracks = find_folders(folder, _TRACKS[track], skip=_CROPS)
         require(tracks, what=f"{folder} has no {track.upper()} labels of Aff-Wild2", looked_for=list(_TRACKS[track]))
         self._parts = [(part, _PARTS[part.name.lower()]) for part in find_folders(tracks[0], _PARTS, depth=1)]
         require(self._parts, what=f"{tracks[0]} has no labels", looked_for=["Train_Set", "Training_Set"])

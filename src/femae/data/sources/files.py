@@ -1,6 +1,7 @@
 """Files of raw data sets: pictures looked at, not opened; text with any line ends; folders found by name."""
 
 import csv
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -32,8 +33,6 @@ PICTURE_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".w
 FILM_SUFFIXES: Final = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
 _HEADS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*")
 _MAX_FIELD: Final = 1 << 24  # characters; FER2013 has pictures in a field
-
-csv.field_size_limit(_MAX_FIELD)
 
 
 def picture_file(path: Path) -> PictureFile:
@@ -76,6 +75,7 @@ def csv_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[st
 
     A line that is no csv gives one cell.
     """
+    csv.field_size_limit(_MAX_FIELD)
     blank: list[int] = []
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         reader = csv.reader(file, delimiter=delimiter)
@@ -107,23 +107,33 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
-def find_folders(root: Path, names: Iterable[str], *, depth: int = 3) -> list[Path]:
+def find_folders(root: Path, names: Iterable[str], *, depth: int = 3, skip: Iterable[str] = ()) -> list[Path]:
     """Folders called one of `names` (any case) in `root` or up to `depth` levels below, or `root` itself.
 
-    In the order of `names`, then of depth. Folders of pictures below a found one are not searched.
+    In the order of `names`, then of depth. What lies below a found folder is not searched, nor folders called one of
+    `skip`, which may hold millions of pictures. Raises DataError when a folder cannot be read.
     """
-    wanted = [name.lower() for name in names]
+    wanted, skipped = [name.lower() for name in names], {name.lower() for name in skip}
     found: list[tuple[int, int, str, Path]] = []
     level = [root]
     for distance in range(depth + 1):
         below: list[Path] = []
         for folder in level:
-            if folder.name.lower() in wanted:
-                found.append((wanted.index(folder.name.lower()), distance, str(folder), folder))
-            elif distance < depth:
-                below += [child for child in listed(folder) if child.is_dir()]
+            name = folder.name.lower()
+            if name in wanted:
+                found.append((wanted.index(name), distance, str(folder), folder))
+            elif distance < depth and name not in skipped:
+                below += _subfolders(folder)
         level = below
     return [entry[-1] for entry in sorted(found)]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
 def numbered_pictures(folder: Path) -> dict[int, Path]:
