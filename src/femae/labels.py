@@ -218,7 +218,7 @@ def parse_label(text: str) -> str:
     for compound in COMPOUNDS:
         if set(compound.pair) == set(pair):
             return compound.name
-    later, earlier = sorted(pair, key=EMOTIONS.index, reverse=True)  # type: ignore[arg-type]
+    later, earlier = sorted(pair, key=EMOTIONS.index, reverse=True)
     return compound_from_pair(later, earlier).name
 
 
