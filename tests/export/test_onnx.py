@@ -61,6 +61,14 @@ def test_the_file_carries_its_specification(exported: tuple[Path, Path, ModelSpe
     assert probs.shape == (0, 6) and au_probs.shape == (0, 0)
 
 
+def test_the_file_holds_no_path_of_the_machine_that_made_it(exported: tuple[Path, Path, ModelSpec]) -> None:
+    shipped = Path(__file__).resolve().parents[2] / "src" / "femae" / "weights" / "model.onnx"
+    for path in (exported[1], shipped):
+        content = path.read_bytes()
+        assert b"stack_trace" not in content and b"site-packages" not in content
+        assert str(Path.cwd()).encode() not in content
+
+
 def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(2)}, other)

@@ -90,11 +90,19 @@ def export_onnx(weights: Path, out: Path, *, spec: ModelSpec, balance: float = 0
         assert program is not None
         program.save(str(draft), external_data=False)
         proto = onnx.load(str(draft))
+        _forget_origin(proto)
         for key, value in spec.to_metadata().items():
             proto.metadata_props.add(key=key, value=value)
         onnx.checker.check_model(proto, full_check=True)
         onnx.save(proto, str(draft))
         draft.replace(out)
+
+
+def _forget_origin(proto: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on where each node came from: stack traces with the paths of the exporting machine."""
+    for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, *proto.functions, proto.graph):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 @torch.inference_mode()

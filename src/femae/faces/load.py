@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from femae.errors import ModelError
-from femae.faces.onnx_net import open_net
+from femae.faces.onnx_net import OnnxNet, open_net
 from femae.faces.retinaface import RetinaFace, builtin_weights
 from femae.faces.scales import ScaledDetector
 from femae.faces.scrfd import SCRFD
@@ -13,6 +13,7 @@ from femae.faces.yunet import YuNet
 __all__ = ["load_detector"]
 
 _KINDS = (RetinaFace, SCRFD, YuNet)
+_WEAK = 0.25  # share of the threshold from which on a face counts as seen, where another scale is sure of it
 
 
 def load_detector(
@@ -25,17 +26,21 @@ def load_detector(
     None for the kind's own. Raises ModelError when the file is missing, not ONNX, or a network of another kind, and
     MissingDependencyError when the package that carries the built-in network is not installed.
     """
-    options: dict[str, Any] = {} if score_threshold is None else {"score_threshold": score_threshold}
     if path is None:
         net = open_net(builtin_weights(), num_threads=num_threads)
-        return ScaledDetector(RetinaFace(net, multiple=1, **options))
+        return _scaled(RetinaFace, net, score_threshold, multiple=1)
     net = open_net(path, num_threads=num_threads)
     for kind in _KINDS:
         if kind.fits(net):
-            return ScaledDetector(kind(net, **options))
+            return _scaled(kind, net, score_threshold)
     shapes = ", ".join(str(list(shape)) for shape in net.output_shapes[:12])
     raise ModelError(
         f"'{path}' is not a face detector that is known: for a picture of {net.probe_hw[1]}x{net.probe_hw[0]} it gives "
         f"{shapes}. Known are RetinaFace (boxes, classes, landmarks over all anchors), SCRFD of InsightFace (6 or 9 "
         "outputs) and YuNet of OpenCV (12 outputs)"
     )
+
+
+def _scaled(kind: type[Any], net: OnnxNet, score_threshold: float | None, **options: int) -> ScaledDetector:
+    threshold: float = kind.default_score_threshold if score_threshold is None else score_threshold
+    return ScaledDetector(kind(net, score_threshold=threshold * _WEAK, **options), score_threshold=threshold)

@@ -33,17 +33,18 @@ _WEIGHTS_SHA256: Final = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdff
 
 
 class RetinaFace:
-    """Faces of about 30 to 500 pixels, with five landmarks. Its pictures may have any height and width.
-
-    The score threshold of 0.7 was chosen on real clips: above it a search of films and of 81 pictures without people
-    gives no false alarm at the usual scales, and faces in strongly compressed film still pass, of which 0.9 loses a
-    quarter (benchmarks/results/detector_scales.md).
-    """
+    """Faces of about 30 to 500 pixels, with five landmarks. Its pictures may have any height and width."""
 
     name = "retinaface"
+    default_score_threshold = 0.6  # chosen on real clips: benchmarks/results/detector_scales.md
 
     def __init__(
-        self, net: OnnxNet, *, score_threshold: float = 0.7, nms_threshold: float = 0.4, multiple: int = 32
+        self,
+        net: OnnxNet,
+        *,
+        score_threshold: float = default_score_threshold,
+        nms_threshold: float = 0.4,
+        multiple: int = 32,
     ) -> None:
         """Pictures are padded to a `multiple` of pixels; 1 suits networks that round their maps up by themselves.
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.faces.detector import FaceDetector
+from femae.faces.exposure import brighten, brightening
 from femae.faces.nms import group_overlapping, iou_of_one, share_inside
 from femae.faces.resize import cut_region, resize_rgb
 from femae.types import Face
@@ -76,10 +77,15 @@ class _Sight:
 
 
 class ScaledDetector:
-    """A detector for pictures of any size. Many threads may call it at once."""
+    """A detector for pictures of any size and brightness. Many threads may call it at once.
 
-    def __init__(self, detector: FaceDetector, *, nms_threshold: float = 0.4) -> None:
+    Faces score more than `score_threshold`. The detector itself should give weaker ones too: a search asks several
+    scales, and a face that more than half of them have seen, however weakly, needs that score at one of them only.
+    """
+
+    def __init__(self, detector: FaceDetector, *, score_threshold: float = 0.0, nms_threshold: float = 0.4) -> None:
         self._detector = detector
+        self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
 
     @property
@@ -107,7 +113,8 @@ class ScaledDetector:
         The cost grows with the number of boxes and not with the picture: one box costs as much as a whole picture of
         246x246. New faces are not seen.
         """
-        found = [face for box in boxes_xyxy for face in self._in_region(image, box_xyxy=box)]
+        gain = brightening(image)
+        found = [face for box in boxes_xyxy for face in self._in_region(image, box_xyxy=box, gain=gain)]
         return self._merge([_Sight(face=face, scale=1.0) for face in found], scales=[])
 
     def _search(self, image: _Picture, *, max_long_side: int) -> list[Face]:
@@ -121,17 +128,19 @@ class ScaledDetector:
             for side, border in zip(sides, borders, strict=True)
         ]
         sights: list[_Sight] = []
+        gain = brightening(image)
         for scale, border in zip(scales, borders, strict=True):
-            sights += self._at_scale(image, scale=scale, border=border)
+            sights += self._at_scale(image, scale=scale, gain=gain, border=border)
         return self._merge(sights, scales=scales)
 
     def _look_once(self, image: _Picture, *, long_side: int) -> list[Face]:
         """Faces at one scale, and at a much coarser one, at a sixteenth of the cost, where faces may be too large."""
         height, width = image.shape[:2]
         scale = min(long_side / max(width, height), self._largest_scale(image))
-        sights = self._at_scale(image, scale=scale)
+        gain = brightening(image)
+        sights = self._at_scale(image, scale=scale, gain=gain)
         if min(width, height) * scale > _PARTS_PX:
-            sights += self._at_scale(image, scale=scale / _GLANCE)
+            sights += self._at_scale(image, scale=scale / _GLANCE, gain=gain)
         return self._merge(sights, scales=[])
 
     def _largest_scale(self, image: _Picture, *, border: float = 0.0) -> float:
@@ -143,24 +152,24 @@ class ScaledDetector:
         fits = (self._detector.input_hw[0] / (height + margin), self._detector.input_hw[1] / (width + margin))
         return float(min(fits))
 
-    def _at_scale(self, image: _Picture, *, scale: float, border: float = 0.0) -> list[_Sight]:
-        """Faces at one scale; `border` is added around it, in short sides."""
+    def _at_scale(self, image: _Picture, *, scale: float, gain: float, border: float = 0.0) -> list[_Sight]:
+        """Faces at one scale, brightened by `gain`; `border` is added around the picture, in short sides."""
         height, width = image.shape[:2]
         small_width, small_height = max(1, round(width * scale)), max(1, round(height * scale))
         pad = int(border * min(small_width, small_height))
-        small = resize_rgb(image, width=small_width, height=small_height)
+        small = brighten(resize_rgb(image, width=small_width, height=small_height), factor=gain)
         seen = cut_region(small, left=-pad, top=-pad, width=small_width + 2 * pad, height=small_height + 2 * pad)
         to_frame = np.array([width / small_width, height / small_height], np.float32)
         faces = self._detector.detect(seen[None])[0]
         return [_Sight(face=_mapped(face, scale=to_frame, offset=-pad * to_frame), scale=scale) for face in faces]
 
-    def _in_region(self, image: _Picture, *, box_xyxy: npt.NDArray[np.float32]) -> list[Face]:
+    def _in_region(self, image: _Picture, *, box_xyxy: npt.NDArray[np.float32], gain: float) -> list[Face]:
         """The one face, or none, that lies where a known face was."""
         side = max(8, round(_REGION * float(max(box_xyxy[2:] - box_xyxy[:2]))))
         left, top = (round(float(middle) - side / 2) for middle in (box_xyxy[:2] + box_xyxy[2:]) / 2)
         seen_px = min(round(_REGION * _EXACT_PX), *(self._detector.input_hw or (MAX_LONG_SIDE, MAX_LONG_SIDE)))
         region = cut_region(image, left=left, top=top, width=side, height=side)
-        seen = resize_rgb(region, width=seen_px, height=seen_px)
+        seen = brighten(resize_rgb(region, width=seen_px, height=seen_px), factor=gain)
         faces = self._detector.detect(seen[None])[0]
         if not faces:
             return []
@@ -172,18 +181,18 @@ class ScaledDetector:
 
     def _merge(self, sights: list[_Sight], *, scales: list[float]) -> list[Face]:
         """One face for each group of overlapping sights: the best score, the mean place. `scales`: all looked at."""
-        sights = _without_parts(sights)
+        sights = _without_parts(sights, score_threshold=self._score_threshold)
         if not sights:
             return []
         boxes = np.stack([sight.face.box_xyxy for sight in sights])
         scores = np.array([sight.face.score for sight in sights], np.float32)
         groups = group_overlapping(boxes, scores, iou_threshold=self._nms_threshold)
-        grouped = [[sights[one] for one in group] for group in groups]
+        grouped = [[sights[one] for one in group] for group in groups if scores[group[0]] > self._score_threshold]
         return [_mean_face(group) for group in grouped if _is_confirmed(group, scales=scales)]
 
 
-def _without_parts(sights: list[_Sight]) -> list[_Sight]:
-    """Leave out what a fine scale found inside a face that is too large for it and that a coarser scale found whole."""
+def _without_parts(sights: list[_Sight], *, score_threshold: float) -> list[_Sight]:
+    """Leave out what a fine scale found inside a face too large for it, where a coarser scale found that face whole."""
     if len(sights) < 2:
         return sights
     boxes = np.stack([sight.face.box_xyxy for sight in sights])
@@ -191,7 +200,7 @@ def _without_parts(sights: list[_Sight]) -> list[_Sight]:
     kept = np.ones(len(sights), bool)
     for one in np.argsort(scales, kind="stable"):
         too_large = (scales > scales[one]) & (scales * (boxes[one, 3] - boxes[one, 1]) > _PARTS_PX)
-        if kept[one] and too_large.any():
+        if kept[one] and sights[one].face.score > score_threshold and too_large.any():
             kept &= ~(too_large & (share_inside(boxes, boxes[one]) > 0.5))
     return [sight for sight, stays in zip(sights, kept, strict=True) if stays]
 
@@ -210,7 +219,7 @@ def _mean_face(group: list[_Sight]) -> Face:
     if len(group) == 1:
         return best
     distances = np.log(np.maximum([sight.seen_px for sight in group], 1.0) / _BEST_PX)
-    weights = np.exp(-0.5 * (distances / _TRUST) ** 2) + 1e-9
+    weights = (np.exp(-0.5 * (distances / _TRUST) ** 2) + 1e-9) * [sight.face.score for sight in group]
     box = np.average([sight.face.box_xyxy for sight in group], axis=0, weights=weights)
     points = [sight.face.landmarks for sight in group if sight.face.landmarks is not None]
     landmarks = np.average(points, axis=0, weights=weights).astype(np.float32) if points else None

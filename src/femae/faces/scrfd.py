@@ -22,11 +22,14 @@ _PER_CELL: Final = 2
 
 
 class SCRFD:
-    """Faces with five landmarks, or without where the file has none. The score threshold is InsightFace's own."""
+    """Faces with five landmarks, or without where the file has none."""
 
     name = "scrfd"
+    default_score_threshold = 0.5  # InsightFace's own
 
-    def __init__(self, net: OnnxNet, *, score_threshold: float = 0.5, nms_threshold: float = 0.4) -> None:
+    def __init__(
+        self, net: OnnxNet, *, score_threshold: float = default_score_threshold, nms_threshold: float = 0.4
+    ) -> None:
         """Raises ModelError when the network's outputs are not those of an SCRFD."""
         if not self.fits(net):
             raise ModelError(f"not an SCRFD network: its outputs have the shapes {net.output_shapes}")

@@ -21,11 +21,14 @@ _STRIDES: Final = (8, 16, 32)
 
 
 class YuNet:
-    """Faces of about 10 to 300 pixels, with five landmarks. OpenCV's score thresholds lie between 0.6 and 0.9."""
+    """Faces of about 10 to 300 pixels, with five landmarks."""
 
     name = "yunet"
+    default_score_threshold = 0.7  # OpenCV's lie between 0.6 and 0.9
 
-    def __init__(self, net: OnnxNet, *, score_threshold: float = 0.7, nms_threshold: float = 0.3) -> None:
+    def __init__(
+        self, net: OnnxNet, *, score_threshold: float = default_score_threshold, nms_threshold: float = 0.3
+    ) -> None:
         """Raises ModelError when the network's outputs are not those of a YuNet."""
         if not self.fits(net):
             raise ModelError(f"not a YuNet network: its outputs have the shapes {net.output_shapes}")
