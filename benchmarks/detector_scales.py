@@ -1,4 +1,4 @@
-"""What the constants of femae.faces.scales rest on: face size against accuracy, thresholds, speed and memory.
+"""What the constants of femae.faces.scales rest on: face size against accuracy, speed and memory.
 
     python benchmarks/detector_scales.py --data FOLDER_WITH_videos [--out benchmarks/results/detector_scales.md]
 
@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import psutil
-import skimage.data
 
 from femae import __version__
 from femae.faces.load import load_detector
@@ -40,23 +39,9 @@ LARGE_FACES = (
     "man_smile.mp4 face_then_noface_vfr_hevc.mov grid_bbaf2n.mpg grid_lrwp9a.mpg talking_face_franck.mp4 "
     "webcam_man_1.mp4 woman_phone_profile.mp4 headpose_man.gif"
 ).split()
-COUNTED = {  # people in every frame: clips
-    1: "asl_small_face_help.mkv asl_small_face_sorry.mkv carphone_qcif.mp4 carphone_qcif_distorted.mp4 "
-    "headpose_man.gif man_smile.mp4 talking_face_franck.mp4 webcam_man_1.mp4 woman_phone_profile.mp4 "
-    "hard/tiny_64x36.mp4 hard/untagged_sideways.mp4",
-    2: "headpose_two_people.gif hard/two_faces.mp4",
-    3: "three_people_walking.gif",
-    4: "classroom_small_faces.gif hard/four_faces.mp4",
-    0: "no_face.mp4 hard/black.mp4",
-}
-NO_PEOPLE = (
-    "brick checkerboard chelsea clock coffee coins colorwheel grass gravel horse hubble_deep_field "
-    "immunohistochemistry logo moon page retina rocket text"
-).split()
 SEEN_PX = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 200, 256, 320, 400)
 REFERENCE_PX = (80, 96, 112, 128, 160, 200)
 FILMED_PX, ENLARGED = (12, 16, 20, 24, 32, 40, 56), (1.0, 1.5, 2.0, 3.0)
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def read(path: Path, *, count: int, step: int | None = None) -> list[Picture]:
@@ -107,7 +92,7 @@ def trembling(track: Sequence[Face | None], *, unit: float) -> list[float]:
 
 
 def size_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
-    """Rows: size, found above 0.7 and 0.9, median score, error mean and 95 %, trembling."""
+    """Rows: size, found above 0.6 and 0.9, median score, error mean and 95 %, trembling."""
     scores, errors, trembles = (defaultdict[int, list[float]](list) for _ in range(3))
     for name in LARGE_FACES:
         pictures = read(folder / name, count=count, step=1)
@@ -131,7 +116,7 @@ def size_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
             trembles[size] += trembling(track, unit=unit)
     rows: Rows = []
     for size in SEEN_PX:
-        found = [float(np.mean(np.array(scores[size]) > level)) for level in (0.7, 0.9)]
+        found = [float(np.mean(np.array(scores[size]) > level)) for level in (0.6, 0.9)]
         error = errors[size] or [np.nan]
         rows.append([
             size, *(f"{share:.2f}" for share in found), f"{statistics.median(scores[size]):.3f}",
@@ -141,7 +126,7 @@ def size_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
 
 
 def enlarging_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
-    """Rows: size of the face in the film, then for each enlargement the share found above 0.7."""
+    """Rows: size of the face in the film, then for each enlargement the share found above 0.6."""
     found = defaultdict[tuple[int, float], list[bool]](list)
     for name in LARGE_FACES:
         pictures = read(folder / name, count=count, step=3)
@@ -154,33 +139,8 @@ def enlarging_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
                 filmed = resize_rgb(picture, width=round(width * scale), height=round(height * scale))
                 for factor in ENLARGED:
                     seen = seen_at(detector, filmed, scale=factor)
-                    found[size, factor].append(seen is not None and seen.score > 0.7)
+                    found[size, factor].append(seen is not None and seen.score > 0.6)
     return [[size, *(f"{np.mean(found[size, factor]):.2f}" for factor in ENLARGED)] for size in FILMED_PX]
-
-
-def threshold_rows(folder: Path, *, count: int) -> tuple[Rows, Rows]:
-    """Share of frames with the right number of faces after a search, per clip and threshold; false alarms elsewhere."""
-    detectors = [load_detector(score_threshold=level) for level in THRESHOLDS]
-    clips: Rows = []
-    for name, people in ((name, people) for people, names in COUNTED.items() for name in names.split()):
-        pictures = read(folder / name, count=count)
-        counts = [[len(faces) for faces in detector.detect(pictures)] for detector in detectors]
-        cells = [
-            f"{np.mean([n == people for n in row]):.2f} ({sum(max(0, people - n) for n in row)} missed, "
-            f"{sum(max(0, n - people) for n in row)} too many)"
-            if any(n != people for n in row)
-            else "1.00"
-            for row in counts
-        ]
-        clips.append([name, people, len(pictures), *cells])
-    pictures = []
-    for name in NO_PEOPLE:
-        array = np.asarray(getattr(skimage.data, name)())
-        array = array.astype(np.uint8) * 255 if array.dtype == bool else array
-        pictures.append(np.ascontiguousarray((np.stack([array] * 3, 2) if array.ndim == 2 else array)[..., :3]))
-    once = [sum(map(len, (d.detect([p], long_side=2 * max(p.shape))[0] for p in pictures))) for d in detectors]
-    searched = [sum(map(len, detector.detect(pictures))) for detector in detectors]
-    return clips, [["one look at twice the size", *once], ["search", *searched]]
 
 
 def follow(detector: ScaledDetector, pictures: list[Picture], way: str, first: Face) -> tuple[list[Face | None], float]:
@@ -293,8 +253,6 @@ def main() -> None:
     folder, count = arguments.data / "videos", arguments.count
     memory = memory_rows()  # first, while the process is small
     low = RetinaFace(open_net(builtin_weights(), num_threads=1), score_threshold=0.3, multiple=1)
-    clips, alarms = threshold_rows(folder, count=count)
-    levels = [f"> {level}" for level in THRESHOLDS]
     lines = [
         "# Scales of the built-in detector",
         "",
@@ -305,11 +263,11 @@ def main() -> None:
         "",
         *table(
             "Height of a face before the network",
-            ["pixels", "found > 0.7", "> 0.9", "score", "error", "95 %", "trembling"],
+            ["pixels", "found > 0.6", "> 0.9", "score", "error", "95 %", "trembling"],
             size_table(low, folder, count=count),
         ),
         *table(
-            "Small faces, enlarged: share found above 0.7",
+            "Small faces, enlarged: share found above 0.6",
             ["pixels in the film", *(f"x {factor:g}" for factor in ENLARGED)],
             enlarging_table(low, folder, count=max(4, count // 3)),
         ),
@@ -318,8 +276,6 @@ def main() -> None:
             ["clip", "size", "face", "way", "pixels", "without", "distance", "trembling", "ms"],
             ways_table(load_detector(), folder, count=count),
         ),
-        *table("Frames with the right number of faces, by search", ["clip", "people", "frames", *levels], clips),
-        *table(f"False alarms on {len(NO_PEOPLE)} pictures without people", ["", *levels], alarms),
         *table("Milliseconds", ["size", "scaling", "network alone", "detection"], speed_table(folder)),
         *table("Resident memory", ["after", "MB"], memory),
     ]

@@ -192,9 +192,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=300, help="of each film, at most")
     parser.add_argument("--model", type=Path, help="an ONNX model of femae: measure F1 on PublicTest as well")
     parser.add_argument("--test-pictures", type=int, help="of PublicTest, at most")
-    parser.add_argument(
-        "--sheets", type=Path, help="folder for contact sheets (faces: keep them out of the repository)"
-    )
+    parser.add_argument("--sheets", type=Path, help="folder for contact sheets (keep it out of the repository)")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 

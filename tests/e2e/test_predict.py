@@ -181,6 +181,14 @@ def test_crops_are_taken_whole_when_asked(tmp_path: Path, astronaut: np.ndarray)
     assert row.happiness > 0.5
 
 
+@pytest.mark.parametrize("light", [0.4, 0.2, 0.1])
+def test_a_smile_in_the_dark_is_still_a_smile(tmp_path: Path, astronaut: np.ndarray, light: float) -> None:
+    noise = np.random.default_rng(0).normal(0, 1.5, astronaut.shape)
+    Image.fromarray(np.clip(astronaut * light + noise, 0, 255).astype(np.uint8)).save(tmp_path / "dark.png")
+    row = femae.predict(tmp_path / "dark.png", max_faces=1).to_pandas().iloc[0]
+    assert row.happiness > 0.5 and row.sadness < 0.2
+
+
 def test_rules_class_sets_and_thresholds(tmp_path: Path, astronaut: np.ndarray) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(astronaut).save(path)

@@ -39,7 +39,7 @@ def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
 def expected(
     image: npt.NDArray[np.uint8], heads: dict[str, Any], *, logits: bool
 ) -> list[tuple[float, list[float], list[float]]]:
-    """Score, box and points of every anchor above 0.7."""
+    """Score, box and points of every anchor above 0.6."""
     found = []
     for stride, sizes in SIZES.items():
         for row in range(math.ceil(image.shape[0] / stride)):
@@ -48,7 +48,7 @@ def expected(
                 for anchor, size in enumerate(sizes):
                     no, yes = heads["conf"].values(pixel)[anchor]
                     score = math.exp(yes) / (math.exp(yes) + math.exp(no)) if logits else yes
-                    if score <= 0.7:
+                    if score <= 0.6:
                         continue
                     center = (column + 0.5) * stride, (row + 0.5) * stride
                     dx, dy, dw, dh = heads["loc"].values(pixel)[anchor]

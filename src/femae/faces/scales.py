@@ -44,14 +44,14 @@ _Picture = npt.NDArray[np.uint8]
 def choose_long_side(width: int, height: int, *, smallest_face_px: float) -> int:
     """Long side in pixels to which a frame of width x height is brought so that its known faces are seen well.
 
-    `smallest_face_px` is the height of the smallest known face in pixels of the frame. It becomes at least 112 pixels
+    `smallest_face_px` is the height of the smallest known face in pixels of the frame. It becomes some 112 pixels
     high, where landmarks are as good as at full size. For that alone a frame is not enlarged above 640; for the 40
     pixels at which a face is found for certain it is. The result is a multiple of 32 from 128 to MAX_LONG_SIDE.
     """
     long_side = max(width, height)
     exact = min(long_side * _EXACT_PX / smallest_face_px, max(long_side, 640))
     wanted = max(exact, long_side * _KEPT_PX / smallest_face_px)
-    return int(np.clip(-(-wanted // 32) * 32, 128, MAX_LONG_SIDE))
+    return int(np.clip(round(wanted / 32) * 32, 128, MAX_LONG_SIDE))
 
 
 def search_long_sides(width: int, height: int, *, max_long_side: float = MAX_LONG_SIDE) -> list[int]:

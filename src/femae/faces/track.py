@@ -61,13 +61,10 @@ class _Person:
 class _Seen:
     """One face of the present frame."""
 
-    face: Face
+    centre: npt.NDArray[np.float64]  # f64[2], pixels
+    side: float  # pixels
     looks: Looks
     alone: bool  # no other face is near
-
-    @property
-    def place(self) -> tuple[npt.NDArray[np.float64], float]:
-        return _place(self.face)
 
 
 class Tracker:
@@ -76,7 +73,7 @@ class Tracker:
     Ids count from 1 without gaps, in order of appearance (left to right within a frame); a false detection takes one
     as well. A person who is not seen for `max_gap_s` seconds, or across a camera cut, keeps the id only if the looks
     say so; after `remember_s` seconds, or when more than `max_lost` others were lost later, a returning person gets a
-    new id. So memory is bounded: about 5 KB for each person in view and each of `max_lost` others.
+    new id. So memory is bounded: about 6 KB for each person in view and each of `max_lost` others.
 
     Raises ConfigError for a setting out of range.
     """
@@ -107,7 +104,8 @@ class Tracker:
         self._look_for_cut(frame.image)
         self._people = [p for p in self._people if self._time_s - p.seen_s <= self._remember_s]
         faces = sorted(faces, key=lambda face: (*face.box_xyxy.tolist(), face.score))
-        seen = [_Seen(face, _looks(frame.image, face), _is_alone(k, faces)) for k, face in enumerate(faces)]
+        alone = _alone(faces)
+        seen = [_look_at(frame.image, face, alone=bool(alone[k])) for k, face in enumerate(faces)]
         found = self._match(seen)
         for k, one in enumerate(seen):
             person = found.get(k)
@@ -146,38 +144,46 @@ class Tracker:
         gap_s = self._time_s - person.seen_s
         if person.shot != self._shot or gap_s > self._max_gap_s:
             return _UNMATCHED
-        centre, side = one.place
-        far = math.dist(centre, person.predicted(self._time_s)) / (math.sqrt(side * person.side) * (0.6 + 2 * gap_s))
-        grown = abs(math.log(side / person.side)) / (0.4 + 0.6 * gap_s)
+        reach = math.sqrt(one.side * person.side) * (0.6 + 2 * gap_s)
+        far = math.dist(one.centre, person.predicted(self._time_s)) / reach
+        grown = abs(math.log(one.side / person.side)) / (0.4 + 0.6 * gap_s)
+        if max(far, grown) >= 1:
+            return _UNMATCHED
         unlike = person.unlike(one.looks) / _LIMIT_MOVING * (1.0 if one.alone else 0.5)
-        return far + 0.5 * grown + 2 * unlike if max(far, grown, unlike) < 1 else _UNMATCHED
+        return far + 0.5 * grown + 2 * unlike if unlike < 1 else _UNMATCHED
 
     def _cost_of_return(self, person: _Person, one: _Seen) -> float:
         """Difference of looks; within a shot nobody crosses more than eight faces a second."""
-        centre, side = one.place
         gap_s = self._time_s - person.seen_s
-        reach = math.sqrt(side * person.side) * (1 + 8 * gap_s)
+        reach = math.sqrt(one.side * person.side) * (1 + 8 * gap_s)
+        if person.shot == self._shot and math.dist(one.centre, person.centre) >= reach:
+            return _UNMATCHED
         unlike = person.unlike(one.looks)
-        near = person.shot != self._shot or math.dist(centre, person.centre) < reach
-        return unlike + 1e-4 * gap_s if near and unlike < _LIMIT_RETURNED else _UNMATCHED
+        return unlike + 1e-4 * gap_s if unlike < _LIMIT_RETURNED else _UNMATCHED
 
     def _add(self, one: _Seen) -> _Person:
         self._num_ids += 1
-        centre, side = one.place
-        person = _Person(self._num_ids, centre, side, self._time_s, self._shot, recent=one.looks, usual=one.looks)
+        person = _Person(
+            face_id=self._num_ids,
+            centre=one.centre,
+            side=one.side,
+            seen_s=self._time_s,
+            shot=self._shot,
+            recent=one.looks,
+            usual=one.looks,
+        )
         self._people.append(person)
         return person
 
     def _refresh(self, person: _Person, one: _Seen) -> None:
         """Note where and how a person was seen; speed and looks only where no other face is in the way."""
         clear = one.alone or person.unlike(one.looks) < _CLEAR
-        centre, side = one.place
         gap_s = self._time_s - person.seen_s
         if person.shot != self._shot or gap_s > self._max_gap_s:
             person.speed = np.zeros(2)
         elif clear:
-            person.speed = person.speed + gap_s / (gap_s + 0.1) * ((centre - person.centre) / gap_s - person.speed)
-        person.centre, person.side, person.seen_s, person.shot = centre, side, self._time_s, self._shot
+            person.speed = person.speed + gap_s / (gap_s + 0.1) * ((one.centre - person.centre) / gap_s - person.speed)
+        person.centre, person.side, person.seen_s, person.shot = one.centre, one.side, self._time_s, self._shot
         if clear:
             person.recent = one.looks
             person.usual = person.usual + np.float32(min(gap_s, 1.0) / 4) * (one.looks - person.usual)
@@ -189,30 +195,26 @@ class Tracker:
         self._people = [p for p in self._people if p.face_id not in surplus]
 
 
-def _place(face: Face) -> tuple[npt.NDArray[np.float64], float]:
-    """Centre f64[2] and side (geometric mean of width and height, at least one pixel) of a face's box."""
+def _alone(faces: list[Face]) -> npt.NDArray[np.bool_]:
+    """bool[N]: whether no other face is nearer to a face than half a face."""
+    boxes = np.array([face.box_xyxy for face in faces], np.float64).reshape(-1, 4)
+    quarter = (boxes[:, 2:] - boxes[:, :2]) / 4
+    low, high = boxes[:, :2] - quarter, boxes[:, 2:] + quarter
+    meet = ((low[:, None] < high) & (low < high[:, None])).all(2)  # [N, N]; each meets itself
+    alone: npt.NDArray[np.bool_] = meet.sum(1) <= 1
+    return alone
+
+
+def _look_at(image: npt.NDArray[np.uint8], face: Face, *, alone: bool) -> _Seen:
+    """Place of a face (a side is the geometric mean of width and height, at least one pixel) and its looks."""
     box = face.box_xyxy.astype(np.float64)
     width, height = np.maximum(box[2:] - box[:2], 1)
-    return (box[:2] + box[2:]) / 2, math.sqrt(width * height)
+    centre, side = (box[:2] + box[2:]) / 2, math.sqrt(width * height)
+    return _Seen(centre=centre, side=side, looks=_looks(image, centre=centre, side=side), alone=alone)
 
 
-def _is_alone(k: int, faces: list[Face]) -> bool:
-    """Whether no other face is nearer to face k than half a face."""
-    box = _widened(faces[k])
-    others = [_widened(face) for j, face in enumerate(faces) if j != k]
-    return all((other[2:] <= box[:2]).any() or (box[2:] <= other[:2]).any() for other in others)
-
-
-def _widened(face: Face) -> npt.NDArray[np.float64]:
-    """A face's box with a quarter of its width and height put on at each side."""
-    box = face.box_xyxy.astype(np.float64)
-    quarter = (box[2:] - box[:2]) / 4
-    return np.concatenate([box[:2] - quarter, box[2:] + quarter])
-
-
-def _looks(image: npt.NDArray[np.uint8], face: Face) -> Looks:
+def _looks(image: npt.NDArray[np.uint8], *, centre: npt.NDArray[np.float64], side: float) -> Looks:
     """Light and shade of a face and the colours of hair, skin and clothes, each scaled to its weight."""
-    centre, side = _place(face)
     height, width = image.shape[:2]
     rows = centre[1] + (np.arange(50) - 16.5) * _CELL * side  # from above the hair to the chest
     columns = centre[0] + (np.arange(28) - 13.5) * _CELL * side

@@ -23,6 +23,7 @@ from femae.config.predict import DetectConfig, PredictConfig, RuleConfig
 from femae.engine.onnx import OnnxEngine
 from femae.errors import ConfigError, InputError
 from femae.faces.crop import Framing, crop_face, whole_crop
+from femae.faces.exposure import lift_crop
 from femae.faces.load import load_detector
 from femae.faces.track import Tracker
 from femae.inference.classification import Classifier, TrackedFrame
@@ -201,7 +202,11 @@ class Predictor:
 
 
 def _crop(image: npt.NDArray[np.uint8], face: Face, *, size: int, framing: Framing) -> FaceCrop:
-    return crop_face(image, face=face, size=size, framing=framing)
+    return _lit(crop_face(image, face=face, size=size, framing=framing))
+
+
+def _lit(crop: FaceCrop) -> FaceCrop:
+    return replace(crop, image=lift_crop(crop.image))
 
 
 def _without_image(result: FrameResult) -> FrameResult:
@@ -209,7 +214,7 @@ def _without_image(result: FrameResult) -> FrameResult:
 
 
 def _whole(image: npt.NDArray[np.uint8], _face: Face, *, size: int) -> FaceCrop:
-    return whole_crop(image, size=size)
+    return _lit(whole_crop(image, size=size))
 
 
 def predict(path: str | Path, **settings: Any) -> Predictions:
