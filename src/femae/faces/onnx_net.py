@@ -11,6 +11,7 @@ from femae.errors import ModelError
 
 __all__ = ["OnnxNet", "PixelFormat", "open_net"]
 
+_LARGE_PIXELS = 1_000_000  # above, the memory of a run is given back after it; that costs a tenth of its time
 _PROBE_PX = 64  # side of the blank picture that shows what an unknown network gives; a multiple of every stride
 
 
@@ -77,7 +78,8 @@ class OnnxNet:
             np.subtract(image[..., channel], np.float32(mean), out=plane)
             if pixels.scale != 1.0:
                 plane *= pixels.scale
-        return self.session.run(None, {self.input_name: blob}), padded
+        options = _giving_back_memory() if padded[0] * padded[1] > _LARGE_PIXELS else None
+        return self.session.run(None, {self.input_name: blob}, options), padded
 
 
 def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
@@ -115,7 +117,7 @@ def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
 
 
 def _open_session(model: bytes | Path, *, name: str, num_threads: int) -> Any:
-    """An onnxruntime session on the CPU. Memory: see benchmarks/results/detector_scales.md."""
+    """An onnxruntime session on the CPU."""
     import onnxruntime as ort
 
     if isinstance(model, Path) and not model.is_file():
@@ -131,6 +133,15 @@ def _open_session(model: bytes | Path, *, name: str, num_threads: int) -> Any:
         )
     except Exception as error:  # onnxruntime has a tree of its own, without a common root of use here
         raise ModelError(f"{name} is not an ONNX file that can be run ({_first_line(error)})") from error
+
+
+def _giving_back_memory() -> Any:
+    """Options of one run after which onnxruntime frees what it kept for the next one."""
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _first_line(error: Exception) -> str:
