@@ -140,6 +140,12 @@ def test_networks_that_take_no_picture(tmp_path: Path, inputs: dict[str, list[in
         load_detector(write_model(tmp_path / "other.onnx", inputs, output="out", nodes=nodes))
 
 
+def test_a_network_without_input(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Constant", [], ["out"], value_float=1.0)]
+    with pytest.raises(ModelError, match="takes nothing"):
+        load_detector(write_model(tmp_path / "constant.onnx", {}, output="out", nodes=nodes))
+
+
 def test_a_network_that_fails_on_pictures(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Constant", [], ["shape"], value_ints=[7, 11]),

@@ -91,10 +91,10 @@ def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
     name = "the built-in network" if isinstance(model, bytes) else f"'{model}'"
     session = _open_session(model, name=name, num_threads=num_threads)
     inputs = session.get_inputs()
-    shape = [side if isinstance(side, int) and side > 0 else None for side in inputs[0].shape]
+    shape = [side if isinstance(side, int) and side > 0 else None for one in inputs[:1] for side in one.shape]
     takes_pictures = len(shape) == 4 and shape[0] in (1, None) and shape[1] in (3, None)
     if len(inputs) != 1 or not takes_pictures or inputs[0].type != "tensor(float)":
-        found = ", ".join(f"{one.name} {one.type}{one.shape}" for one in inputs)
+        found = ", ".join(f"{one.name} {one.type}{one.shape}" for one in inputs) or "nothing"
         raise ModelError(f"{name} is not a face detector: it takes {found}, expected tensor(float)[1, 3, H, W] alone")
     height, width = shape[2:]
     if (height is None) != (width is None):

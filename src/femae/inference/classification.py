@@ -17,7 +17,7 @@ from femae.engine.spec import Engine
 from femae.faces.nms import iou_of_one
 from femae.inference.parallel import ordered_map
 from femae.labels import Compound
-from femae.types import Face, FaceCrop, FaceResult, Frame, FrameResult
+from femae.types import Face, FaceCrop, FaceResult, Frame, FrameResult, Status
 
 __all__ = ["Classifier", "Cropper", "TrackedFrame"]
 
@@ -67,17 +67,24 @@ class Classifier:
             yield from results
 
     def _classify(self, batch: list[TrackedFrame]) -> list[FrameResult]:
-        scored = self._score([(item.frame, face_id, face) for item in batch for face_id, face in item.faces])
+        found = self._score_frames(batch)
+        tied = [i for i, item in enumerate(batch) if item.look_again is not None and any(map(self._is_tied, found[i]))]
+        if tied:
+            again = [_looked_at_again(batch[i]) for i in tied]
+            for i, faces in zip(tied, self._score_frames(again), strict=True):
+                found[i] = faces
         results = []
-        for item in batch:
-            found = [scored.pop(0) for _ in item.faces]
-            if item.look_again is not None and any(map(self._is_tied, found)):
-                faces = _found_again(item.faces, item.look_again())
-                found = self._score([(item.frame, face_id, face) for face_id, face in faces])
-            found.sort(key=lambda result: result.face_id)
-            status = "unreadable" if item.frame.image is None else "ok" if found else "no_face"
-            results.append(FrameResult(frame=item.frame, status=status, faces=tuple(found)))  # type: ignore[arg-type]
+        for item, faces in zip(batch, found, strict=True):
+            status: Status = "unreadable" if item.frame.image is None else "ok" if faces else "no_face"
+            ordered = tuple(sorted(faces, key=lambda face: face.face_id))
+            results.append(FrameResult(frame=item.frame, status=status, faces=ordered))
         return results
+
+    def _score_frames(self, frames: list[TrackedFrame]) -> list[list[FaceResult]]:
+        """Results of the faces of each frame, all of them through the network at once."""
+        scored = self._score([(item.frame, face_id, face) for item in frames for face_id, face in item.faces])
+        ends = np.cumsum([len(item.faces) for item in frames])
+        return [scored[end - len(item.faces) : end] for item, end in zip(frames, ends, strict=True)]
 
     def _score(self, faces: list[tuple[Frame, int, Face]]) -> list[FaceResult]:
         if not faces:
@@ -107,14 +114,16 @@ class Classifier:
         return best - runner_up < _TIE * best or near_threshold
 
 
-def _found_again(faces: list[tuple[int, Face]], detected: list[Face]) -> list[tuple[int, Face]]:
-    """Each face where detection has found it, or where it was where detection has not."""
+def _looked_at_again(item: TrackedFrame) -> TrackedFrame:
+    """The frame with each face where detection finds it, or where it was where detection does not."""
+    assert item.look_again is not None
+    detected = item.look_again()
     if not detected:
-        return faces
+        return item
     boxes = np.stack([other.box_xyxy for other in detected])
     again = []
-    for face_id, face in faces:
+    for face_id, face in item.faces:
         overlaps = iou_of_one(face.box_xyxy, boxes)
         best = int(np.argmax(overlaps))
         again.append((face_id, detected[best] if overlaps[best] > _SAME_FACE else face))
-    return again
+    return item._replace(faces=again)
