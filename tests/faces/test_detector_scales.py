@@ -313,3 +313,24 @@ def test_parts_of_a_face_too_large_for_a_scale_are_left_out() -> None:
     small_whole = ([60.0, 60, 140, 160], 0.75)  # 400 pixels high: the fine scale would have seen it whole
     (faces,) = ScaledDetector(Told({1000: [part, beside], 250: [small_whole]})).detect([image], long_side=1000)
     assert len(faces) == 3
+
+
+def test_only_one_scale_must_reach_the_threshold() -> None:
+    image = np.zeros((400, 400, 3), np.uint8)
+    fine, coarse = [160.0, 160, 320, 320], [144.0, 144, 224, 224]  # the same place
+    for fine_score, coarse_score, number in ((0.9, 0.2, 1), (0.2, 0.9, 1), (0.5, 0.5, 0)):
+        told = Told({640: [(fine, fine_score)], 448: [(coarse, coarse_score)]})
+        (faces,) = ScaledDetector(told, score_threshold=0.6).detect([image])
+        assert [face.score for face in faces] == pytest.approx([max(fine_score, coarse_score)] * number)
+    weak_whole = Told({1000: [([300.0, 300, 500, 500], 0.9)], 250: [([25.0, 25, 200, 225], 0.3)]})
+    (faces,) = ScaledDetector(weak_whole, score_threshold=0.6).detect(
+        [np.zeros((1000, 1000, 3), np.uint8)], long_side=1000
+    )
+    assert len(faces) == 1  # a doubtful large face takes nothing away
+
+
+def test_a_weak_sight_does_not_hide_a_known_face() -> None:
+    box = np.array([[100, 100, 200, 200]], np.float32)
+    told = Told({246: [([66.0, 66, 180, 180], 0.3), ([60.0, 75, 175, 185], 0.9)]})
+    (face,) = ScaledDetector(told, score_threshold=0.6).detect_near(np.zeros((400, 400, 3), np.uint8), boxes_xyxy=box)
+    assert face.score == pytest.approx(0.9)

@@ -170,7 +170,7 @@ class ScaledDetector:
         seen_px = min(round(_REGION * _EXACT_PX), *(self._detector.input_hw or (MAX_LONG_SIDE, MAX_LONG_SIDE)))
         region = cut_region(image, left=left, top=top, width=side, height=side)
         seen = brighten(resize_rgb(region, width=seen_px, height=seen_px), factor=gain)
-        faces = self._detector.detect(seen[None])[0]
+        faces = [face for face in self._detector.detect(seen[None])[0] if face.score > self._score_threshold]
         if not faces:
             return []
         scale, offset = np.full(2, side / seen_px, np.float32), np.array([left, top], np.float32)
