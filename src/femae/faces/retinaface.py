@@ -36,7 +36,7 @@ class RetinaFace:
     """Faces of about 30 to 500 pixels, with five landmarks. Its pictures may have any height and width."""
 
     name = "retinaface"
-    default_score_threshold = 0.6  # chosen on real clips: benchmarks/results/detector_scales.md
+    default_score_threshold = 0.6  # chosen on real clips: benchmarks/results/detector_recall.md
 
     def __init__(
         self,
