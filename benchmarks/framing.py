@@ -234,7 +234,8 @@ def main() -> None:
         sections["F1 on PublicTest"] = judge.table()
     if arguments.sheets:
         write_sheets(arguments.sheets, list(ferplus), films, film_rows)
-    lines = ["# Framing", "", " ".join(__doc__.split("\n\n")[2].split()), ""]
+    about = " ".join(__doc__.split("\n\n")[2].split()).partition(". ")[2]
+    lines = ["# Framing", "", about, ""]
     lines += [
         f"femae {__version__}, Python {platform.python_version()}, {date.today()}; default: {FERPLUS_FRAMING}.",
         "",
