@@ -9,6 +9,7 @@ __all__ = [
     "MissingDependencyError",
     "ModelError",
     "OutputError",
+    "TrainingError",
 ]
 
 
@@ -42,3 +43,7 @@ class ModelError(FemaeError):
 
 class OutputError(FemaeError):
     """An output cannot be written: no permission, full disk, a folder in the way."""
+
+
+class TrainingError(FemaeError):
+    """A run cannot go on: the loss is not finite or explodes, a process was lost, a state is damaged."""

@@ -1,6 +1,7 @@
 """The base of every configuration: frozen, and an unknown key is an error that names the nearest right one."""
 
 import difflib
+from contextvars import ContextVar
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,6 +10,8 @@ from pydantic_core import ErrorDetails
 from femae.errors import ConfigError
 
 __all__ = ["Config"]
+
+_inside: ContextVar[bool] = ContextVar("inside", default=False)  # True while an outer configuration is being read
 
 
 def _sentence(error: ErrorDetails, names: list[str]) -> str:
@@ -23,7 +26,8 @@ def _sentence(error: ErrorDetails, names: list[str]) -> str:
         return f"{where} is missing"
     if error["type"] == "value_error":
         return f"{where}: {message}"
-    return f"{where} cannot be {error['input']!r}: {message[0].lower()}{message[1:]}"
+    found = repr(error["input"])
+    return f"{where} cannot be {found if len(found) < 80 else found[:77] + '...'}: {message[0].lower()}{message[1:]}"
 
 
 def _all_names(model: type[BaseModel]) -> list[str]:
@@ -41,8 +45,14 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __init__(self, **data: Any) -> None:
+        if _inside.get():  # the outermost one says what is wrong, with the whole path
+            super().__init__(**data)
+            return
+        token = _inside.set(True)
         try:
             super().__init__(**data)
         except ValidationError as error:
             names = _all_names(type(self))
             raise ConfigError("; ".join(_sentence(fault, names) for fault in error.errors())) from None
+        finally:
+            _inside.reset(token)

@@ -1,21 +1,62 @@
-"""Shape of the network."""
+"""Shape of the network and of the pictures it is fed with."""
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, model_validator
 
 from femae.config.base import Config
 
-__all__ = ["ModelConfig"]
+__all__ = ["DecoderConfig", "ModelConfig"]
 
 
 class ModelConfig(Config):
-    """ViT with a convolutional stem; the defaults are the shipped model's (2.6 M parameters, 36 tokens)."""
+    """A ViT on timm; the defaults are those of the small open recipes (2.5 M parameters, 36 tokens)."""
 
-    image_size: int = Field(default=48, gt=0)  # pixels a side
-    patch_size: int = 8
-    in_chans: int = Field(default=1, ge=1, le=3)  # 1: gray (ITU-R 601 luma), 3: RGB
-    embed_dim: int = 192
-    depth: int = 6
-    num_heads: int = 3
-    mlp_ratio: float = 3.0
-    drop_path: float = Field(default=0.05, ge=0, lt=1)
-    stem_width: int = 32
+    image_size: int = Field(48, gt=0, description="pixels a side")
+    patch_size: int = Field(8, gt=0, description="pixels a side of one patch")
+    in_chans: Literal[1, 3] = Field(1, description="1: gray (ITU-R 601 luma), 3: RGB")
+    mean: tuple[float, ...] = Field((0.5,), description="of values in 0..1, one or one per channel")
+    std: tuple[float, ...] = Field((0.25,), description="as mean")
+    embed_dim: int = Field(192, gt=0)
+    depth: int = Field(6, ge=1)
+    num_heads: int = Field(3, ge=1)
+    mlp_ratio: float = Field(3.0, gt=0)
+    drop_path: float = Field(0.05, ge=0, lt=1, description="rate of the last block; linear from 0")
+    stem: Literal["conv", "patch"] = Field("conv", description="conv: three strided steps; patch: one linear layer")
+    stem_width: int = Field(32, ge=1, description="channels of the first step of the conv stem")
+    class_token: bool = Field(False, description="as in MAE's ViT; the head reads the mean over the patch tokens")
+    reg_tokens: int = Field(0, ge=0, description="register tokens")
+    layer_scale: float | None = Field(None, gt=0, description="start value of layer scale; none: without")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ModelConfig":
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}")
+        if self.stem == "conv" and self.patch_size != 8:
+            raise ValueError(f"the conv stem makes patches of 8 pixels, not {self.patch_size}: set stem to patch")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.in_chans):
+                raise ValueError(f"{name} has {len(values)} values; expected 1 or {self.in_chans}")
+        return self
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def color(self) -> Literal["gray", "rgb"]:
+        return "gray" if self.in_chans == 1 else "rgb"
+
+    def channel_values(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """mean or std with one value per channel."""
+        return values if len(values) == self.in_chans else values * self.in_chans
+
+
+class DecoderConfig(Config):
+    """The decoder of MAE pretraining (He et al. 2022 use 8 blocks of width 512 for ViT-B)."""
+
+    embed_dim: int = Field(96, gt=0)
+    depth: int = Field(2, ge=1)
+    num_heads: int = Field(3, ge=1)

@@ -1,45 +1,94 @@
-"""The emotion model: timm's VisionTransformer with a convolutional stem and six logits (paper, section 3.4)."""
+"""The encoder: timm's VisionTransformer with a linear or a convolutional patch stem (paper, section 3.2).
+
+`encode_visible` runs it on some of the patches alone, as MAE pretraining needs it: a patch's token then depends on its
+own pixels and nothing else, also with the convolutional stem, which sees each patch as a picture of its own.
+"""
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
 
 from femae.config.model import ModelConfig
 from femae.models.stem import ConvStem
 
-__all__ = ["EmotionModel", "build_encoder"]
+__all__ = ["build_encoder", "cut_patches", "encode_visible", "sincos_position"]
 
 
 def build_encoder(config: ModelConfig) -> VisionTransformer:
-    """A VisionTransformer without classifier; `forward` gives float[B, embed_dim], the mean over the tokens."""
-    return VisionTransformer(
+    """A VisionTransformer without classifier; `forward` gives float[B, embed_dim], the mean over the patch tokens."""
+    settings: dict[str, Any] = {}
+    if config.stem == "conv":
+        settings["embed_layer"] = partial(ConvStem, width=config.stem_width)
+    encoder = VisionTransformer(
         img_size=config.image_size,
         patch_size=config.patch_size,
         in_chans=config.in_chans,
         num_classes=0,
         global_pool="avg",
-        class_token=False,
+        class_token=config.class_token,
+        reg_tokens=config.reg_tokens,
         embed_dim=config.embed_dim,
         depth=config.depth,
         num_heads=config.num_heads,
         mlp_ratio=config.mlp_ratio,
         drop_path_rate=config.drop_path,
-        embed_layer=cast(type[nn.Module], partial(ConvStem, width=config.stem_width)),
+        init_values=config.layer_scale,
+        **settings,
     )
+    grid = config.image_size // config.patch_size
+    patches = sincos_position(config.embed_dim, grid=grid)
+    positions: Any = encoder.pos_embed
+    with torch.no_grad():
+        positions[0, -grid * grid :] = patches  # starts from fixed positions and learns from there
+        positions[0, : -grid * grid] = 0
+    return encoder
 
 
-class EmotionModel(nn.Module):
-    """Encoder and one linear layer. Input float[B, C, S, S], normalised; output logits float[B, num_outputs]."""
+def sincos_position(dim: int, *, grid: int) -> torch.Tensor:
+    """Fixed position embeddings float[grid*grid, dim], row by row: a quarter each of sin and cos of x, then of y.
 
-    def __init__(self, config: ModelConfig, *, num_outputs: int = 6) -> None:
-        super().__init__()
-        self.encoder = build_encoder(config)
-        self.head = nn.Linear(config.embed_dim, num_outputs)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+    As in MAE (He et al. 2022); a dim that is no multiple of 4 is filled with zeros.
+    """
+    quarter = dim // 4
+    omega = 1 / 10_000 ** (torch.arange(quarter, dtype=torch.float64) / max(1, quarter))
+    place = torch.arange(grid, dtype=torch.float64)
+    y, x = torch.meshgrid(place, place, indexing="ij")
+    angles = [axis.reshape(-1, 1) * omega for axis in (x, y)]  # 2 x [N, dim/4]
+    parts = [function(angle) for angle in angles for function in (torch.sin, torch.cos)]
+    parts.append(torch.zeros(grid * grid, dim - 4 * quarter, dtype=torch.float64))
+    return torch.cat(parts, 1).float()
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return cast(torch.Tensor, self.head(self.encoder(pixels)))
+
+def cut_patches(pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """float[B, C, H, W] -> float[B, N, C, p, p], patches row by row."""
+    batch, channels, height, width = pixels.shape
+    p = patch_size
+    tiles = pixels.reshape(batch, channels, height // p, p, width // p, p)
+    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels, p, p)  # [B, N, C, p, p]
+
+
+def encode_visible(encoder: VisionTransformer, pixels: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Tokens of chosen patches: pixels float[B, C, S, S], visible i64[B, V] -> float[B, prefix + V, embed_dim].
+
+    Neither the stem nor the blocks compute anything of the other patches. The tokens are those after the last block,
+    before any normalisation that follows the pooling.
+    """
+    batch, count = visible.shape
+    embed = encoder.patch_embed
+    tiles = cut_patches(pixels, embed.patch_size[0])  # [B, N, C, p, p]
+    rows = torch.arange(batch, device=pixels.device)[:, None]
+    chosen = tiles[rows, visible].flatten(0, 1)  # [B*V, C, p, p]
+    layers = embed.layers if isinstance(embed, ConvStem) else embed.proj
+    tokens = layers(chosen).reshape(batch, count, -1)  # [B, V, D]
+    prefix, positions = encoder.num_prefix_tokens, cast(torch.Tensor, encoder.pos_embed)
+    tokens = tokens + positions[0, positions.shape[1] - tiles.shape[1] :][visible]
+    lead = []
+    if encoder.cls_token is not None:
+        lead.append(encoder.cls_token.expand(batch, -1, -1))
+    if encoder.reg_token is not None:
+        lead.append(encoder.reg_token.expand(batch, -1, -1))
+    if lead:
+        tokens = torch.cat([torch.cat(lead, 1) + positions[:, :prefix], tokens], 1)
+    return cast(torch.Tensor, encoder.norm(encoder.blocks(encoder.norm_pre(tokens))))

@@ -1,0 +1,205 @@
+"""Settings of the training stages: data, step, run, and the parts that all stages share (paper, section 4.2)."""
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import Field, model_validator
+
+from femae.config.base import Config
+from femae.config.model import DecoderConfig, ModelConfig
+
+__all__ = [
+    "AuConfig",
+    "AugmentConfig",
+    "DataConfig",
+    "DistillConfig",
+    "EmotionConfig",
+    "InitConfig",
+    "MixupConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "RunConfig",
+    "StageConfig",
+]
+
+
+class _Settings(Config):
+    """A setting that takes several values takes one, too, as it is written on a command line."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_enough(cls, settings: Any) -> Any:
+        if not isinstance(settings, dict):
+            return settings
+        settings = dict(settings)
+        for name, field in cls.model_fields.items():
+            several = get_origin(field.annotation) is tuple and get_args(field.annotation)[-1] is Ellipsis
+            if several and isinstance(settings.get(name), str | int | float | Path):
+                settings[name] = (settings[name],)
+        return settings
+
+
+class DataConfig(_Settings):
+    """What is trained and validated on: rows of folders of shards (`femae data prepare`)."""
+
+    folders: tuple[Path, ...] = Field((), description="folders of shards")
+    sources: tuple[str, ...] = Field((), description="only these data sets; default: all in the folders")
+    train_splits: tuple[str, ...] = Field(("train", ""), description="rows of these splits are trained on")
+    val_splits: tuple[str, ...] = Field(("val",), description="rows of these splits validate")
+    val_sources: tuple[str, ...] = Field((), description="validate on these data sets alone; default: on all")
+    fold: int | None = Field(None, ge=0, description="validate on this fold of folds.parquet, train on the others")
+    folded_only: bool = Field(
+        False, description="never train on rows that folds.parquet holds out, as they belong with test pictures"
+    )
+    pseudo_aus: tuple[Path, ...] = Field((), description="tables of `femae data pseudo-au`, in the order of folders")
+    source_weights: dict[str, float] = Field({}, description="how often a data set's rows are drawn; default 1 each")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="rows are drawn in proportion to count ** -balance of what they show"
+    )
+    loader: Literal["auto", "memory", "stream"] = Field(
+        "auto", description="memory: all pictures in memory; stream: read from the shards; auto: memory under 4 GB"
+    )
+    workers: int = Field(2, ge=0, description="reading processes of the stream loader")
+    limit: int | None = Field(None, ge=1, description="at most so many rows to train on and to validate on, for trials")
+
+
+class AugmentConfig(Config):
+    """Random changes of each training picture (paper, section 4.2). Scale is of the side: below 1 zooms in."""
+
+    flip: float = Field(0.5, ge=0, le=1, description="share of pictures mirrored")
+    rotation_deg: float = Field(15.0, ge=0)
+    scale_min: float = Field(0.8, gt=0, description="side of the frame that is cut out, of the picture's")
+    scale_max: float = Field(1.15, gt=0)
+    shift: float = Field(0.12, ge=0, description="in half pictures")
+    stretch: float = Field(0.08, ge=0, description="log of the aspect ratio")
+    soften: float = Field(0.2, ge=0, le=1, description="share of pictures brought to a half or third of their size")
+    gamma: float = Field(0.4, ge=0, description="log")
+    contrast: float = Field(0.35, ge=0, description="log")
+    brightness: float = Field(0.12, ge=0)
+    saturation: float = Field(0.2, ge=0, description="of RGB pictures, as torchvision's ColorJitter")
+    hue: float = Field(0.0, ge=0, le=0.5, description="as saturation")
+    erase: float = Field(0.3, ge=0, le=1, description="share of pictures with a covered rectangle")
+    noise: float = Field(0.04, ge=0, description="largest standard deviation, of 0..1")
+
+
+class OptimConfig(Config):
+    """AdamW and its schedule."""
+
+    lr: float = Field(1e-3, gt=0, description="at the top of the schedule")
+    weight_decay: float = Field(0.05, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    schedule: Literal["cosine", "restarts", "constant"] = Field(
+        "cosine", description="cosine: once, to eta_min; restarts: warm restarts (Loshchilov and Hutter 2016)"
+    )
+    warmup_epochs: float = Field(2.0, ge=0, description="linear from 0")
+    restart_epochs: float = Field(5.0, gt=0, description="epochs to the first restart")
+    restart_mult: int = Field(1, ge=1, description="each period is so many times as long as the last")
+    eta_min: float = Field(1e-8, ge=0, description="lowest learning rate of the cosine")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a block over that of the one above it")
+    clip_norm: float | None = Field(2.0, gt=0, description="largest norm of the gradient")
+
+
+class InitConfig(Config):
+    """Where the encoder's weights come from, and what of it learns."""
+
+    weights: Path | None = Field(
+        None, description="a run's folder or model.safetensors, or a checkpoint of MAE, MAE-Face, FMAE or timm"
+    )
+    allow_pickle: bool = Field(False, description="read .pth files too (weights only, no code is run)")
+    train: Literal["all", "last_block", "head"] = Field("all", description="what learns; the rest stays as it is")
+
+
+class RunConfig(Config):
+    """Length of a run, what is kept, and the machine."""
+
+    epochs: int = Field(40, ge=1)
+    batch_size: int = Field(128, ge=1, description="pictures in a step, over all processes and accumulation")
+    accumulate: int = Field(1, ge=1, description="parts in which a process works off its share of a step")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the average of the weights; 0: no average")
+    patience: int | None = Field(10, ge=1, description="stop after so many epochs without a better validation")
+    validate_every: int = Field(1, ge=1, description="epochs")
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "bf16-mixed"
+    compile: bool = Field(False, description="torch.compile the network")
+    grad_checkpointing: bool = Field(False, description="compute activations twice to save memory")
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="auto: ddp under torchrun")
+    threads: int | None = Field(None, ge=1, description="of the CPU; default: torch's own choice")
+    checkpoint_minutes: float = Field(3.0, ge=0, description="between resumable states within an epoch")
+    checkpoint_steps: int | None = Field(None, ge=1, description="besides, every so many steps")
+    log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
+    explode: float = Field(20.0, gt=1, description="stop where the loss is so many times that of the first steps")
+    tensorboard: bool = True
+    mlflow: str = Field("", description="tracking address of an MLflow server or folder; empty: none")
+
+
+class StageConfig(_Settings):
+    """What every stage has."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    init: InitConfig = InitConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optim: OptimConfig = OptimConfig()
+    run: RunConfig = RunConfig()
+
+
+class PretrainConfig(StageConfig):
+    """Masked-autoencoder pretraining on faces without labels (paper, section 3.2)."""
+
+    stage: Literal["pretrain"] = "pretrain"
+    decoder: DecoderConfig = DecoderConfig()
+    mask_ratio: float = Field(0.75, gt=0, lt=1)
+    norm_pix_loss: bool = Field(True, description="each patch's pixels are normalised before they are compared")
+
+
+class AuConfig(StageConfig):
+    """Detection of facial action units (paper, section 3.3)."""
+
+    stage: Literal["au"] = "au"
+    aus: tuple[str, ...] = Field((), description="AU01 AU02 ...; default: each that the training rows know")
+    class_weights: Literal["n_max", "none", "pos_weight"] = Field("n_max", description="W_j of eq. (1)")
+    max_weight: float | None = Field(None, ge=1, description="largest W_j")
+
+
+class MixupConfig(_Settings):
+    """Mixup of pictures and soft labels (Zhang et al. 2018)."""
+
+    alpha: float = Field(0.0, ge=0, description="of Beta(alpha, alpha); 0: no mixup")
+    compound_share: tuple[float, ...] = Field(
+        (0.0,), description="share of pairs drawn so that they make a compound; several: in equal parts of the run"
+    )
+    cutmix: float = Field(0.0, ge=0, le=1, description="share of batches that swap half pictures instead")
+
+
+class DistillConfig(_Settings):
+    """Learning from frozen teachers: earlier runs, or an ensemble."""
+
+    teachers: tuple[Path, ...] = Field((), description="runs' folders or model.safetensors; several are averaged")
+    weight: float = Field(1.0, ge=0)
+    loss: Literal["mse", "kl"] = Field("mse", description="mse of the outputs; kl of the probabilities")
+    target: Literal["probs", "logits", "features"] = Field("probs", description="what mse compares")
+    temperature: float = Field(1.0, gt=0, description="of kl")
+
+
+class EmotionConfig(StageConfig):
+    """Multi-label recognition of the six basic emotions (paper, section 3.4)."""
+
+    stage: Literal["emotion"] = "emotion"
+    class_weights: Literal["n_max", "none", "pos_weight"] = Field("n_max", description="W_j of eq. (1)")
+    max_weight: float | None = Field(None, ge=1, description="largest W_j")
+    softmax_weight: float = Field(
+        0.0, ge=0, description="of a cross-entropy over the six and 'none of them', beside eq. (1)"
+    )
+    mixup: MixupConfig = MixupConfig()
+    distill: DistillConfig = DistillConfig()
+    au_head: Literal["none", "joint", "frozen"] = Field(
+        "none", description="keep the AU head of init.weights, trained along or frozen: predict then adds AU columns"
+    )
+    au_weight: float = Field(1.0, ge=0, description="of the AU loss with au_head joint")
+
+    @model_validator(mode="after")
+    def _heads(self) -> "EmotionConfig":
+        if self.distill.loss == "kl" and self.distill.target == "features":
+            raise ValueError("distill.loss kl compares probabilities: set distill.target to probs, or take mse")
+        return self

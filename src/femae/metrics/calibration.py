@@ -1,0 +1,92 @@
+"""Calibration fitted on scores of samples that the model was not trained on: Platt's two numbers, and thresholds.
+
+Platt (1999): per label, the probability becomes sigmoid(scale * logit + offset), with the two numbers that make the
+binary cross-entropy least. Targets may be soft. As Platt does, targets are drawn in a little, to (P + 1) / (P + 2) and
+1 / (Q + 2) for P positive and Q negative samples, so that few samples, or perfectly separated ones, give no endless
+scale.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["best_thresholds", "fit_platt"]
+
+Floats = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_] | None
+
+_STEPS = 100
+_HALVINGS = 30
+_SMALL = 1e-10
+
+
+def fit_platt(
+    logits: Floats, targets: Floats, *, mask: Mask = None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Scale f64[C] and offset f64[C] from logits f[N, C] and targets f[N, C] in 0..1; mask bool[N, C]: False unknown.
+
+    A label whose known targets are all 0, all 1, or none at all keeps scale 1 and offset 0: there is nothing to fit.
+    """
+    known = np.ones(targets.shape, np.bool_) if mask is None else mask
+    assert logits.shape == targets.shape == known.shape and logits.ndim == 2, (logits.shape, targets.shape)
+    scale, offset = np.ones(targets.shape[1]), np.zeros(targets.shape[1])
+    for column, chosen in enumerate(known.T):
+        target = targets[chosen, column].astype(np.float64)
+        positive, negative = float(target.sum()), float((1 - target).sum())
+        if positive > 0 and negative > 0:
+            low, high = 1 / (negative + 2), (positive + 1) / (positive + 2)
+            pair = _fit_one(logits[chosen, column].astype(np.float64), low + (high - low) * target)
+            scale[column], offset[column] = pair
+    return scale, offset
+
+
+def _loss(pair: npt.NDArray[np.float64], x: npt.NDArray[np.float64], t: npt.NDArray[np.float64]) -> float:
+    z = pair[0] * x + pair[1]
+    return float(np.mean(np.logaddexp(0, z) - t * z))
+
+
+def _fit_one(x: npt.NDArray[np.float64], t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Newton's method with halved steps on a convex function of two numbers."""
+    pair = np.array([1.0, 0.0])
+    loss = _loss(pair, x, t)
+    features = np.stack([x, np.ones_like(x)], axis=1)  # [N, 2]
+    for _ in range(_STEPS):
+        prob = 1 / (1 + np.exp(-np.clip(features @ pair, -500, 500)))
+        gradient = features.T @ (prob - t) / len(x)
+        curvature = (features * (prob * (1 - prob))[:, None]).T @ features / len(x)
+        step = np.linalg.solve(curvature + _SMALL * np.eye(2), gradient)
+        for _ in range(_HALVINGS):
+            trial = pair - step
+            trial_loss = _loss(trial, x, t)
+            if trial_loss <= loss:
+                break
+            step = step / 2
+        else:
+            return pair
+        if loss - trial_loss < 1e-15 and np.abs(step).max() < _SMALL:
+            return np.asarray(trial, np.float64)
+        pair, loss = trial, trial_loss
+    return pair
+
+
+def best_thresholds(probs: Floats, targets: Floats, *, mask: Mask = None) -> npt.NDArray[np.float64]:
+    """The threshold f64[C] per label at which its binary F1 is largest (a label is given from the threshold on).
+
+    probs f[N, C] in 0..1, targets f[N, C] (present from 0.5 on); mask bool[N, C]: False is not counted. The threshold
+    lies in the middle between two neighbouring probabilities; of equal ones the highest is taken. 0.5 where a label has
+    no positive sample.
+    """
+    known = np.ones(targets.shape, np.bool_) if mask is None else mask
+    assert probs.shape == targets.shape == known.shape and probs.ndim == 2, (probs.shape, targets.shape, known.shape)
+    out = np.full(targets.shape[1], 0.5)
+    for column, chosen in enumerate(known.T):
+        present = targets[chosen, column] >= 0.5
+        if not present.any():
+            continue
+        order = np.argsort(-probs[chosen, column], kind="stable")
+        ranked = probs[chosen, column][order].astype(np.float64)
+        hits = np.cumsum(present[order])
+        f1 = 2 * hits / (np.arange(1, len(hits) + 1) + present.sum())
+        below = np.append(ranked[1:], 0.0)
+        best = int(np.argmax(np.where((ranked > below) | (np.arange(len(f1)) == len(f1) - 1), f1, -1)))
+        out[column] = (ranked[best] + below[best]) / 2
+    return out

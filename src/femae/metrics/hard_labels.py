@@ -1,0 +1,68 @@
+"""From shares of votes to one class: which emotion, and which pair of emotions, a face shows.
+
+Figures such as F1 over six classes need one true class. Both rules take shares of the annotators' votes and give -1
+where there is no clear answer; the sample then does not count. `neutral` is what stands against the six: the share of
+the votes for neutral, or where that is not known 1 minus the sum of the six (never below 0).
+
+- Top emotion: the largest share, at least 0.3, and above `neutral`. Of equal ones the first in the order of
+  labels.EMOTIONS, except that two shares of 1 are two labels of one face and no top emotion.
+- Top pair: the two largest shares are a pair of the class set; each is at least 0.3 of the sum of the six, that sum is
+  at least 0.4, the second is above the third, and `neutral` is not above the first.
+
+A single label in words is the share 1. With ten votes the rules read: at least three votes, four votes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MIN_SHARE", "top_emotion", "top_pair"]
+
+MIN_SHARE = 0.3  # of an emotion that counts as shown
+_MIN_SUM = 0.4  # of the six emotions, for a pair
+_ROUNDING = 1e-6  # shares are float32
+
+Floats = npt.NDArray[np.floating]
+
+
+def _against(shares: npt.NDArray[np.float64], neutral: Floats | None) -> npt.NDArray[np.float64]:
+    if neutral is not None:
+        return neutral.astype(np.float64)
+    return np.asarray(np.clip(1 - shares.sum(1), 0, None), np.float64)
+
+
+def top_emotion(
+    targets: Floats, *, mask: npt.NDArray[np.bool_] | None = None, neutral: Floats | None = None
+) -> npt.NDArray[np.int64]:
+    """i64[N], -1 for none, of targets f[N, 6] in 0..1; mask bool[N, 6]: all six must be known; neutral f[N]."""
+    shares = targets.astype(np.float64)
+    top = shares.argmax(1)
+    largest = shares.max(1)
+    clear = (largest >= MIN_SHARE - _ROUNDING) & (largest > _against(shares, neutral) + _ROUNDING)
+    clear &= (shares >= 1 - _ROUNDING).sum(1) < 2
+    if mask is not None:
+        clear &= mask.all(1)
+    return np.asarray(np.where(clear, top, -1), np.int64)
+
+
+def top_pair(
+    targets: Floats,
+    *,
+    pairs: Sequence[tuple[int, int]],
+    mask: npt.NDArray[np.bool_] | None = None,
+    neutral: Floats | None = None,
+) -> npt.NDArray[np.int64]:
+    """Position in `pairs` (two columns of `targets` each) i64[N], -1 for none; arguments as in `top_emotion`."""
+    shares = targets.astype(np.float64)
+    order = np.argsort(-shares, axis=1, kind="stable")[:, :3]
+    first, second, third = np.take_along_axis(shares, order, axis=1).T
+    total = shares.sum(1)
+    clear = (second >= MIN_SHARE * total - _ROUNDING) & (total >= _MIN_SUM - _ROUNDING)
+    clear &= (second > third + _ROUNDING) & (_against(shares, neutral) <= first + _ROUNDING)
+    if mask is not None:
+        clear &= mask.all(1)
+    place = np.full((targets.shape[1], targets.shape[1]), -1, np.int64)
+    for number, (one, other) in enumerate(pairs):
+        place[one, other] = place[other, one] = number
+    return np.asarray(np.where(clear, place[order[:, 0], order[:, 1]], -1), np.int64)

@@ -1,0 +1,104 @@
+"""The paper's Tables 1, 2 and 3 as Markdown, from figures of one's own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.labels import EMOTIONS
+
+__all__ = ["PUBLISHED_TEAMS", "AblationRow", "markdown_table", "table1", "table2", "table3"]
+
+# Table 3: compound-expression challenge of the 6th ABAW, test set of C-EXPR-DB.
+PUBLISHED_TEAMS: Final[tuple[tuple[str, float], ...]] = (
+    ("Netease Fuxi AI Lab", 0.5526),
+    ("HSEmotion", 0.2708),
+    ("USTC-IAT-United", 0.2240),
+    ("SUN_CE", 0.2201),
+    ("USTC-AC", 0.1845),
+)
+_HEADS: Final = {"surprise": "Surprised"}  # how Table 1 heads a column; the others are the emotion's name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AblationRow:
+    """One setting of an ablation and what it reached with each seed."""
+
+    name: str
+    f1: Sequence[float]  # macro-F1 per seed
+    components: Mapping[str, bool] = field(default_factory=dict)  # e.g. {"Pretraining": True, "EMA": False}
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.f1)) if len(self.f1) else float("nan")
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over seeds (n - 1); NaN with fewer than two."""
+        return _deviation(np.asarray(self.f1, np.float64))
+
+
+def _deviation(values: npt.NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) if values.size > 1 else float("nan")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if np.isfinite(value) else "-"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1) -> str:
+    """A Markdown table; the first `num_text` columns are text, the others stand to the right."""
+    rule = ["---" if place < num_text else "---:" for place in range(len(head))]
+    lines = [[_cell(text) for text in row] for row in (head, *rows)]
+    lines.insert(1, rule)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def table1(folds: Mapping[str, npt.NDArray[np.floating]]) -> str:
+    """F1 of the six emotions per fold, with averages: Table 1.
+
+    folds: name of the fold (fold-1, ...) -> f[6] in the order of EMOTIONS. Below stand the mean over folds and the
+    standard deviation (n - 1) over folds of each column.
+    """
+    head = ["Val. Set", *(_HEADS.get(emotion, emotion.capitalize()) for emotion in EMOTIONS), "Average"]
+    values = np.array([np.asarray(f1, np.float64) for f1 in folds.values()]).reshape(-1, len(EMOTIONS))
+    values = np.column_stack([values, values.mean(1)])  # [folds, 7]
+    rows = [[name, *map(_number, row)] for name, row in zip(folds, values, strict=True)]
+    if len(values):
+        rows.append(["mean", *map(_number, values.mean(0))])
+        rows.append(["deviation", *(_number(_deviation(column)) for column in values.T)])
+    return markdown_table(head, rows)
+
+
+def table2(rows: Sequence[AblationRow]) -> str:
+    """Macro-F1 with and without each part of the method, mean and deviation over seeds: Table 2.
+
+    The columns of the components are those of all rows, in order of first appearance; a row that does not name one has
+    it off.
+    """
+    components = list(dict.fromkeys(name for row in rows for name in row.components))
+    body = []
+    for row in rows:
+        marks = ["✓" if row.components.get(name, False) else "\u00d7" for name in components]
+        body.append([row.name, *marks, _number(row.mean), _number(row.deviation), str(len(row.f1))])
+    return markdown_table(["Method", *components, "F1 score", "deviation", "seeds"], body)
+
+
+def table3(macro_f1: float, *, name: str = "femae") -> str:
+    """A macro-F1 over the seven compound classes in its place among the five published teams: Table 3.
+
+    The published figures are of the test set of C-EXPR-DB: only a figure of that set may be compared with them.
+    """
+    teams = [(team, score, False) for team, score in PUBLISHED_TEAMS] + [(name, float(macro_f1), True)]
+    teams.sort(key=lambda team: (-team[1] if np.isfinite(team[1]) else np.inf, team[2]))
+    rows = []
+    for rank, (team, score, own) in enumerate(teams, 1):
+        cells = [f"#{rank}", team, _number(score)]
+        rows.append([f"**{cell}**" for cell in cells] if own else cells)
+    return markdown_table(["Rank", "Teams", "F1 score"], rows, num_text=2)

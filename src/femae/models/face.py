@@ -1,0 +1,91 @@
+"""The network that reads a face: an encoder with a head of emotions and a head of action units (paper, 3.3, 3.4)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from femae.config.model import ModelConfig
+from femae.errors import ConfigError
+from femae.models.vit import build_encoder
+
+__all__ = ["Ensemble", "FaceModel", "FaceOutput"]
+
+
+class FaceOutput(NamedTuple):
+    """What a model says of B faces."""
+
+    logits: torch.Tensor  # float[B, O], in the order of `outputs`
+    au_logits: torch.Tensor  # float[B, A], in the order of `au_names`; A may be 0
+    features: torch.Tensor  # float[B, D], what the heads read
+
+
+class FaceModel(nn.Module):
+    """Encoder and linear heads. Input float[B, C, S, S], normalised.
+
+    `outputs`: the six emotions, where there is an emotion head, and what training adds to them. `au_names`: action
+    units of the second head.
+    """
+
+    def __init__(self, config: ModelConfig, *, outputs: Sequence[str] = (), au_names: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.config, self.outputs, self.au_names = config, tuple(outputs), tuple(au_names)
+        self.encoder = build_encoder(config)
+        self.head = _head(config.embed_dim, len(self.outputs))
+        self.au_head = _head(config.embed_dim, len(self.au_names))
+
+    def forward(self, pixels: torch.Tensor) -> FaceOutput:
+        features = self.encoder(pixels)
+        empty = features.new_zeros(features.shape[0], 0)
+        return FaceOutput(
+            logits=self.head(features) if self.head is not None else empty,
+            au_logits=self.au_head(features) if self.au_head is not None else empty,
+            features=features,
+        )
+
+
+def _head(dim: int, num_outputs: int) -> nn.Linear | None:
+    if num_outputs == 0:
+        return None
+    head = nn.Linear(dim, num_outputs)
+    nn.init.trunc_normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class Ensemble(nn.Module):
+    """Several models as one: the logits of the mean of their probabilities (paper, section 4.4).
+
+    `features` are those of the members side by side. Raises ConfigError where members differ in what they take or say.
+    """
+
+    def __init__(self, members: Sequence[FaceModel]) -> None:
+        super().__init__()
+        first = members[0]
+        for member in members[1:]:
+            for name in ("image_size", "in_chans", "mean", "std"):
+                values = getattr(first.config, name), getattr(member.config, name)
+                if values[0] != values[1]:
+                    raise ConfigError(f"the models of an ensemble differ in {name}: {values[0]} and {values[1]}")
+            if (member.outputs, member.au_names) != (first.outputs, first.au_names):
+                raise ConfigError("the models of an ensemble differ in their outputs: train them by one recipe")
+        self.members = nn.ModuleList(members)
+        self.config, self.outputs, self.au_names = first.config, first.outputs, first.au_names
+
+    def parts(self) -> list[FaceModel]:
+        """The members."""
+        return [member for member in self.members if isinstance(member, FaceModel)]
+
+    def forward(self, pixels: torch.Tensor) -> FaceOutput:
+        parts = [member(pixels) for member in self.members]
+        return FaceOutput(
+            logits=_mean_logits([part.logits for part in parts]),
+            au_logits=_mean_logits([part.au_logits for part in parts]),
+            features=torch.cat([part.features for part in parts], 1),
+        )
+
+
+def _mean_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
+    probs = torch.stack([torch.sigmoid(part.float()) for part in logits]).mean(0)
+    return torch.logit(probs, eps=1e-6)

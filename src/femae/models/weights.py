@@ -1,0 +1,146 @@
+"""Weights files: safetensors with one entry of metadata that says how to build the network and how to feed it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from femae.config.base import Config
+from femae.config.model import ModelConfig
+from femae.errors import ConfigError, ModelError
+from femae.labels import EMOTIONS
+from femae.models.face import Ensemble, FaceModel
+
+__all__ = [
+    "FaceProbs",
+    "WeightsInfo",
+    "load_encoder_tensors",
+    "load_model",
+    "read_info",
+    "save_weights",
+    "weights_path",
+]
+
+_KEY: Final = "femae"
+WEIGHTS_NAME: Final = "model.safetensors"
+
+
+class WeightsInfo(Config):
+    """The metadata of a weights file."""
+
+    kind: Literal["encoder", "face", "ensemble"] = Field(description="encoder: of pretraining, with its decoder")
+    name: str = "femae"
+    version: str = ""
+    members: tuple[ModelConfig, ...] = Field(min_length=1)  # one, or those of the ensemble
+    outputs: tuple[str, ...] = ()  # of the emotion head
+    au_names: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()  # calibration of the six logits: scale * logit + offset; empty: none
+    offset: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()  # per emotion, of the calibrated probability; empty: 0.5
+    description: str = ""
+    terms: str = ""
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.members[0]
+
+    @classmethod
+    def of(cls, model: FaceModel | Ensemble, *, name: str = "femae", description: str = "") -> Self:
+        members = model.parts() if isinstance(model, Ensemble) else [model]
+        return cls(
+            kind="ensemble" if isinstance(model, Ensemble) else "face",
+            name=name,
+            description=description,
+            members=tuple(member.config for member in members),
+            outputs=model.outputs,
+            au_names=model.au_names,
+        )
+
+
+def save_weights(path: Path, tensors: dict[str, torch.Tensor], *, info: WeightsInfo) -> None:
+    """Write a weights file at once; an unfinished one never stands under its name."""
+    part = path.with_name(f".{path.name}.partial")
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    try:
+        save_file(plain, part, metadata={_KEY: info.model_dump_json()})
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def weights_path(path: Path) -> Path:
+    """A run's folder -> its model.safetensors; a file as it is. Raises ModelError when there is none."""
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"there are no weights at {path}: give a run's folder with {WEIGHTS_NAME}, or such a file")
+    return file
+
+
+def read_info(path: Path) -> WeightsInfo:
+    """The metadata of a weights file. Raises ModelError when it is none of ours."""
+    file = weights_path(path)
+    try:
+        with safe_open(os.fspath(file), framework="pt") as opened:
+            metadata = opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read as safetensors ({error})") from error
+    if _KEY not in metadata:
+        raise ModelError(
+            f"{file} is not of femae: its metadata has no entry '{_KEY}'; as a start for training, name it in "
+            "init.weights"
+        )
+    try:
+        return WeightsInfo(**json.loads(metadata[_KEY]))
+    except (ConfigError, ValueError, TypeError) as error:
+        raise ModelError(f"{file}: the entry '{_KEY}' of its metadata is damaged ({error})") from error
+
+
+def load_model(path: Path) -> tuple[FaceModel | Ensemble, WeightsInfo]:
+    """Build the model of a weights file or run folder, in evaluation mode. Raises ModelError for encoders alone."""
+    info, file = read_info(path), weights_path(path)
+    if info.kind == "encoder":
+        raise ModelError(f"{file} is an encoder of pretraining: train the stage au or emotion from it first")
+    members = [FaceModel(config, outputs=info.outputs, au_names=info.au_names) for config in info.members]
+    model = Ensemble(members) if info.kind == "ensemble" else members[0]
+    try:
+        model.load_state_dict(load_file(file))
+    except RuntimeError as error:
+        raise ModelError(f"{file} does not hold the weights that its metadata speaks of: {error}") from error
+    return model.eval(), info
+
+
+def load_encoder_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The encoder's tensors of one of our files, without the prefix `encoder.`."""
+    tensors = load_file(weights_path(path))
+    return {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
+
+
+class FaceProbs(nn.Module):
+    """What predict needs of a model: calibrated probabilities of the six emotions, then of the action units, if any.
+
+    Input float[B, C, S, S], normalised; output (float[B, 6],) or (float[B, 6], float[B, A]).
+    """
+
+    def __init__(self, model: FaceModel | Ensemble, *, info: WeightsInfo) -> None:
+        """Raises ModelError when the first outputs are not the six emotions."""
+        super().__init__()
+        count = len(EMOTIONS)
+        if info.outputs[:count] != EMOTIONS:
+            said = ", ".join(info.outputs) or "no emotions"
+            raise ModelError(f"the model {info.name} gives {said}; expected one of the stage emotion, which gives six")
+        self.model, self.has_aus = model, bool(info.au_names)
+        self.scale: torch.Tensor
+        self.offset: torch.Tensor
+        self.register_buffer("scale", torch.tensor(info.scale or (1.0,) * count))
+        self.register_buffer("offset", torch.tensor(info.offset or (0.0,) * count))
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        out = self.model(pixels)
+        probs = torch.sigmoid(out.logits[:, : len(EMOTIONS)].float() * self.scale + self.offset)
+        return (probs, torch.sigmoid(out.au_logits.float())) if self.has_aus else (probs,)

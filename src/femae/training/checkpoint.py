@@ -1,0 +1,131 @@
+"""Resumable states: one safetensors file with tensors, and in its metadata the rest of the state as JSON.
+
+One file, written under another name and renamed: whatever is cut off, the file under the right name is whole. What is
+random is a function of the step (draws.py, order.py), so the number of the step stands for sampler and generators.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from femae.errors import OutputError, TrainingError
+from femae.training.ema import WeightAverage
+
+__all__ = ["BEST", "LAST", "TrainState", "load_checkpoint", "read_state", "save_checkpoint"]
+
+LAST: Final = "checkpoint-last.safetensors"
+BEST: Final = "checkpoint-best.safetensors"
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainState:
+    """Where a run stands, besides its tensors."""
+
+    step: int = 0  # steps done
+    best_score: float | None = None
+    best_epoch: int = 0
+    bad_epochs: int = 0  # validations without a better score
+    first_loss: float | None = None  # mean of the first steps, against which an explosion is told
+    loss_sum: float = 0.0  # of the epoch under way
+    loss_steps: int = 0
+    config: str = ""  # fingerprint of the settings that a resumed run must share
+    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16
+    finished: bool = False
+
+
+def _full(value: torch.Tensor) -> torch.Tensor:
+    """The whole of a tensor that may be sharded over processes (a collective call then), on the CPU."""
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    return value.detach().cpu().contiguous().clone()
+
+
+def _put(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy a whole tensor into one that may be sharded."""
+    value = value.to(device=target.device, dtype=target.dtype)
+    if isinstance(target, DTensor):
+        target.copy_(distribute_tensor(value, target.device_mesh, target.placements))
+    else:
+        target.copy_(value)
+
+
+def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    named: dict[str, torch.Tensor] = {}
+    for group in optimizer.param_groups:
+        named.update(zip(group["names"], group["params"], strict=True))
+    return named
+
+
+def gather_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> dict[str, torch.Tensor]:
+    """Every tensor of a run's state by name; a collective call where weights are sharded."""
+    tensors = {f"model.{name}": _full(value) for name, value in model.state_dict().items()}
+    tensors |= {f"ema.{name}": _full(value) for name, value in average.tensors.items()}
+    for name, param in _named_parameters(optimizer).items():
+        for key, value in optimizer.state.get(param, {}).items():
+            tensors[f"optim.{name}/{key}"] = _full(torch.as_tensor(value))
+    return tensors
+
+
+def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
+    """Write a state at once. Raises OutputError, with the old file intact, when the disk is full."""
+    part = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(tensors, part, metadata={"state": json.dumps(asdict(state))})
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"{path} cannot be written ({error}); the state before it is intact: make room and start the same command "
+            "again, it goes on from there"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_state(path: Path) -> TrainState:
+    """The JSON part. Raises TrainingError when the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return TrainState(**json.loads((file.metadata() or {})["state"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"{path} is damaged ({error}): delete it to start the run anew, or name another run folder"
+        ) from error
+
+
+@torch.no_grad()
+def load_checkpoint(
+    path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
+) -> TrainState:
+    """Restore weights, moments and averages in place; returns the rest of the state."""
+    state, tensors = read_state(path), load_file(path)
+    for name, value in model.state_dict().items():
+        _put(value, tensors[f"model.{name}"])
+    for name, value in average.tensors.items():
+        _put(value, tensors[f"ema.{name}"])
+    average.steps = state.step
+    by_parameter: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optim."):
+            parameter, _, key = name.removeprefix("optim.").rpartition("/")
+            by_parameter.setdefault(parameter, {})[key] = value
+    for name, param in _named_parameters(optimizer).items():
+        moments = {}
+        for key, value in by_parameter.get(name, {}).items():
+            if value.shape == param.shape and value.ndim:
+                # the fused step walks memory, so a moment must lie in memory as its parameter does
+                moments[key] = torch.zeros_like(param, requires_grad=False)
+                _put(moments[key], value)
+            else:
+                moments[key] = value.to(param.device) if key != "step" else value
+        if moments:
+            optimizer.state[param] = moments
+    return state

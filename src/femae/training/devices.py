@@ -1,0 +1,72 @@
+"""One process, or many under torchrun: lightning-fabric with the settings of a recipe (house: the same command)."""
+
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from timm.layers.config import set_fused_attn
+from torch import nn
+
+from femae.config.train import RunConfig
+from femae.errors import ConfigError
+
+__all__ = ["make_fabric", "set_up"]
+
+
+def make_fabric(config: RunConfig) -> Fabric:
+    """Fabric for this process. Raises ConfigError where machine and settings do not fit."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    accelerator = config.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("run.accelerator is cuda, and torch finds none here: set it to auto or cpu")
+    if accelerator == "cpu" and config.precision == "16-mixed":
+        raise ConfigError("run.precision 16-mixed needs an accelerator: on the CPU take bf16-mixed or 32-true")
+    strategy: Any = "auto"
+    if config.strategy == "fsdp":
+        if world == 1:
+            raise ConfigError("run.strategy fsdp spreads a model over processes: start it by torchrun, or set auto")
+        strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
+    elif world > 1:
+        strategy = DDPStrategy()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=local if world > 1 else 1,
+        num_nodes=world // local,
+        strategy=strategy,
+        precision=config.precision,
+    )
+    # at some tens of tokens the fused attention's backward pass is slower on the CPU than two matrix products
+    set_fused_attn(accelerator != "cpu")
+    fabric.launch()
+    return fabric
+
+
+def _shard(model: nn.Module, mesh: Any) -> nn.Module:
+    """FSDP: each block is a unit of its own, what is left another."""
+    from torch.distributed.fsdp import fully_shard
+
+    for name, module in model.named_modules():
+        if name.split(".")[-2:-1] == ["blocks"] or name.split(".")[-2:-1] == ["decoder_blocks"]:
+            fully_shard(module, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])
+    return model
+
+
+def set_up(fabric: Fabric, model: nn.Module, config: RunConfig) -> Any:
+    """The network as it is called in training: on its device, compiled and spread over processes as asked for."""
+    model.to(memory_format=torch.channels_last)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if config.grad_checkpointing:
+        encoder: Any = model.encoder
+        encoder.set_grad_checkpointing(True)
+    network: Any = torch.compile(model) if config.compile else model
+    return fabric.setup_module(network)

@@ -1,0 +1,354 @@
+"""The one loop of all stages (paper, section 4.2): steps, averages, schedule, validation, states, early stop.
+
+It knows nothing of what is learned: that is the task's. A run that was stopped, at whatever step, goes on from its last
+state and gives the same numbers as one that was not.
+"""
+
+import errno
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+
+from femae.errors import OutputError, TrainingError
+from femae.training.checkpoint import (
+    BEST,
+    LAST,
+    TrainState,
+    gather_tensors,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+from femae.training.devices import set_up
+from femae.training.draws import Draws, mix_seed
+from femae.training.ema import WeightAverage
+from femae.training.feed import Batch, Share, batches, make_batch
+from femae.training.monitor import Monitor
+from femae.training.optim import make_optimizer, make_schedule
+from femae.training.order import RowStream, row_weights
+from femae.training.run_folder import RunFolder, fingerprint
+from femae.training.scores import write_table
+from femae.training.task import Evaluation, Task
+
+__all__ = ["FitResult", "fit"]
+
+_FIRST_STEPS = 20  # whose mean loss tells an explosion
+_EVAL_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitResult:
+    """What came of a run."""
+
+    folder: Path
+    best_score: float
+    best_epoch: int
+    log: dict[str, Any]  # of the validation at the best epoch
+
+
+@dataclass(kw_only=True, slots=True)
+class _Run:
+    """What the parts of the loop share."""
+
+    task: Task
+    fabric: Fabric
+    folder: RunFolder
+    forward: Any
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    average: WeightAverage
+    stream: RowStream
+    state: TrainState
+    monitor: Monitor | None = None
+    last_saved: float = field(default_factory=time.monotonic)
+
+
+def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -> FitResult:
+    """Train a task, or go on training it, in a run folder; returns what its best validation gave.
+
+    Writes model.safetensors (the best averaged weights), the two states, log.jsonl and the task's tables. Raises
+    TrainingError when the loss is not finite or explodes and OutputError when the disk is full; the folder stays whole.
+    """
+    run = _prepare(task, fabric, folder)
+    config = task.config.run
+    epochs = config.epochs
+    last_step = run.stream.first_step(epochs)
+    if run.state.finished or run.state.step >= last_step:
+        return _result(run)
+    pieces = batches(
+        task.train_set,
+        run.stream,
+        Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.accumulate),
+        batch_size=config.batch_size,
+        model=task.config.model,
+        first_step=run.state.step,
+        last_step=last_step,
+        workers=task.config.data.workers,
+    )
+    with Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor:
+        epoch = _epoch_at(run.stream, run.state.step)
+        while run.state.step < last_step and not run.state.finished:
+            epoch += 1
+            _train_epoch(run, pieces, until=run.stream.first_step(epoch))
+            _end_epoch(run, epoch, last=epoch == epochs)
+    return _result(run)
+
+
+def _epoch_at(stream: RowStream, step: int) -> int:
+    epoch = 0
+    while stream.first_step(epoch + 1) <= step:
+        epoch += 1
+    return epoch
+
+
+def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
+    config = task.config
+    weights = _weights(task)
+    blocks = None if task.train_set.pictures is not None else task.train_set.blocks()
+    stream = RowStream(
+        len(task.train_set), batch_size=config.run.batch_size, seed=config.run.seed, weights=weights, blocks=blocks
+    )
+    torch.manual_seed(config.run.seed)
+    forward = set_up(fabric, task.model, config.run)
+    optimizer = make_optimizer(task.model, config.optim, depth=config.model.depth)
+    schedule = make_schedule(optimizer, config.optim, epochs=config.run.epochs, epoch_of=stream.epoch)
+    wrapped: Any = fabric.setup_optimizers(optimizer)
+    run = _Run(
+        task=task,
+        fabric=fabric,
+        folder=folder,
+        forward=forward,
+        optimizer=wrapped,
+        schedule=schedule,
+        average=WeightAverage(task.model, decay=config.run.ema_decay),
+        stream=stream,
+        state=TrainState(config=_settings_print(task)),
+    )
+    _resume(run, optimizer)
+    return run
+
+
+def _weights(task: Task) -> np.ndarray | None:
+    data = task.config.data
+    source = None
+    if data.source_weights:
+        source = np.array([data.source_weights.get(name, 1.0) for name in task.train_set.strings("source")])
+    if data.balance == 0 and source is None:
+        return None
+    return row_weights(task.shown(), balance=data.balance, source_weight=source)
+
+
+def _settings_print(task: Task) -> str:
+    """Fingerprint of what a resumed run must share: all but the machine's and the log's settings."""
+    settings = task.config.model_dump(mode="json")
+    for name in ("accelerator", "strategy", "threads", "checkpoint_minutes", "checkpoint_steps", "log_every"):
+        settings["run"].pop(name)
+    for name in ("tensorboard", "mlflow", "compile", "grad_checkpointing", "accumulate"):
+        settings["run"].pop(name)
+    settings["data"].pop("workers")
+    settings["data"].pop("loader")
+    return fingerprint(settings)
+
+
+def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
+    path = run.folder.path / LAST
+    if not path.is_file():
+        run.folder.forget_after(-1)
+        return
+    if read_state(path).config != run.state.config:
+        raise TrainingError(
+            f"{run.folder.path} holds a run with other settings (see its config.yaml): name another --run, or delete "
+            "that folder to train anew"
+        )
+    run.state = load_checkpoint(path, model=run.task.model, optimizer=optimizer, average=run.average)
+    run.schedule.last_epoch = run.state.step
+    for group, factor in zip(optimizer.param_groups, run.schedule.lr_lambdas, strict=True):
+        group["lr"] = group["initial_lr"] * factor(run.state.step)
+    if run.state.scaler and run.fabric._precision.scaler is not None:  # type: ignore[attr-defined]
+        run.fabric._precision.scaler.load_state_dict(run.state.scaler)  # type: ignore[attr-defined]
+    run.folder.forget_after(run.state.step)
+    run.folder.log({"kind": "resume", "step": run.state.step})
+
+
+def _train_epoch(run: _Run, pieces: Any, *, until: int) -> None:
+    config = run.task.config.run
+    run.task.model.train()
+    log_step, log_time = run.state.step, time.perf_counter()
+    while run.state.step < until:
+        loss, parts, norm = _step(run, pieces)
+        state = run.state
+        state.step += 1
+        state.loss_sum += loss
+        state.loss_steps += 1
+        _check_loss(run, loss, norm)
+        done = state.step - log_step
+        rate = done * config.batch_size / max(time.perf_counter() - log_time, 1e-9)
+        assert run.monitor is not None
+        run.monitor.step(state.step, loss=loss, rate=rate)
+        if state.step % config.log_every == 0 or state.step == until:
+            entry = {"kind": "step", "step": state.step, "epoch": round(run.stream.epoch(state.step), 4), "loss": loss}
+            entry |= {**parts, "grad_norm": norm, "lr": run.optimizer.param_groups[-1]["lr"]}
+            run.monitor.write(entry | {"pictures_per_s": round(rate, 1)})
+            log_step, log_time = state.step, time.perf_counter()
+        due = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
+        if due or _any(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes):
+            _save(run, LAST)
+        run.schedule.step()
+    run.state.first_loss = run.state.first_loss or run.state.loss_sum / max(run.state.loss_steps, 1)
+
+
+def _any(run: _Run, mine: bool) -> bool:
+    """The first process's clock decides for all."""
+    return bool(run.fabric.broadcast(mine)) if run.fabric.world_size > 1 else mine
+
+
+def _step(run: _Run, pieces: Any) -> tuple[float, dict[str, float], float]:
+    """One step of the optimizer; returns loss, its parts, and the norm of the gradient."""
+    config, fabric, task = run.task.config, run.fabric, run.task
+    share = Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.accumulate)
+    total = config.run.batch_size
+    progress = run.state.step / max(run.stream.first_step(config.run.epochs), 1)
+    losses: list[torch.Tensor] = []
+    parts: dict[str, torch.Tensor] = {}
+    spans = share.pieces(total)
+    torch.manual_seed(mix_seed(config.run.seed, "step", run.state.step, fabric.global_rank))
+    for number, (first, count) in enumerate(spans):
+        batch: Batch = next(pieces).to(fabric.device)
+        draws = Draws(mix_seed(config.run.seed, "draws", run.state.step), total=total, first=first, count=count)
+        with fabric.no_backward_sync(run.forward, enabled=number + 1 < len(spans) and fabric.world_size > 1):
+            output = task.loss(run.forward, batch, draws=draws, progress=progress)
+            weight = count * fabric.world_size / total  # mean over the pictures of the whole step
+            fabric.backward(output.loss * weight)
+        losses.append(output.loss.detach() * (count / total))
+        for name, value in output.log.items():
+            parts[name] = parts.get(name, torch.zeros(())) + value.detach().cpu() * (count / total)
+    norm = _clip(run)
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.average.update()
+    loss = torch.stack(losses).sum()
+    if fabric.world_size > 1:
+        torch.distributed.all_reduce(loss)
+    return float(loss), {name: float(value) for name, value in parts.items()}, norm
+
+
+def _clip(run: _Run) -> float:
+    limit = run.task.config.optim.clip_norm
+    norm = run.fabric.clip_gradients(
+        run.task.model, run.optimizer, max_norm=math.inf if limit is None else limit, error_if_nonfinite=False
+    )
+    return float(norm) if norm is not None else 0.0
+
+
+def _check_loss(run: _Run, loss: float, norm: float) -> None:
+    config, state = run.task.config.run, run.state
+    what = ""
+    if not math.isfinite(loss):
+        what = "the loss is not finite"
+    elif not math.isfinite(norm) and config.precision != "16-mixed":
+        what = "the gradient is not finite"
+    elif state.first_loss is None and state.loss_steps == _FIRST_STEPS:
+        state.first_loss = state.loss_sum / _FIRST_STEPS
+    elif state.first_loss is not None and loss > config.explode * abs(state.first_loss):
+        what = f"the loss is {loss:.3g}, over {config.explode:g} times that of the first steps"
+    if what:
+        raise TrainingError(
+            f"{what} at step {state.step} (epoch {run.stream.epoch(state.step):.2f}); {run.folder.path} keeps its last "
+            "state and best weights: try a lower optim.lr, a longer optim.warmup_epochs or run.precision 32-true"
+        )
+
+
+def _end_epoch(run: _Run, epoch: int, *, last: bool) -> None:
+    config, state = run.task.config.run, run.state
+    loss = state.loss_sum / max(state.loss_steps, 1)
+    state.loss_sum, state.loss_steps = 0.0, 0
+    if epoch % config.validate_every == 0 or last:
+        started = time.perf_counter()
+        with run.average.applied():
+            evaluation = evaluate(run.task, run.fabric)
+            better = state.best_score is None or evaluation.score > state.best_score
+            if better:
+                state.best_score, state.best_epoch, state.bad_epochs = evaluation.score, epoch, 0
+                _keep_best(run, evaluation)
+            else:
+                state.bad_epochs += config.validate_every
+        state.finished = last or (config.patience is not None and state.bad_epochs >= config.patience)
+        entry = {"kind": "epoch", "epoch": epoch, "step": state.step, "loss": loss, "best": better}
+        entry |= {"seconds": round(time.perf_counter() - started, 2), "val": evaluation.log}
+        assert run.monitor is not None
+        run.monitor.write(entry)
+        if better:
+            run.monitor.tables(evaluation.tables, step=state.step)
+    _save(run, LAST)
+    if epoch == state.best_epoch:
+        _save(run, BEST)
+
+
+def evaluate(task: Task, fabric: Fabric) -> Evaluation:
+    """Validate with the weights that the model has now: each process its share, the figures once over all.
+
+    Every process calls the network equally often, as sharded weights need it: one without rows of its own in the last
+    chunk takes another's and drops what comes of it.
+    """
+    task.model.eval()
+    mine: list[tuple[np.ndarray, dict[str, Any]]] = []
+    with torch.inference_mode():
+        for rows in task.val_set.row_chunks(_EVAL_BATCH):
+            share = rows[fabric.global_rank :: fabric.world_size]
+            taken = share if len(share) else rows[:1]
+            batch = make_batch(task.val_set, taken, task.val_set.read(taken, model=task.config.model))
+            arrays = task.collect(task.model, batch.to(fabric.device), taken)
+            if len(share):
+                mine.append((share, arrays))
+    parts = [mine]
+    if fabric.world_size > 1:
+        parts = [[] for _ in range(fabric.world_size)]
+        torch.distributed.all_gather_object(parts, mine)
+    every = [item for part in parts for item in part]
+    order = np.argsort(np.concatenate([rows for rows, _ in every]))
+    names = every[0][1]
+    return task.judge({name: np.concatenate([arrays[name] for _, arrays in every])[order] for name in names})
+
+
+def _keep_best(run: _Run, evaluation: Evaluation) -> None:
+    """model.safetensors and the tables of the best validation."""
+    tensors = gather_tensors(run.task.model, run.optimizer, run.average)
+    if not run.folder.writes:
+        return
+    try:
+        weights = {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
+        run.task.save(run.folder.path / "model.safetensors", weights)
+        for name, table in evaluation.tables.items():
+            write_table(run.folder.path / name, table)
+    except OSError as error:
+        words = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        raise OutputError(
+            f"{run.folder.path} cannot be written ({words}); its last state is intact: make room and start the same "
+            "command again"
+        ) from error
+
+
+def _save(run: _Run, name: str) -> None:
+    tensors = gather_tensors(run.task.model, run.optimizer, run.average)
+    scaler = getattr(run.fabric._precision, "scaler", None)
+    run.state.scaler = scaler.state_dict() if scaler is not None else {}
+    if run.folder.writes:
+        save_checkpoint(run.folder.path / name, tensors, run.state)
+    run.last_saved = time.monotonic()
+
+
+def _result(run: _Run) -> FitResult:
+    epochs = [entry for entry in run.folder.entries("epoch") if entry["epoch"] == run.state.best_epoch]
+    return FitResult(
+        folder=run.folder.path,
+        best_score=float(run.state.best_score or 0.0),
+        best_epoch=run.state.best_epoch,
+        log=epochs[-1]["val"] if epochs else {},
+    )

@@ -1,0 +1,59 @@
+"""Losses over labels some of which are unknown (paper, eq. (1)), and those of distillation."""
+
+import torch
+import torch.nn.functional as F
+
+__all__ = ["cross_entropy_six", "distill_kl", "distill_mse", "weighted_bce"]
+
+
+def weighted_bce(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    weights: torch.Tensor,
+    pos_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Eq. (1): binary cross-entropies of C labels, each times W_j, averaged over the labels known of a picture.
+
+    logits, targets float[B, C], mask bool[B, C], weights W_j float[C] of both terms; pos_weights float[C] of the
+    positive term alone. A picture of which nothing is known adds 0; the mean is over all B pictures, so that parts of
+    a batch add up to the whole. With all labels known this is eq. (1) to the letter.
+    """
+    terms = F.binary_cross_entropy_with_logits(
+        logits.float(), targets, weight=weights, pos_weight=pos_weights, reduction="none"
+    )
+    known = mask.to(terms.dtype)
+    return ((terms * known).sum(1) / known.sum(1).clamp(min=1)).mean()
+
+
+def cross_entropy_six(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the softmax over the six emotions and `none of them` with the label shares.
+
+    logits float[B, 7] (the last: none), targets float[B, 6], mask bool[B, 6]; what the six leave of 1 is `none`, and
+    targets that add up to more than 1 (a compound) are divided by their sum. Only pictures whose six labels are all
+    known count.
+    """
+    none = (1 - targets.sum(1, keepdim=True)).clamp(min=0)
+    shares = torch.cat([targets, none], 1)
+    shares = shares / shares.sum(1, keepdim=True)
+    per_picture = -(shares * F.log_softmax(logits.float(), 1)).sum(1)
+    return (per_picture * mask.all(1)).mean()
+
+
+def distill_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of outputs or features, float[B, K]."""
+    return F.mse_loss(student.float(), teacher.float())
+
+
+def distill_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, *, temperature: float) -> torch.Tensor:
+    """Mean Kullback-Leibler divergence of the binary distributions at a temperature, times its square.
+
+    logits float[B, C]; each label is a coin with probability sigmoid(logit / temperature) (Hinton et al. 2015).
+    """
+    student, teacher = student_logits.float() / temperature, teacher_logits.float() / temperature
+    probs = torch.sigmoid(teacher)
+    divergence = probs * (F.logsigmoid(teacher) - F.logsigmoid(student)) + (1 - probs) * (
+        F.logsigmoid(-teacher) - F.logsigmoid(-student)
+    )
+    return divergence.mean() * temperature**2

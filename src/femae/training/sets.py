@@ -1,0 +1,178 @@
+"""What a stage trains and validates on: rows of folders of shards with labels, and their pictures.
+
+Pictures lie in memory as u8 where they fit, or are read from the shards by worker processes. Either way a row's picture
+and labels depend on its number alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.config.model import ModelConfig
+from femae.config.train import DataConfig
+from femae.data.fold_table import read_folds
+from femae.data.manifest import Manifest, read_manifest
+from femae.data.pseudo_aus import read_pseudo_aus
+from femae.data.shard_reader import load_pictures
+from femae.errors import DataError
+
+__all__ = ["FaceSet", "load_sets"]
+
+MEMORY_BYTES: Final = 4 << 30
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceSet:
+    """N labelled faces. False in a mask: the label is unknown, whatever the target says."""
+
+    manifests: tuple[Manifest, ...]  # one per folder, with all its rows
+    folder: npt.NDArray[np.int32]  # i32[N], which manifest
+    position: npt.NDArray[np.int64]  # i64[N], row in it
+    targets: Floats  # f32[N, 6], 0..1
+    mask: Bools  # bool[N, 6]
+    au_targets: Floats  # f32[N, 46], order of data.shards.ACTION_UNITS
+    au_mask: Bools
+    fold: npt.NDArray[np.int8]  # -1: none
+    pictures: npt.NDArray[np.uint8] | None = None  # u8[N, C, S, S]; None: read as they are needed
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def strings(self, column: str) -> list[str]:
+        """A text column of the manifests: source, key, group, split, class_name."""
+        columns = [manifest.strings(column) for manifest in self.manifests]
+        return [columns[f][p] for f, p in zip(self.folder.tolist(), self.position.tolist(), strict=True)]
+
+    def select(self, chosen: Any) -> "FaceSet":
+        """The rows of a bool mask or of row numbers."""
+        names = ("folder", "position", "targets", "mask", "au_targets", "au_mask", "fold")
+        pictures = None if self.pictures is None else self.pictures[chosen]
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names}, pictures=pictures)
+
+    def blocks(self) -> npt.NDArray[np.int64]:
+        """The unit of reading i64[N] of each row: row groups of the shards, numbered over all folders."""
+        keys: dict[tuple[int, str, int], int] = {}
+        shards = [(m.strings("shard"), m.numbers("row")) for m in self.manifests]
+        found = []
+        for f, p in zip(self.folder.tolist(), self.position.tolist(), strict=True):
+            names, rows = shards[f]
+            found.append(keys.setdefault((f, names[p], int(rows[p]) // 256), len(keys)))
+        return np.array(found, np.int64)
+
+    def read(self, rows: npt.NDArray[np.int64], *, model: ModelConfig) -> npt.NDArray[np.uint8]:
+        """Pictures u8[K, C, S, S] of rows, from memory or from the shards."""
+        if self.pictures is not None:
+            return self.pictures[rows]
+        size = model.image_size
+        out = np.empty((len(rows), model.in_chans, size, size), np.uint8)
+        for number, manifest in enumerate(self.manifests):
+            here = np.flatnonzero(self.folder[rows] == number)
+            if len(here):
+                places = self.position[rows[here]]
+                loaded = load_pictures(manifest, size=size, gray=model.in_chans == 1, positions=places)
+                out[here] = loaded.transpose(0, 3, 1, 2)
+        return out
+
+    def in_memory(self, model: ModelConfig) -> "FaceSet":
+        """The same with its pictures in memory."""
+        return replace(self, pictures=self.read(np.arange(len(self)), model=model))
+
+    def row_chunks(self, size: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Row numbers in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield np.arange(start, min(start + size, len(self)))
+
+
+def _folder_set(number: int, folder: Path, config: DataConfig) -> FaceSet:
+    manifest = read_manifest(folder)
+    au_targets, au_mask = manifest.vectors("au_targets").astype(np.float32), manifest.vectors("au_mask").copy()
+    if number < len(config.pseudo_aus):
+        pseudo, known = read_pseudo_aus(config.pseudo_aus[number], manifest)
+        fresh = known & ~au_mask
+        au_targets = np.where(fresh, pseudo, au_targets)
+        au_mask |= fresh
+    fold = np.full(len(manifest), -1, np.int8)
+    if config.fold is not None or config.folded_only:
+        fold = read_folds(folder / "folds.parquet", manifest=manifest).fold
+    return FaceSet(
+        manifests=(manifest,),
+        folder=np.full(len(manifest), number, np.int32),
+        position=np.arange(len(manifest)),
+        targets=manifest.vectors("targets").astype(np.float32),
+        mask=manifest.vectors("mask"),
+        au_targets=au_targets,
+        au_mask=au_mask,
+        fold=fold,
+    )
+
+
+def _join(sets: Sequence[FaceSet]) -> FaceSet:
+    names = ("folder", "position", "targets", "mask", "au_targets", "au_mask", "fold")
+    joined = {name: np.concatenate([getattr(part, name) for part in sets]) for name in names}
+    return FaceSet(manifests=tuple(part.manifests[0] for part in sets), **joined)
+
+
+def _check_labels(faces: FaceSet) -> None:
+    for kind, targets, mask in (
+        ("emotion", faces.targets, faces.mask),
+        ("action unit", faces.au_targets, faces.au_mask),
+    ):
+        wrong = mask & ~((targets >= 0) & (targets <= 1))  # NaN too
+        if wrong.any():
+            row = int(wrong.any(1).argmax())
+            key = faces.select(np.array([row])).strings("key")[0]
+            value = targets[row][wrong[row]][0]
+            raise DataError(
+                f"{int(wrong.any(1).sum())} rows have {kind} labels outside 0..1, first {key} with {value}: prepare "
+                "the data anew, or see `femae data doctor`"
+            )
+
+
+def load_sets(config: DataConfig, model: ModelConfig) -> tuple[FaceSet, FaceSet]:
+    """(training, validation) rows; with `fold` that fold validates and the other folds are trained on.
+
+    Without it, rows go by their split. A row is never in both. Raises DataError when there is nothing to train on,
+    labels lie outside 0..1, or tables lack rows.
+    """
+    if not config.folders:
+        raise DataError("data.folders names no folder of shards; `femae data prepare` and `femae data open` make them")
+    faces = _join([_folder_set(number, folder, config) for number, folder in enumerate(config.folders)])
+    _check_labels(faces)
+    sources, splits = np.array(faces.strings("source")), np.array(faces.strings("split"))
+    unknown = {*config.sources, *config.val_sources, *config.source_weights} - set(sources.tolist())
+    if unknown:
+        known = ", ".join(sorted(set(sources.tolist())))
+        raise DataError(f"no row is of {', '.join(sorted(unknown))}: the folders hold {known}")
+    wanted = np.isin(sources, config.sources) if config.sources else np.ones(len(faces), bool)
+    val_wanted = wanted & (np.isin(sources, config.val_sources) if config.val_sources else True)
+    if config.fold is not None:
+        train, val = wanted & (faces.fold >= 0) & (faces.fold != config.fold), val_wanted & (faces.fold == config.fold)
+    else:
+        val = val_wanted & np.isin(splits, config.val_splits)
+        train = wanted & np.isin(splits, config.train_splits) & ~val
+    if config.folded_only:
+        train &= faces.fold >= 0
+    if not train.any():
+        raise DataError(
+            f"no row is left to train on: sources {', '.join(config.sources) or 'all'}, splits "
+            f"{', '.join(name or '(none)' for name in config.train_splits)}, fold {config.fold}"
+        )
+    sets = []
+    for chosen in (train, val):
+        part = faces.select(chosen)
+        sets.append(part.select(_spread(len(part), config.limit)) if config.limit else part)
+    fits = sum(map(len, sets)) * model.in_chans * model.image_size**2 < MEMORY_BYTES
+    if config.loader == "memory" or (config.loader == "auto" and fits):
+        return sets[0].in_memory(model), sets[1].in_memory(model)
+    return sets[0], sets[1]
+
+
+def _spread(num_rows: int, limit: int) -> npt.NDArray[np.int64]:
+    """At most `limit` row numbers, evenly over all."""
+    return np.unique(np.linspace(0, num_rows - 1, min(limit, num_rows)).round().astype(np.int64))

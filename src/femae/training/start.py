@@ -1,0 +1,57 @@
+"""Where a network's weights come from, and what of it learns (init.*)."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from femae.config.train import InitConfig
+from femae.errors import ModelError
+from femae.models.keymap import LoadReport, load_encoder, read_checkpoint
+from femae.models.weights import WEIGHTS_NAME, load_model
+
+__all__ = ["choose_learning", "start_encoder", "start_head"]
+
+
+def _file(path: Path) -> Path:
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise ModelError(f"init.weights: there are no weights at {path}")
+    return file
+
+
+def start_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
+    """Put init.weights into an encoder; None when there are none to put. Raises ModelError when they do not fit."""
+    if init.weights is None:
+        return None
+    file = _file(init.weights)
+    tensors = read_checkpoint(file, allow_pickle=init.allow_pickle)
+    if file.suffix == ".safetensors" and any(name.startswith("members.") for name in tensors):
+        raise ModelError(f"{file} is an ensemble: start from one of its members, or name it in distill.teachers")
+    return load_encoder(encoder, tensors, name=str(file))
+
+
+def start_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:
+    """Take over the AU head of init.weights. Raises ModelError when it has none or other units."""
+    assert init.weights is not None
+    model, info = load_model(init.weights)
+    source: Any = getattr(model, "au_head", None)
+    if info.au_names != au_names or source is None:
+        raise ModelError(
+            f"{init.weights} has the action units {', '.join(info.au_names) or '(none)'}; au_head needs a run of the "
+            "stage au"
+        )
+    head.load_state_dict(source.state_dict())
+
+
+def choose_learning(model: nn.Module, init: InitConfig) -> None:
+    """Freeze what init.train leaves out: the encoder, or all of it but its last block and norm."""
+    if init.train == "all":
+        return
+    encoder: Any = model.encoder
+    for param in encoder.parameters():
+        param.requires_grad = False
+    if init.train == "last_block":
+        for part in (encoder.blocks[-1], encoder.norm, encoder.fc_norm):
+            for param in part.parameters():
+                param.requires_grad = True

@@ -1,0 +1,120 @@
+"""Fine-tuning on action units (paper, section 3.3): masked multi-label detection with the weights of eq. (1)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from femae.config.train import AuConfig
+from femae.data.shards import ACTION_UNITS
+from femae.data.targets import WeightMode, class_weights
+from femae.errors import DataError
+from femae.labels import action_unit_name
+from femae.metrics.f1 import binary_f1
+from femae.models.face import FaceModel
+from femae.models.weights import WeightsInfo, save_weights
+from femae.training.augment import augment_batch
+from femae.training.draws import Draws
+from femae.training.feed import Batch
+from femae.training.losses import weighted_bce
+from femae.training.scores import scores_table
+from femae.training.sets import FaceSet, load_sets
+from femae.training.start import choose_learning, start_encoder
+from femae.training.task import Evaluation, StepOutput, normalise
+
+__all__ = ["AuTask", "au_columns", "judge_units", "loss_weights"]
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+def loss_weights(
+    targets: Floats, mask: Bools, *, names: tuple[str, ...], mode: WeightMode, largest: float | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(W_j of both terms, weights of the positive term or None), float[C] each. Raises DataError for absent classes."""
+    values = class_weights(targets, mask, names=names, mode=mode)
+    if largest is not None:
+        values = np.minimum(values, np.float32(largest))
+    if mode == "pos_weight":
+        return torch.ones(len(names)), torch.from_numpy(values)
+    return torch.from_numpy(values), None
+
+
+def au_columns(names: tuple[str, ...], faces: FaceSet) -> list[int]:
+    """Places in ACTION_UNITS of the units asked for, or of all that the rows know with both values.
+
+    Raises DataError when there are none.
+    """
+    if names:
+        return [ACTION_UNITS.index(action_unit_name(name)) for name in names]
+    shown = np.where(faces.au_mask, faces.au_targets, 0) >= 0.5
+    units = np.flatnonzero(shown.any(0) & (faces.au_mask & ~shown).any(0)).tolist()
+    if not units:
+        raise DataError("no training row has action units: prepare a data set that has them, or add data.pseudo_aus")
+    return [int(unit) for unit in units]
+
+
+def judge_units(probs: Floats, targets: Floats, mask: Bools, *, names: tuple[str, ...]) -> dict[str, Any]:
+    """Binary F1 at 0.5 of each unit over the rows that know it, and their mean (Aff-Wild2's measure)."""
+    values = binary_f1(probs, targets=targets, mask=mask)
+    f1 = {name: float(values[j]) for j, name in enumerate(names) if mask[:, j].any()}
+    return {"macro_f1": float(np.mean(list(f1.values()))) if f1 else 0.0, "f1": f1}
+
+
+class AuTask:
+    """Rows that know at least one of the units."""
+
+    def __init__(self, config: AuConfig) -> None:
+        self.config = config
+        train, val = load_sets(config.data, config.model)
+        self.units = au_columns(config.aus, train)
+        self.names = tuple(ACTION_UNITS[unit] for unit in self.units)
+        self.train_set = train.select(train.au_mask[:, self.units].any(1))
+        self.val_set = val.select(val.au_mask[:, self.units].any(1))
+        if not len(self.val_set):
+            raise DataError("no row with action units validates: set data.val_splits, or data.fold")
+        self.weights, self.pos_weights = loss_weights(
+            self.train_set.au_targets[:, self.units],
+            self.train_set.au_mask[:, self.units],
+            names=self.names,
+            mode=config.class_weights,
+            largest=config.max_weight,
+        )
+        self.model = FaceModel(config.model, au_names=self.names)
+        self.start = start_encoder(self.model.encoder, config.init)
+        choose_learning(self.model, config.init)
+
+    def shown(self) -> Floats:
+        mask = self.train_set.au_mask[:, self.units]
+        return np.where(mask, self.train_set.au_targets[:, self.units], np.float32(0))
+
+    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
+        pixels = augment_batch(batch.pixels, self.config.augment, draws=draws, size=self.config.model.image_size)
+        output = forward(normalise(pixels, self.config.model))
+        device = pixels.device
+        return StepOutput(
+            loss=weighted_bce(
+                output.au_logits,
+                batch.au_targets[:, self.units],
+                batch.au_mask[:, self.units],
+                weights=self.weights.to(device),
+                pos_weights=None if self.pos_weights is None else self.pos_weights.to(device),
+            )
+        )
+
+    def collect(self, forward: Callable[..., Any], batch: Batch, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        output = forward(normalise(batch.pixels.float() / 255, self.config.model))
+        return {"au_probs": torch.sigmoid(output.au_logits.float()).cpu().numpy()}
+
+    def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
+        probs = collected["au_probs"]
+        faces = self.val_set
+        log = judge_units(probs, faces.au_targets[:, self.units], faces.au_mask[:, self.units], names=self.names)
+        table = scores_table(faces, au_probs=probs, au_names=self.names)
+        return Evaluation(score=log["macro_f1"], log=log, tables={"scores.parquet": table})
+
+    def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_weights(path, tensors, info=WeightsInfo.of(self.model, name="femae-au"))

@@ -1,0 +1,150 @@
+"""The six basic emotions as a multi-label task (paper, section 3.4, eq. (1)), with mixup and distillation."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from femae.compound.rules import combine
+from femae.config.train import EmotionConfig
+from femae.errors import ConfigError, DataError
+from femae.labels import ABAW_COMPOUNDS, EMOTIONS
+from femae.metrics.f1 import f1_per_class, macro_f1
+from femae.metrics.hard_labels import top_emotion, top_pair
+from femae.models.face import FaceModel
+from femae.models.weights import WeightsInfo, read_info, save_weights
+from femae.training.augment import augment_batch
+from femae.training.draws import Draws
+from femae.training.feed import Batch
+from femae.training.losses import cross_entropy_six, weighted_bce
+from femae.training.mixup import draw_mix
+from femae.training.scores import scores_table
+from femae.training.sets import load_sets
+from femae.training.start import choose_learning, start_encoder, start_head
+from femae.training.task import Evaluation, StepOutput, normalise
+from femae.training.tasks.au import au_columns, judge_units, loss_weights
+from femae.training.teachers import distill_loss, load_teacher
+
+__all__ = ["EmotionTask", "judge_emotions"]
+
+NONE: Final = "none"  # the further output that training alone uses: none of the six
+
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+
+def judge_emotions(probs: Floats, targets: Floats, mask: Bools) -> dict[str, Any]:
+    """F1 of the largest of six probabilities against the top emotion, and of the compounds against the top pair.
+
+    Rows without a clear top do not count (metrics/hard_labels.py); of the compounds, classes with fewer than three.
+    """
+    top = top_emotion(targets, mask=mask)
+    pred, true = probs[top >= 0].argmax(1), top[top >= 0]
+    f1 = f1_per_class(pred, true=true, num_classes=len(EMOTIONS))
+    pairs = [(EMOTIONS.index(c.pair[0]), EMOTIONS.index(c.pair[1])) for c in ABAW_COMPOUNDS]
+    pair = top_pair(targets, pairs=pairs, mask=mask)
+    scores = combine(probs[pair >= 0], compounds=ABAW_COMPOUNDS)
+    compound = macro_f1(scores.argmax(1), true=pair[pair >= 0], num_classes=len(pairs), min_present=3)
+    return {
+        "macro_f1": float(f1.mean()),
+        "accuracy": float((pred == true).mean()) if len(true) else 0.0,
+        "num_scored": len(true),
+        "f1": {name: float(value) for name, value in zip(EMOTIONS, f1, strict=True)},
+        "compound_macro_f1": None if np.isnan(compound) else compound,
+        "num_compound": int((pair >= 0).sum()),
+    }
+
+
+class EmotionTask:
+    """Rows of which an emotion is known; with a joint AU head also those that know action units."""
+
+    def __init__(self, config: EmotionConfig) -> None:
+        self.config = config
+        train, val = load_sets(config.data, config.model)
+        self.names: tuple[str, ...] = ()
+        if config.au_head != "none":
+            if config.init.weights is None:
+                raise ConfigError(f"au_head {config.au_head} needs init.weights, a run of the stage au")
+            self.names = read_info(config.init.weights).au_names
+        self.units = au_columns(self.names, train) if self.names else []
+        known = train.mask.any(1)
+        if self.units and config.au_weight > 0:
+            known |= train.au_mask[:, self.units].any(1)
+        self.train_set, self.val_set = train.select(known), val.select(val.mask.any(1))
+        if not len(self.val_set):
+            raise DataError("no row with emotions validates: set data.val_splits, data.val_sources or data.fold")
+        self.weights, self.pos_weights = loss_weights(
+            self.train_set.targets,
+            self.train_set.mask,
+            names=EMOTIONS,
+            mode=config.class_weights,
+            largest=config.max_weight,
+        )
+        outputs = (*EMOTIONS, NONE) if config.softmax_weight > 0 else EMOTIONS
+        self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
+        self.start = start_encoder(self.model.encoder, config.init)
+        choose_learning(self.model, config.init)
+        if self.model.au_head is not None:
+            start_head(self.model.au_head, au_names=self.names, init=config.init)
+            self.model.au_head.requires_grad_(config.au_head == "joint")
+        self.teacher = load_teacher(config.distill, config.model)
+
+    def shown(self) -> Floats:
+        return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
+
+    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
+        config = self.config
+        pixels = augment_batch(batch.pixels, config.augment, draws=draws, size=config.model.image_size)
+        targets, mask = batch.targets, batch.mask
+        au_targets, au_mask = batch.au_targets[:, self.units], batch.au_mask[:, self.units]
+        mix = draw_mix(targets, mask, config.mixup, draws=draws, progress=progress)
+        if mix is not None:
+            pixels, targets, mask = mix.pixels(pixels), mix.targets(targets), mix.mask(mask)
+            au_targets, au_mask = mix.targets(au_targets), mix.mask(au_mask)
+        output = forward(normalise(pixels, config.model))
+        parts = {"loss_emotion": self._emotion_loss(output.logits, targets, mask)}
+        total = parts["loss_emotion"]
+        if self.units and config.au_weight > 0:
+            parts["loss_au"] = weighted_bce(
+                output.au_logits, au_targets, au_mask, weights=torch.ones(len(self.units), device=pixels.device)
+            )
+            total = total + config.au_weight * parts["loss_au"]
+        if self.teacher is not None:
+            parts["loss_distill"] = distill_loss(output, self.teacher(pixels), config.distill)
+            total = total + config.distill.weight * parts["loss_distill"]
+        return StepOutput(loss=total, log=parts if len(parts) > 1 else {})
+
+    def _emotion_loss(self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        count, device = len(EMOTIONS), logits.device
+        pos_weights = None if self.pos_weights is None else self.pos_weights.to(device)
+        loss = weighted_bce(logits[:, :count], targets, mask, weights=self.weights.to(device), pos_weights=pos_weights)
+        if self.config.softmax_weight > 0:
+            loss = loss + self.config.softmax_weight * cross_entropy_six(logits, targets, mask)
+        return loss
+
+    def collect(self, forward: Callable[..., Any], batch: Batch, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        output = forward(normalise(batch.pixels.float() / 255, self.config.model))
+        logits = output.logits[:, : len(EMOTIONS)].float()
+        terms = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none")
+        known = batch.mask.float()
+        losses = (terms * known).sum(1) / known.sum(1).clamp(min=1)
+        return {
+            "probs": torch.sigmoid(logits).cpu().numpy(),
+            "au_probs": torch.sigmoid(output.au_logits.float()).cpu().numpy(),
+            "loss": losses.cpu().numpy(),
+        }
+
+    def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
+        faces, probs = self.val_set, collected["probs"]
+        log = {"loss": float(collected["loss"].mean())} | judge_emotions(probs, faces.targets, faces.mask)
+        if self.units:
+            au_targets, au_mask = faces.au_targets[:, self.units], faces.au_mask[:, self.units]
+            log["au"] = judge_units(collected["au_probs"], au_targets, au_mask, names=self.names)
+        table = scores_table(faces, probs=probs, au_probs=collected["au_probs"], au_names=self.names)
+        return Evaluation(score=float(log["macro_f1"]), log=log, tables={"scores.parquet": table})
+
+    def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_weights(path, tensors, info=WeightsInfo.of(self.model, name="femae"))

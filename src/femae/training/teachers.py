@@ -1,0 +1,73 @@
+"""Frozen teachers of distillation: earlier runs or an ensemble (paper, section 4.4; Hinton et al. 2015)."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from femae.config.model import ModelConfig
+from femae.config.train import DistillConfig
+from femae.errors import ConfigError
+from femae.labels import EMOTIONS
+from femae.models.face import Ensemble, FaceModel, FaceOutput
+from femae.models.weights import load_model
+from femae.training.losses import distill_kl, distill_mse
+from femae.training.task import normalise
+
+__all__ = ["Teacher", "distill_loss", "load_teacher"]
+
+
+class Teacher(nn.Module):
+    """Several models as one frozen teacher; takes pictures in 0..1 and normalises them itself."""
+
+    def __init__(self, models: list[FaceModel | Ensemble]) -> None:
+        super().__init__()
+        members: list[FaceModel] = []
+        for model in models:
+            members += model.parts() if isinstance(model, Ensemble) else [model]
+        self.model: FaceModel | Ensemble = members[0] if len(members) == 1 else Ensemble(members)
+        self.requires_grad_(False)
+        self.eval()
+
+    @torch.no_grad()
+    def forward(self, pixels: torch.Tensor) -> FaceOutput:
+        """float[B, C, S, S] in 0..1 -> the models' common answer."""
+        return self.model(normalise(pixels, self.model.config))
+
+
+def load_teacher(config: DistillConfig, student: ModelConfig) -> Teacher | None:
+    """The teacher of a recipe; None without one. Raises ConfigError or ModelError when it does not fit the student."""
+    if not config.teachers or config.weight == 0:
+        return None
+    models = []
+    for path in config.teachers:
+        model, info = load_model(Path(path))
+        if info.outputs[: len(EMOTIONS)] != EMOTIONS:
+            raise ConfigError(f"distill.teachers: {path} has no emotion head; give a run of the stage emotion")
+        if (info.model.image_size, info.model.in_chans) != (student.image_size, student.in_chans):
+            raise ConfigError(
+                f"distill.teachers: {path} takes {info.model.image_size} pixels {info.model.color}, the student "
+                f"{student.image_size} pixels {student.color}; they see the same pictures, so these must agree"
+            )
+        models.append(model)
+    teacher = Teacher(models)
+    alike = isinstance(teacher.model, FaceModel) and teacher.model.config.embed_dim == student.embed_dim
+    if config.target == "features" and not alike:
+        raise ConfigError(
+            f"distill.target features needs one teacher as wide as the student (embed_dim {student.embed_dim}); set "
+            "distill.target to probs or logits"
+        )
+    return teacher
+
+
+def distill_loss(student: FaceOutput, teacher: FaceOutput, config: DistillConfig) -> torch.Tensor:
+    """What parts the student's answer from the teacher's, over the six emotions or the features."""
+    count = len(EMOTIONS)
+    if config.target == "features":
+        return distill_mse(student.features, teacher.features)
+    mine, theirs = student.logits[:, :count].float(), teacher.logits[:, :count].float()
+    if config.loss == "kl":
+        return distill_kl(mine, theirs, temperature=config.temperature)
+    if config.target == "probs":
+        return distill_mse(torch.sigmoid(mine), torch.sigmoid(theirs))
+    return distill_mse(mine, theirs)

@@ -1,0 +1,88 @@
+"""Augmentation: bounds, the identity, torchvision's own colours, and the same numbers for parts of a batch."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs femae[train]")
+
+from torchvision.transforms.v2 import functional as tv
+
+from femae.config.train import AugmentConfig
+from femae.training.augment import augment_batch
+from femae.training.draws import Draws, mix_seed
+
+OFF = dict.fromkeys(
+    ("flip", "rotation_deg", "shift", "stretch", "soften", "gamma", "contrast", "brightness", "saturation", "erase"),
+    0.0,
+) | {"scale_min": 1.0, "scale_max": 1.0, "noise": 0.0}
+
+
+def pictures(channels: int = 1, count: int = 12) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(count, channels, 6, 6, generator=generator)
+    return (torch.nn.functional.interpolate(small, size=48, mode="bilinear") * 255).to(torch.uint8)
+
+
+def test_all_off_is_the_identity() -> None:
+    for channels in (1, 3):
+        images = pictures(channels)
+        same = augment_batch(images, AugmentConfig(**OFF), draws=Draws(0, total=12), size=48)
+        assert torch.allclose(same, images / 255, atol=1e-5)
+
+
+def test_all_on_keeps_shape_and_range_and_differs_from_picture_to_picture() -> None:
+    images = pictures(3)[:1].expand(12, -1, -1, -1).contiguous()
+    moved = augment_batch(images, AugmentConfig(hue=0.1), draws=Draws(0, total=12), size=32)
+    assert moved.shape == (12, 3, 32, 32)
+    assert float(moved.min()) >= 0 and float(moved.max()) <= 1
+    assert len({tuple(picture.flatten()[:50].tolist()) for picture in moved}) == 12
+
+
+def test_flip_rotation_and_zoom_are_torchvisions() -> None:
+    images = pictures()
+    flipped = augment_batch(images, AugmentConfig(**OFF | {"flip": 1.0}), draws=Draws(0, total=12), size=48)
+    assert torch.allclose(flipped, tv.horizontal_flip(images) / 255, atol=1e-5)
+    zoomed = augment_batch(
+        images, AugmentConfig(**OFF | {"scale_min": 0.5, "scale_max": 0.5}), draws=Draws(0, total=12), size=48
+    )
+    expected = tv.resize(tv.center_crop(images / 255, [24, 24]), [48, 48], antialias=False)
+    assert torch.allclose(zoomed[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=0.01)
+    turned = augment_batch(images, AugmentConfig(**OFF | {"rotation_deg": 30.0}), draws=Draws(4, total=12), size=48)
+    angles = np.degrees(Draws(4, total=12).uniform(-np.pi / 6, np.pi / 6).numpy())
+    for picture, image, angle in zip(turned, images, angles.tolist(), strict=True):
+        expected = tv.rotate(image[None] / 255, angle, interpolation=tv.InterpolationMode.BILINEAR)[0]
+        assert (picture - expected)[:, 14:34, 14:34].abs().max() < 0.05
+
+
+def test_saturation_is_torchvisions() -> None:
+    images = pictures(3)
+    found = augment_batch(images, AugmentConfig(**OFF | {"saturation": 0.5}), draws=Draws(6, total=12), size=48)
+    # by the time of the colours the draws of moves and light have been taken; find the factor from the pictures
+    for picture, image in zip(found, images / 255, strict=True):
+        gray = tv.rgb_to_grayscale(image)
+        inside = (picture > 0.01) & (picture < 0.99)
+        factor = float(((picture - gray) / (image - gray + 1e-9))[inside & ((image - gray).abs() > 0.1)].median())
+        assert 0.5 <= factor <= 1.5
+        assert torch.allclose(picture, tv.adjust_saturation(image, factor), atol=5e-3)
+
+
+def test_erase_covers_and_soften_blurs_about_their_share() -> None:
+    images = pictures(count=400)
+    erased = augment_batch(images, AugmentConfig(**OFF | {"erase": 0.5}), draws=Draws(1, total=400), size=48)
+    changed = ((erased - images / 255).abs().amax((1, 2, 3)) > 0.01).float().mean()
+    assert 0.4 < float(changed) < 0.6
+    sharp = torch.randint(0, 256, (400, 1, 48, 48), dtype=torch.uint8)
+    softened = augment_batch(sharp, AugmentConfig(**OFF | {"soften": 0.3}), draws=Draws(1, total=400), size=48)
+    assert 0.2 < float((softened.std((1, 2, 3)) < 0.2).float().mean()) < 0.4
+
+
+def test_a_part_of_a_batch_is_changed_as_in_the_whole() -> None:
+    images, config = pictures(), AugmentConfig(noise=0.0)
+    whole = augment_batch(images, config, draws=Draws(9, total=12), size=48)
+    part = augment_batch(images[4:9], config, draws=Draws(9, total=12, first=4, count=5), size=48)
+    assert torch.equal(whole[4:9], part)
+
+
+def test_seeds_are_told_apart() -> None:
+    seeds = {mix_seed(seed, name, step) for seed in range(5) for name in ("a", "b") for step in range(50)}
+    assert len(seeds) == 500 and all(0 <= seed < 2**63 for seed in seeds)

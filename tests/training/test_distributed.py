@@ -1,0 +1,82 @@
+"""Two real processes under torchrun give the losses of one with the same batch; the result is one run folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="needs femae[train]")
+pytest.importorskip("lightning_fabric", reason="needs femae[train]")
+
+from safetensors.torch import load_file
+
+from femae.training.run_folder import RunFolder
+
+COMMAND = "import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def start(recipe: Path, out: Path, *, processes: int, extra: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    script = out.parent / "femae_main.py"
+    script.write_text(COMMAND)
+    train = [str(script), "train", str(recipe), "--out", str(out), "--quiet", *extra]
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(launch + train, capture_output=True, text=True, timeout=240, env=environment, check=False)
+
+
+@pytest.fixture
+def recipe(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> Path:
+    settings = {
+        "stage": "emotion",
+        "data": {"folders": [str(faces)]},
+        "model": tiny,
+        "optim": {"lr": 3e-3, "warmup_epochs": 0.5},
+        "augment": {"noise": 0.0},
+        "mixup": {"alpha": 0.5},
+        "softmax_weight": 1.0,
+        "run": {
+            "epochs": 3,
+            "batch_size": 24,
+            "precision": "32-true",
+            "tensorboard": False,
+            "log_every": 1,
+            "ema_decay": 0.9,
+            "accelerator": "cpu",
+        },
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(recipe: Path, tmp_path: Path, strategy: str) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = start(recipe, one, processes=1)
+    assert done.returncode == 0, done.stderr
+    done = start(recipe, two, processes=2, extra=("--run.strategy", strategy))
+    assert done.returncode == 0, done.stderr[-3000:]
+    curves = [[entry["loss"] for entry in RunFolder(run).entries("step")] for run in (one, two)]
+    assert len(curves[0]) == 12 and curves[1] == pytest.approx(curves[0], rel=1e-3)
+    weights = [load_file(run / "model.safetensors") for run in (one, two)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=2e-3), name
+    scores = [pq.read_table(run / "scores.parquet") for run in (one, two)]
+    assert scores[0].column("key").to_pylist() == scores[1].column("key").to_pylist()  # each validation row once
+    values = [np.asarray(table.column("fear").to_numpy()) for table in scores]
+    assert values[1] == pytest.approx(values[0], abs=5e-3)
+    assert len(RunFolder(two).entries("epoch")) == 3
+
+
+def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path) -> None:
+    done = start(recipe, tmp_path / "run", processes=1, extra=("--run.strategy", "fsdp"))
+    assert done.returncode == 2 and "start it by torchrun" in done.stderr

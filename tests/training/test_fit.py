@@ -1,0 +1,325 @@
+"""The loop: it learns, stops, resumes bit by bit after SIGKILL, and says clearly what goes wrong."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="needs femae[train]")
+pytest.importorskip("lightning_fabric", reason="needs femae[train]")
+
+from safetensors.torch import load_file
+
+from femae.config.recipe import load_recipe
+from femae.config.train import AuConfig, EmotionConfig, PretrainConfig
+from femae.errors import ConfigError, DataError, FemaeError, OutputError, TrainingError
+from femae.models.weights import load_model, read_info
+from femae.training.checkpoint import LAST, read_state
+from femae.training.run import train_stage
+from femae.training.run_folder import RunFolder
+
+RUN = {"epochs": 3, "batch_size": 24, "precision": "32-true", "tensorboard": False, "threads": 1, "log_every": 1}
+
+
+def settings(faces: Path, tiny: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "data": {"folders": [str(faces)]},
+        "model": tiny,
+        "optim": {"lr": 3e-3, "warmup_epochs": 0.5},
+        "augment": {"flip": 0.0, "shift": 0.03, "scale_min": 0.95, "erase": 0.0, "rotation_deg": 3.0},
+        "run": dict(RUN),
+    }
+    for name, value in changes.items():
+        base[name] = base.get(name, {}) | value if isinstance(value, dict) else value
+    return base
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {entry["step"]: entry["loss"] for entry in RunFolder(run).entries("step")}
+
+
+def test_emotions_are_learned_and_the_folder_says_how(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    config = EmotionConfig(
+        **settings(faces, tiny, run={"epochs": 30, "ema_decay": 0.9, "patience": None, "tensorboard": True}),
+        softmax_weight=1.0,
+    )
+    result = train_stage(config, run=tmp_path / "run", quiet=True)
+    assert result.log["macro_f1"] > 0.85
+    folder = tmp_path / "run"
+    entries = RunFolder(folder).entries("epoch")
+    assert [entry["epoch"] for entry in entries] == list(range(1, 31))
+    assert entries[-1]["loss"] < entries[0]["loss"] / 2
+    assert max(entry["val"]["macro_f1"] for entry in entries) == result.best_score
+    about = json.loads((folder / "run.json").read_text())
+    assert about["data"]["num_train"] == 96 and about["data"]["num_val"] == 36
+    assert len(about["data"]["fingerprint"]) == 16 and about["versions"]["torch"]
+    resolved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert resolved["stage"] == "emotion" and EmotionConfig(**resolved) == config
+    assert any((folder / "tensorboard").glob("events*"))
+
+    model, info = load_model(folder)
+    assert info.outputs[-1] == "none"
+    scores = pq.read_table(folder / "scores.parquet")
+    assert scores.num_rows == 36 and scores.column("target_fear").null_count == 0
+    from femae.config.train import DataConfig
+    from femae.training.sets import load_sets
+
+    _, val = load_sets(DataConfig(folders=(faces,)), config.model)
+    pixels = (torch.from_numpy(val.pictures).float() / 255 - 0.5) / 0.25
+    with torch.inference_mode():
+        probs = torch.sigmoid(model(pixels).logits[:, :6]).numpy()
+    found = np.stack([scores.column(name).to_numpy() for name in info.outputs[:6]], 1)
+    assert probs == pytest.approx(found, abs=1e-5)  # model.safetensors holds what was validated
+
+
+def test_pretraining_lowers_its_loss_and_gives_the_next_stage_its_encoder(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    run = {"epochs": 12, "patience": None, "ema_decay": 0.0}
+    shape = tiny | {"stem": "conv", "stem_width": 8}
+    pretrained = train_stage(
+        PretrainConfig(**settings(faces, shape, run=run), norm_pix_loss=False), run=tmp_path / "mae", quiet=True
+    )
+    val = [entry["val"]["loss"] for entry in RunFolder(tmp_path / "mae").entries("epoch")]
+    assert val[-1] < 0.95 * val[0] and pretrained.best_score == -min(val)
+    table = pq.read_table(tmp_path / "mae" / "reconstructions.parquet")
+    assert table.num_rows == 24 and table.column("masked")[0].as_py().startswith(b"\x89PNG")
+    with pytest.raises(FemaeError, match="encoder of pretraining"):
+        load_model(tmp_path / "mae")
+
+    start = {"weights": str(tmp_path / "mae")}
+    units = train_stage(AuConfig(**settings(faces, shape, init=start, run=run)), run=tmp_path / "au", quiet=True)
+    assert json.loads((tmp_path / "au" / "run.json").read_text())["start"]["fresh"] == [
+        "fc_norm.bias",
+        "fc_norm.weight",
+    ]
+    assert read_info(tmp_path / "au").au_names == ("AU01", "AU02", "AU03") and set(units.log["f1"]) == {
+        "AU01",
+        "AU02",
+        "AU03",
+    }
+    init = {"weights": str(tmp_path / "au"), "train": "last_block"}
+    joint = EmotionConfig(**settings(faces, shape, init=init, run=run), au_head="frozen")
+    result = train_stage(joint, run=tmp_path / "emotion", quiet=True)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("au", "emotion"))
+    assert torch.equal(before["au_head.weight"], after["au_head.weight"])
+    assert torch.equal(before["encoder.blocks.0.attn.qkv.weight"], after["encoder.blocks.0.attn.qkv.weight"])
+    assert not torch.equal(before["encoder.blocks.1.attn.qkv.weight"], after["encoder.blocks.1.attn.qkv.weight"])
+    assert "au" in result.log
+    assert "AU02" in pq.read_table(tmp_path / "emotion" / "scores.parquet").column_names
+
+
+def test_distillation_brings_the_student_nearer_to_its_teacher(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    base = settings(faces, tiny, run={"epochs": 20, "patience": None, "ema_decay": 0.9})
+    train_stage(EmotionConfig(**base), run=tmp_path / "teacher", quiet=True)
+    teacher = pq.read_table(tmp_path / "teacher" / "scores.parquet")
+    distance = []
+    for weight in (0.0, 3.0):
+        distill = {"teachers": [str(tmp_path / "teacher")], "weight": weight, "target": "logits"}
+        short = base | {"run": base["run"] | {"epochs": 12}, "distill": distill, "class_weights": "none"}
+        train_stage(EmotionConfig(**short), run=tmp_path / f"student-{weight}", quiet=True)
+        student = pq.read_table(tmp_path / f"student-{weight}" / "scores.parquet")
+        names = ("surprise", "fear", "anger")
+        distance.append(np.mean([(student.column(n).to_numpy() - teacher.column(n).to_numpy()) ** 2 for n in names]))
+    assert distance[1] < 0.8 * distance[0]
+    with pytest.raises(ConfigError, match="embed_dim 16"):
+        narrow = settings(
+            faces, tiny | {"embed_dim": 16}, distill={"teachers": [tmp_path / "teacher"], "target": "features"}
+        )
+        train_stage(EmotionConfig(**narrow), run=tmp_path / "x", quiet=True)
+
+
+_KILLER = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from femae.config.recipe import load_recipe
+from femae.training.run import train
+from femae.training.run_folder import RunFolder
+
+recipe, run = load_recipe(Path(sys.argv[1])), Path(sys.argv[2])
+for kill_at in [int(word) for word in sys.argv[3:]] + [0]:
+    child = os.fork()
+    if child == 0:
+        train(recipe, run=run, quiet=True)
+        os._exit(0)
+    while kill_at:
+        steps = [entry["step"] for entry in RunFolder(run).entries("step")]
+        if steps and steps[-1] >= kill_at:
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    _, status = os.waitpid(child, 0)
+    assert bool(status) == bool(kill_at), (kill_at, status)
+"""
+
+
+@pytest.mark.parametrize("stage", ["emotion", "pretrain"])
+def test_a_run_killed_again_and_again_gives_the_same_losses_bit_by_bit(
+    stage: str, faces: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    shape = tiny | {"drop_path": 0.2, "stem": "conv", "stem_width": 8}
+    run = {"precision": "bf16-mixed", "checkpoint_steps": 2, "epochs": 4, "patience": None}
+    recipe = settings(faces, shape, stage=stage, run=run)
+    if stage == "emotion":
+        recipe |= {"mixup": {"alpha": 1.0, "compound_share": [0, 1]}, "softmax_weight": 1.0}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    whole = load_recipe(path)
+    train_stage(whole, run=tmp_path / "whole", quiet=True)
+    killer = [sys.executable, "-c", _KILLER, str(path), str(tmp_path / "killed"), "3", "6", "9"]
+    subprocess.run(killer, check=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    killed = RunFolder(tmp_path / "killed")
+    assert len(killed.entries("resume")) >= 1
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert len(losses(tmp_path / "whole")) == 16
+    for name in ("model.safetensors", LAST):
+        one, two = load_file(tmp_path / "whole" / name), load_file(tmp_path / "killed" / name)
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[key], two[key]) for key in one)
+    keep = ("epoch", "loss", "val", "best")
+    epochs = [[{k: e[k] for k in keep} for e in RunFolder(tmp_path / n).entries("epoch")] for n in ("whole", "killed")]
+    assert epochs[0] == epochs[1]
+
+
+def test_accumulation_and_streaming_change_nothing(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    """No layer looks at a whole batch here, so parts of a step add up to it."""
+    curves = []
+    for name, data, run in (
+        ("plain", {}, {}),
+        ("parts", {}, {"accumulate": 3}),
+        ("stream", {"loader": "stream", "workers": 2}, {}),
+    ):
+        base = settings(faces, tiny, data=data, run=run | {"epochs": 2})
+        base["augment"] = {"noise": 0.0}
+        train_stage(EmotionConfig(**base), run=tmp_path / name, quiet=True)
+        curves.append(list(losses(tmp_path / name).values()))
+    assert curves[1] == pytest.approx(curves[0], rel=2e-4)
+    assert len(curves[2]) == len(curves[0])
+    assert abs(curves[2][-1] - curves[0][-1]) < 0.3 * curves[0][0]  # another order of rows, the same learning
+
+
+def test_early_stop_and_a_finished_run_is_not_trained_again(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    frozen = settings(faces, tiny, run={"epochs": 50, "patience": 2}, optim={"lr": 1e-12})
+    result = train_stage(EmotionConfig(**frozen), run=tmp_path / "run", quiet=True)
+    assert len(RunFolder(tmp_path / "run").entries("epoch")) == 3 and result.best_epoch == 1
+    assert read_state(tmp_path / "run" / LAST).finished
+    before = (tmp_path / "run" / LAST).read_bytes()
+    again = train_stage(EmotionConfig(**frozen), run=tmp_path / "run", quiet=True)
+    assert again.log == result.log and (tmp_path / "run" / LAST).read_bytes() == before
+    with pytest.raises(TrainingError, match="other settings"):
+        train_stage(EmotionConfig(**frozen | {"softmax_weight": 2.0}), run=tmp_path / "run", quiet=True)
+
+
+def test_a_loss_that_is_not_finite_or_explodes_stops_with_a_sentence(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = settings(faces, tiny, run={"epochs": 30, "patience": None, "checkpoint_steps": 1})
+    with pytest.raises(TrainingError, match=r"(not finite|times that of the first steps) at step \d+.*optim.lr"):
+        wild = base | {"optim": {"lr": 1e4, "warmup_epochs": 0, "clip_norm": None}}
+        train_stage(EmotionConfig(**wild), run=tmp_path / "wild", quiet=True)
+    state = read_state(tmp_path / "wild" / LAST)
+    assert state.step >= 1
+    assert all(torch.isfinite(v).all() for v in load_file(tmp_path / "wild" / LAST).values() if v.is_floating_point())
+
+    from femae.training.tasks import emotion
+
+    calls = []
+
+    def broken(*arguments: Any, **named: Any) -> torch.Tensor:
+        calls.append(1)
+        loss = original(*arguments, **named)
+        return loss * float("nan") if len(calls) == 6 else loss
+
+    original = emotion.weighted_bce
+    monkeypatch.setattr(emotion, "weighted_bce", broken)
+    with pytest.raises(TrainingError, match="the loss is not finite at step 6"):
+        train_stage(EmotionConfig(**base), run=tmp_path / "nan", quiet=True)
+    assert read_state(tmp_path / "nan" / LAST).step == 5
+    monkeypatch.setattr(emotion, "weighted_bce", original)
+    train_stage(EmotionConfig(**base), run=tmp_path / "nan", quiet=True)  # and it goes on
+    assert sorted(losses(tmp_path / "nan")) == list(range(1, 121))
+
+
+def test_a_full_disk_leaves_the_last_state_whole(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a disk without room."""
+    base = settings(faces, tiny, run={"epochs": 2})
+    config = EmotionConfig(**base)
+    result = train_stage(config, run=tmp_path / "run", quiet=True)
+    size = (result.folder / LAST).stat().st_size
+    state, tensors = read_state(result.folder / LAST), load_file(result.folder / LAST)
+    from femae.training.checkpoint import save_checkpoint
+
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="make room and start the same command again"):
+            save_checkpoint(result.folder / LAST, tensors, state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (result.folder / LAST).stat().st_size == size
+    assert not list(result.folder.glob(".*partial*"))
+
+
+def test_a_damaged_state_and_wrong_data_are_named(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    base = settings(faces, tiny, run={"epochs": 1})
+    train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
+    (tmp_path / "run" / LAST).write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="is damaged"):
+        train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
+    for changes, words in (
+        ({"folders": []}, "names no folder"),
+        ({"sources": ["affectnet"]}, "the folders hold drawn"),
+        ({"train_splits": ["test"]}, "no row is left to train on"),
+        ({"val_splits": ["test"]}, "no row with emotions validates"),
+    ):
+        with pytest.raises(DataError, match=words):
+            wrong = settings(faces, tiny, data=changes)
+            train_stage(EmotionConfig(**wrong), run=tmp_path / "other", quiet=True)
+
+
+def test_labels_outside_their_range_and_classes_without_positives(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    from femae.data.manifest import read_manifest
+
+    manifest = read_manifest(faces)
+    names = list(manifest.table.column_names)
+    for folder, change, words in (
+        ("range", lambda t: t * 3, r"labels outside 0..1, first 00000.png with 3.0|2.4"),
+        ("absent", lambda t: t * np.array([1, 0, 1, 1, 1, 1], np.float32), "no sample shows fear"),
+    ):
+        shutil.copytree(faces, tmp_path / folder)
+        flat = pa.array(change(manifest.vectors("targets")).astype(np.float32).ravel())
+        column = pa.FixedSizeListArray.from_arrays(flat, 6)
+        place = names.index("targets")
+        table = manifest.table.set_column(place, manifest.table.schema.field("targets"), column)
+        pq.write_table(table, tmp_path / folder / "manifest.parquet")
+        with pytest.raises(DataError, match=words):
+            wrong = settings(tmp_path / folder, tiny)
+            train_stage(EmotionConfig(**wrong), run=tmp_path / "run", quiet=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_on_an_accelerator(faces: Path, tiny: dict[str, Any], tmp_path: Path, precision: str) -> None:
+    run = {"epochs": 10, "patience": None, "precision": precision, "accelerator": "cuda"}
+    result = train_stage(EmotionConfig(**settings(faces, tiny, run=run)), run=tmp_path / "run", quiet=True)
+    entries = RunFolder(result.folder).entries("epoch")
+    assert entries[-1]["loss"] < entries[0]["loss"]
