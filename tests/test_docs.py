@@ -1,5 +1,6 @@
 """Every command and every Python example of README and docs runs."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -66,6 +67,48 @@ def annotate(project: Path, export: Path) -> None:
     export.write_text(json.dumps(tasks), "utf-8")
 
 
+def trained_run(folder: Path) -> None:
+    """A run's folder with the weights of a small network, untrained."""
+    pytest.importorskip("torch", reason="needs femae[train]")
+    from femae.config.model import ModelConfig
+    from femae.labels import EMOTIONS
+    from femae.models.face import FaceModel
+    from femae.models.weights import WeightsInfo, save_weights
+
+    config = ModelConfig(image_size=32, embed_dim=16, depth=1, num_heads=1, stem="patch")
+    model = FaceModel(config, outputs=EMOTIONS)
+    folder.mkdir(parents=True)
+    save_weights(folder / "model.safetensors", model.state_dict(), info=WeightsInfo.of(model, name="small"))
+
+
+def drawn_shards(folder: Path, *, source: str) -> None:
+    """Shards of faces as tests/training draws them."""
+    path = REPO / "tests" / "training" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("drawn_faces", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.write_faces(folder, source=source, splits=("train", "val", "test"))
+
+
+def in_small(arguments: list[str]) -> list[str]:
+    """A command that trains an open recipe for hours, with a small network, one epoch and drawn faces instead."""
+    prefix = "--emotion." if "kfold" in arguments[1] else "--"
+    small = {
+        "run.epochs": "1",
+        "run.compile": "false",
+        "run.batch_size": "16",
+        "run.threads": "1",
+        "model.image_size": "32",
+        "model.embed_dim": "48",
+        "model.depth": "1",
+        "model.stem_width": "8",
+    }
+    if "au.yaml" in arguments[1]:
+        small |= {"data.sources": "ferplus", "data.pseudo_aus": "[]", "aus": "[AU01, AU02]"}
+    return arguments + [word for name, value in small.items() for word in (prefix + name, value)]
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, astronaut: np.ndarray) -> Path:
     """A folder with the files that the pages speak of."""
@@ -85,6 +128,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
         for number in range(10):  # ten pictures that have nothing in common
             noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96))
             noise.save(tmp_path / "portraits" / name / f"{number}.png")
+    trained_run(tmp_path / "runs" / "emotion")
+    shutil.copytree(REPO / "recipes", tmp_path / "recipes")
+    drawn_shards(tmp_path / "shards", source="drawn")
+    drawn_shards(tmp_path / "runs" / "data" / "open", source="ferplus")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -96,6 +143,10 @@ def test_commands_run(lines: list[str], workplace: Path) -> None:
             annotate(workplace / "project", workplace / "export.json")
         program, *arguments = shlex.split(line)
         assert program == "femae"
+        if arguments[:1] == ["train"] and arguments[1].startswith("recipes/open/"):
+            arguments = in_small(arguments)
+            if not lines[0].startswith("femae train recipes/open/pretrain"):
+                arguments += ["--init.weights", "null"]
         assert main(arguments) == 0, line
 
 

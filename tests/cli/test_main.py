@@ -25,7 +25,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_unknown_command_lists_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["xyzzy"]) == 2
-    assert "there is no command 'xyzzy'; the commands are predict, demo, models, data" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no command 'xyzzy'; the commands are predict, demo" in said
+    for command in ("train", "evaluate", "export", "abaw", "report", "app", "webcam", "models", "data"):
+        assert command in said.partition("the commands are")[2]
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

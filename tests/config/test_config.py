@@ -14,7 +14,7 @@ def test_an_unknown_key_names_the_nearest_right_one() -> None:
 
 
 def test_an_unknown_key_inside_another_config_is_found() -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting 'min-fase'; did you mean 'min_face'"):
+    with pytest.raises(ConfigError, match=r"there is no setting 'detect.min-fase'; did you mean 'min_face'"):
         PredictConfig(inputs=("a.mp4",), detect={"min_fase": 3})  # type: ignore[arg-type]
 
 

@@ -28,7 +28,15 @@ def draw_face(emotion: int, rng: np.random.Generator) -> np.ndarray:
     return picture.astype(np.uint8)
 
 
-def write_faces(folder: Path, *, num_train: int = 96, num_val: int = 36, source: str = "drawn", seed: int = 0) -> Path:
+def write_faces(
+    folder: Path,
+    *,
+    num_train: int = 96,
+    num_val: int = 36,
+    source: str = "drawn",
+    seed: int = 0,
+    splits: tuple[str, ...] = ("train", "val"),
+) -> Path:
     """Two shards of faces with soft emotion labels and three action units; fold = row % 5, some rows held out."""
     rng = np.random.default_rng(seed)
     samples = []
@@ -49,7 +57,7 @@ def write_faces(folder: Path, *, num_train: int = 96, num_val: int = 36, source:
                 key=f"{number:05d}.png",
                 source=source,
                 group=f"{source}/{number}",
-                split="train" if number < num_train else "val",
+                split=splits[0] if number < num_train else splits[1 + number % (len(splits) - 1)],
                 class_name=EMOTIONS[emotion],
                 image=buffer.getvalue(),
                 image_path=f"{number:05d}.png",

@@ -77,6 +77,19 @@ def test_two_processes_train_as_one_does(recipe: Path, tmp_path: Path, strategy:
     assert len(RunFolder(two).entries("epoch")) == 3
 
 
+def test_two_processes_pretrain_as_one_does(recipe: Path, tmp_path: Path) -> None:
+    settings = yaml.safe_load(recipe.read_text())
+    for name in ("mixup", "softmax_weight"):
+        settings.pop(name)
+    recipe.write_text(yaml.safe_dump(settings | {"stage": "pretrain"}))
+    curves = []
+    for processes in (1, 2):
+        done = start(recipe, tmp_path / str(processes), processes=processes)
+        assert done.returncode == 0, done.stderr[-3000:]
+        curves.append([entry["loss"] for entry in RunFolder(tmp_path / str(processes)).entries("step")])
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+
+
 def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path) -> None:
     done = start(recipe, tmp_path / "run", processes=1, extra=("--run.strategy", "fsdp"))
     assert done.returncode == 2 and "start it by torchrun" in done.stderr

@@ -12,8 +12,15 @@ __all__ = ["main"]
 _COMMANDS = {
     "predict": "films, pictures or folders of them -> compound expressions per frame, as a table",
     "demo": "the same on a real clip that needs no file of yours",
+    "webcam": "the same live, in a window, from a camera, a stream or a film",
+    "app": "a page in your browser: drop a film, look at the result, take the table home",
     "models": "the models at hand: size, training data, figures, terms",
+    "report": "a table of predictions, or a training run -> a page to look at, or figures for print",
     "data": "any data set -> face crops in Parquet shards",
+    "train": "a recipe -> a trained model: pretraining, action units, emotions, folds, ablation",
+    "export": "trained weights or an ensemble -> ONNX or OpenVINO, in float or 8 bits, with what it lost",
+    "evaluate": "predictions or a model against labels: F1, calibration, confusion; the paper's tables",
+    "abaw": "predictions -> files of the ABAW challenge (CE, EXPR, AU); their check and score",
 }
 
 
@@ -37,6 +44,11 @@ def _help() -> str:
 
 def _parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
     """Read the options of one command; returns the call that does it. Raises SystemExit(2) on wrong usage."""
+    if command == "train":  # its options are those of the recipe
+        from femae.cli.train import parse_train, run_train
+
+        training = parse_train(arguments)
+        return lambda: run_train(training)
     import tyro
 
     from femae.cli import commands

@@ -3,23 +3,61 @@
 from typing import Any
 
 from femae.config.predict import DemoConfig, ModelsConfig, PredictConfig
+from femae.config.report import ReportConfig
 
-__all__ = ["config_type", "run_data", "run_demo", "run_models", "run_predict"]
+__all__ = [
+    "config_type",
+    "run_app",
+    "run_data",
+    "run_demo",
+    "run_evaluate",
+    "run_export",
+    "run_models",
+    "run_predict",
+    "run_report",
+    "run_webcam",
+]
 
 
 def config_type(command: str) -> Any:
     """The configuration that tyro fills from the options of `command`."""
+    if command == "app":
+        from femae.config.app import AppConfig
+
+        return AppConfig
+    if command == "webcam":
+        from femae.config.webcam import WebcamConfig
+
+        return WebcamConfig
     if command == "data":
         from femae.cli.data import DataCommand
 
         return DataCommand
-    return {"predict": PredictConfig, "demo": DemoConfig, "models": ModelsConfig}[command]
+    if command == "abaw":
+        from femae.cli.abaw import AbawCommand
+
+        return AbawCommand
+    if command == "export":
+        from femae.config.export import ExportConfig
+
+        return ExportConfig
+    if command == "evaluate":
+        from femae.config.evaluate import EvaluateConfig
+
+        return EvaluateConfig
+    return {"predict": PredictConfig, "demo": DemoConfig, "models": ModelsConfig, "report": ReportConfig}[command]
 
 
 def run_predict(config: PredictConfig) -> int:
     from femae.inference.run import run_predict as run
 
-    return run(config)
+    if not config.report:
+        return run(config)
+    from femae.report.after_predict import report_outputs
+    from femae.report.page import require_report
+
+    require_report()  # before the long run
+    return run(config, finished=report_outputs)
 
 
 def run_demo(config: DemoConfig) -> int:
@@ -39,3 +77,45 @@ def run_data(command: Any) -> int:
     from femae.cli.data import run_data as run
 
     return run(command)
+
+
+def run_abaw(command: Any) -> int:
+    from femae.cli.abaw import run_abaw as run
+
+    return run(command)
+
+
+def run_evaluate(config: Any) -> int:
+    from femae.evaluation.run import run_evaluate as run
+
+    return run(config)
+
+
+def run_export(config: Any) -> int:
+    from femae.export.run import run_export as run
+
+    return run(config)
+
+
+def run_report(config: ReportConfig) -> int:
+    from femae.report.run import run_report as run
+
+    return run(config)
+
+
+def run_app(config: Any) -> int:
+    from femae.app.server import run_app as run
+
+    return run(config, make_report=_report_for_the_app)
+
+
+def _report_for_the_app(table: Any, *, video: Any, out: Any, title: str, advance: Any) -> None:
+    from femae.report.video_report import write_video_report
+
+    write_video_report(table, video=video, out=out, title=title, advance=advance)
+
+
+def run_webcam(config: Any) -> int:
+    from femae.webcam.run import run_webcam as run
+
+    return run(config)

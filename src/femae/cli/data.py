@@ -9,6 +9,7 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
+from femae.config.pseudo_au import PseudoAuConfig
 
 __all__ = [
     "DataCommand",
@@ -147,6 +148,7 @@ DataCommand = (
     | Annotated[ImportConfig, tyro.conf.subcommand("import", prefix_name=False)]
     | Annotated[ExportAnnotationConfig, tyro.conf.subcommand("export-annotation", prefix_name=False)]
     | Annotated[OpenConfig, tyro.conf.subcommand("open", prefix_name=False)]
+    | Annotated[PseudoAuConfig, tyro.conf.subcommand("pseudo-au", prefix_name=False)]
     | Annotated[SourcesConfig, tyro.conf.subcommand("sources", prefix_name=False)]
 )
 
@@ -165,6 +167,10 @@ def run_data(command: Any) -> int:
         return _export(command)
     if isinstance(command, SourcesConfig):
         return _sources(command)
+    if isinstance(command, PseudoAuConfig):
+        from femae.cli.pseudo_au import run_pseudo_au
+
+        return run_pseudo_au(command)
     assert isinstance(command, OpenConfig)
     return _open(command)
 

@@ -8,9 +8,28 @@ from pydantic import Field, field_validator
 
 from femae.config.base import Config
 
-__all__ = ["FORMATS", "DemoConfig", "DetectConfig", "ModelsConfig", "PredictConfig", "RuleConfig"]
+__all__ = [
+    "FORMATS",
+    "DemoConfig",
+    "DetectConfig",
+    "EngineName",
+    "LiveRuleConfig",
+    "ModelsConfig",
+    "PredictConfig",
+    "RuleConfig",
+    "check_formats",
+]
 
 FORMATS = ("csv", "parquet", "jsonl")
+EngineName = Literal["onnx", "openvino", "torch"]
+
+
+def check_formats(value: str) -> str:
+    """The value itself where it names table formats, separated by commas. Raises ValueError."""
+    wrong = [part for part in value.split(",") if part.strip().lower() not in FORMATS]
+    if wrong:
+        raise ValueError(f"'{wrong[0]}' is not a table format; expected one or more of {', '.join(FORMATS)}")
+    return value
 
 
 class DetectConfig(Config):
@@ -34,8 +53,8 @@ class DetectConfig(Config):
     )
 
 
-class RuleConfig(Config):
-    """From six probabilities to one compound expression."""
+class LiveRuleConfig(Config):
+    """From six probabilities to one compound expression, of a frame by itself."""
 
     rule: Literal["sum", "product", "arithmetic", "geometric", "harmonic"] = Field(
         "sum", description="how the two probabilities of a compound are combined"
@@ -47,6 +66,11 @@ class RuleConfig(Config):
     threshold: float | None = Field(
         None, ge=0, description="abstain (empty compound) where the largest score is below this"
     )
+
+
+class RuleConfig(LiveRuleConfig):
+    """From six probabilities to one compound expression."""
+
     smooth: float = Field(
         0.0, ge=0, description="smooth each face's probabilities over this many seconds; raw ones are kept"
     )
@@ -62,7 +86,12 @@ class PredictConfig(Config):
     out: Path = Field(Path("femae-out"), description="folder of the results")
     format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
     video: bool = Field(False, description="also write the annotated film (pictures: annotated copies)")
-    model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
+    report: bool = Field(False, description="also write a page to look at: film, timeline, shares, strongest moments")
+    model: Path | None = Field(
+        None,
+        description="a model instead of the one that ships: .onnx, .xml, .safetensors, a run's folder, hf://owner/name",
+    )
+    engine: EngineName | None = Field(None, description="what runs the model; default: by the kind of its file")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
     rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = RuleConfig()
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
@@ -77,10 +106,7 @@ class PredictConfig(Config):
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        wrong = [part for part in value.split(",") if part.strip().lower() not in FORMATS]
-        if wrong:
-            raise ValueError(f"'{wrong[0]}' is not a table format; expected one or more of {', '.join(FORMATS)}")
-        return value
+        return check_formats(value)
 
 
 class DemoConfig(Config):
@@ -94,6 +120,6 @@ class DemoConfig(Config):
 class ModelsConfig(Config):
     """Say what is known of the shipped model, or of the model files given."""
 
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field((), description="femae models (.onnx)")
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field((), description="model files, or folders of runs")
     card: bool = Field(False, description="print the whole model card of the shipped model")
     debug: bool = Field(False, description="show the traceback of an error")

@@ -6,10 +6,11 @@ if TYPE_CHECKING:
     from femae.data.doctor import Diagnosis
     from femae.data.fold_table import FoldReport
     from femae.data.label_studio import AnnotationProject
+    from femae.data.measure_aus import PseudoAuResult
     from femae.data.prepare import PrepareResult
     from femae.data.voted_shards import VotedShards
 
-__all__ = ["doctor_lines", "export_lines", "fold_lines", "import_lines", "prepare_lines"]
+__all__ = ["doctor_lines", "export_lines", "fold_lines", "import_lines", "prepare_lines", "pseudo_au_lines"]
 
 _MAX_CAUSES = 12
 
@@ -91,3 +92,16 @@ def import_lines(result: "VotedShards") -> list[str]:
     if result.num_unknown:
         lines.append(f"  not in the shards: {result.num_unknown:,} faces")
     return [*lines, f"-> {result.folder}, agreement.md"]
+
+
+def pseudo_au_lines(result: "PseudoAuResult") -> list[str]:
+    """Per data set how many pictures show a face, which units are given, then the speed."""
+    lines = []
+    for name, count in result.num_pictures.items():
+        seen = result.num_seen[name]
+        lines.append(f"{name}: a face in {seen:,} of {count:,} pictures ({seen / max(count, 1):.1%})")
+    lines.append(f"units: {', '.join(result.units)}; all others are unknown")
+    if result.num_measured:
+        rate = result.num_measured / max(result.seconds, 1e-9)
+        lines.append(f"{result.num_measured:,} pictures measured in {result.seconds:.1f} s, {rate:,.1f} pictures/s")
+    return [*lines, f"-> {result.path}"]

@@ -28,15 +28,14 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime raises a family of its own without a common public base
             raise ModelError(f"{path} cannot be read as an ONNX model; give an .onnx file written by femae") from error
         self.spec = ModelSpec.from_metadata(self._session.get_modelmeta().custom_metadata_map, path=str(path))
-        names = [output.name for output in self._session.get_outputs()]
-        expected = ["probs", "au_probs"] if self.spec.au_names else ["probs"]
-        if [i.name for i in self._session.get_inputs()] != ["pixels"] or names != expected:
-            raise ModelError(f"{path} has outputs {names}; expected input 'pixels' and outputs {expected}")
+        self.spec.check_names(
+            inputs=[i.name for i in self._session.get_inputs()],
+            outputs=[o.name for o in self._session.get_outputs()],
+            path=str(path),
+        )
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
         """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
         if len(crops) == 0:
-            return np.zeros((0, 6), np.float32), np.zeros((0, len(self.spec.au_names)), np.float32)
-        outputs = self._session.run(None, {"pixels": preprocess(crops, spec=self.spec)})
-        au_probs = outputs[1] if self.spec.au_names else np.zeros((len(crops), 0), np.float32)
-        return np.asarray(outputs[0], np.float32), np.asarray(au_probs, np.float32)
+            return self.spec.no_faces()
+        return self.spec.to_probabilities(self._session.run(None, {"pixels": preprocess(crops, spec=self.spec)}))

@@ -5,7 +5,8 @@ the preprocessing stands anywhere else (DESIGN, house rule 6).
 """
 
 import json
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +36,19 @@ class ModelSpec(Config):
     emotions: tuple[str, ...]
     au_names: tuple[str, ...] = ()
     framing: str = ""  # JSON of faces.crop.Framing; empty: the default framing
+    thresholds: tuple[float, ...] = ()  # per emotion, where it counts as shown; empty: 0.5
+    precision: Literal["fp32", "int8"] = "fp32"
     description: str = ""
     terms: str = ""
 
     @property
     def num_channels(self) -> int:
         return 1 if self.color == "gray" else 3
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs of a file, in order."""
+        return ["probs", "au_probs"] if self.au_names else ["probs"]
 
     def to_metadata(self) -> dict[str, str]:
         return {METADATA_KEY: self.model_dump_json()}
@@ -63,6 +71,24 @@ class ModelSpec(Config):
         if not len(spec.mean) == len(spec.std) == spec.num_channels:
             raise ModelError(f"{path}: mean and std must have {spec.num_channels} values for {spec.color} pictures")
         return spec
+
+    def check_names(self, *, inputs: list[str], outputs: list[str], path: str) -> None:
+        """Raise ModelError unless a file has the input `pixels` and the outputs that its entry promises."""
+        if inputs != ["pixels"] or outputs != self.output_names:
+            raise ModelError(
+                f"{path} has outputs {outputs}; expected input 'pixels' and outputs {self.output_names}: give a file "
+                "written by femae"
+            )
+
+    def no_faces(self) -> Probabilities:
+        """What any model says of no crops."""
+        return np.zeros((0, len(EMOTIONS)), np.float32), np.zeros((0, len(self.au_names)), np.float32)
+
+    def to_probabilities(self, outputs: Sequence[Any]) -> Probabilities:
+        """A network's outputs f32[N, 6] and f32[N, A], if any, as every engine gives them."""
+        probs = np.asarray(outputs[0], np.float32)
+        aus = np.asarray(outputs[1], np.float32) if self.au_names else np.zeros((len(probs), 0), np.float32)
+        return probs, aus
 
 
 class Engine(Protocol):

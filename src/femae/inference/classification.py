@@ -66,6 +66,11 @@ class Classifier:
         for results in ordered_map(pool, self._classify, _batches(frames), ahead=ahead):
             yield from results
 
+    def one_by_one(self, frames: Iterator[TrackedFrame]) -> Iterator[FrameResult]:
+        """Every frame before the next one is taken, for streams that do not wait."""
+        for frame in frames:
+            yield from self._classify([frame])
+
     def _classify(self, batch: list[TrackedFrame]) -> list[FrameResult]:
         found = self._score_frames(batch)
         tied = [i for i, item in enumerate(batch) if item.look_again is not None and any(map(self._is_tied, found[i]))]

@@ -23,7 +23,14 @@ from femae.faces.scales import ScaledDetector, choose_long_side
 from femae.inference.parallel import ordered_map
 from femae.types import Face, Frame
 
-__all__ = ["DetectedFrame", "detect_film", "detect_pictures", "frames_in_flight", "whole_pictures"]
+__all__ = [
+    "DetectedFrame",
+    "detect_film",
+    "detect_live",
+    "detect_pictures",
+    "frames_in_flight",
+    "whole_pictures",
+]
 
 
 class DetectedFrame(NamedTuple):
@@ -89,6 +96,11 @@ def _signature(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """A coarse gray picture, about 24 x 32 samples, for telling cuts."""
     step_y, step_x = max(1, image.shape[0] // 24), max(1, image.shape[1] // 32)
     return np.asarray(image[::step_y, ::step_x].mean(2), np.float32)
+
+
+def _is_cut(before: npt.NDArray[np.float32] | None, now: npt.NDArray[np.float32]) -> bool:
+    """Whether two signatures, one frame after the other, are of different shots."""
+    return before is not None and (before.shape != now.shape or float(np.abs(now - before).mean()) > CUT_LEVEL)
 
 
 @dataclass(slots=True)
@@ -159,8 +171,7 @@ def _segments(frames: Iterator[Frame], state: _FilmDetection) -> Iterator[_Segme
     for frame in frames:
         if frame.image is not None:
             now = _signature(frame.image)
-            if before is not None:
-                new_shot |= before.shape != now.shape or float(np.abs(now - before).mean()) > CUT_LEVEL
+            new_shot |= _is_cut(before, now)
             before = now
         if segment is not None:
             segment.cut |= new_shot
@@ -224,6 +235,25 @@ def detect_film(
     while waiting:
         oldest = waiting.popleft()
         yield from _finish(oldest, waiting[0] if waiting else None, state)
+
+
+def detect_live(
+    frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
+) -> Iterator[DetectedFrame]:
+    """Every frame with its faces before the next one is taken, for streams that do not wait.
+
+    Each frame is detected, at the scale that shows the faces known; the looks at all scales run beside.
+    """
+    state = _FilmDetection(detector, config, pool)
+    before: npt.NDArray[np.float32] | None = None
+    for frame in frames:
+        if frame.image is None:
+            yield DetectedFrame(frame, [])
+            continue
+        now = _signature(frame.image)
+        faces = state.key(frame, new_shot=_is_cut(before, now)).result()
+        before = now
+        yield DetectedFrame(frame, faces)
 
 
 def detect_pictures(

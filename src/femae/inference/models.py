@@ -1,13 +1,15 @@
 """`femae models`: what a model file says of itself, and the card of the shipped one."""
 
 from importlib import resources
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from femae.config.predict import ModelsConfig
-from femae.engine.onnx import OnnxEngine
+from femae.engine.hub import is_hub_address
+from femae.engine.load import load_engine
 from femae.inference.predictor import shipped_model
 
 __all__ = ["print_models"]
@@ -21,13 +23,14 @@ def print_models(config: ModelsConfig) -> int:
         return 0
     with shipped_model() as shipped:
         for path in config.files or (shipped,):
-            spec = OnnxEngine(path).spec
+            spec = load_engine(path).spec
             table = Table.grid(padding=(0, 2))
             rows = {
                 "model": f"{spec.name} {spec.version}",
-                "file": f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
+                "file": _file(path, precision=spec.precision),
                 "input": f"{spec.image_size} x {spec.image_size} {spec.color}, mean {spec.mean}, std {spec.std}",
                 "outputs": ", ".join(spec.emotions + spec.au_names),
+                "thresholds": ", ".join(f"{value:g}" for value in spec.thresholds),
                 "trained on": spec.description,
                 "terms": spec.terms,
             }
@@ -36,3 +39,13 @@ def print_models(config: ModelsConfig) -> int:
                     table.add_row(Text(key, style="bold"), Text(value))
             console.print(table)
     return 0
+
+
+def _file(path: Path, *, precision: str) -> str:
+    """Where a model is and how large, with what belongs to it."""
+    if is_hub_address(path):
+        return f"{path.as_posix().replace('hf:/', 'hf://', 1)} ({precision})"
+    parts = [path / "model.safetensors"] if path.is_dir() else [path]
+    if path.suffix == ".xml":
+        parts.append(path.with_suffix(".bin"))
+    return f"{path} ({sum(part.stat().st_size for part in parts) / 1e6:.1f} MB, {precision})"

@@ -6,9 +6,9 @@ for result in predictor.stream("clip.mp4"):
 """
 
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib import resources
@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.compound.rules import parse_weights
-from femae.config.predict import DetectConfig, PredictConfig, RuleConfig
-from femae.engine.onnx import OnnxEngine
-from femae.errors import ConfigError, InputError
+from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig
+from femae.engine.load import load_engine
+from femae.errors import ConfigError, InputError, ModelError
 from femae.faces.crop import Framing, crop_face, whole_crop
 from femae.faces.exposure import lift_crop
 from femae.faces.load import load_detector
 from femae.faces.track import Tracker
 from femae.inference.classification import Classifier, TrackedFrame
-from femae.inference.detection import DetectedFrame, detect_film, detect_pictures, whole_pictures
+from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
 from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
 from femae.inference.temporal import TemporalStage
@@ -42,9 +42,15 @@ __all__ = ["Predictor", "open_source", "predict", "shipped_model"]
 
 
 @contextmanager
-def shipped_model() -> Iterator[Path]:
-    """Path of the ONNX model inside the package."""
-    with resources.as_file(resources.files("femae") / "weights" / "model.onnx") as path:
+def shipped_model(*, engine: EngineName | None = None) -> Iterator[Path]:
+    """Path of the model inside the package: model.onnx, for torch model.safetensors. Raises ModelError if absent."""
+    name = "model.safetensors" if engine == "torch" else "model.onnx"
+    with resources.as_file(resources.files("femae") / "weights" / name) as path:
+        if not path.is_file():
+            raise ModelError(
+                f"this installation of femae ships no {name}, which the engine {engine or 'onnx'} needs; take another "
+                "--engine, or give a model of yours with --model"
+            )
         yield path
 
 
@@ -58,11 +64,18 @@ def open_source(item: InputItem) -> FrameSource:
 class Predictor:
     """Reads films and pictures with one set of models and settings; may be used for many inputs.
 
-    Arguments are the options of `femae predict` (see config.predict): model, detector, faces, detect_every, min_face,
-    max_faces, detection_threshold, rule, weights, classes, threshold, smooth, fill_gaps, threads.
+    Arguments are the options of `femae predict` (see config.predict): model, engine, detector, faces, detect_every,
+    min_face, max_faces, detection_threshold, rule, weights, classes, threshold, smooth, fill_gaps, threads.
     """
 
-    def __init__(self, *, model: str | Path | None = None, threads: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        model: str | Path | None = None,
+        engine: EngineName | None = None,
+        threads: int | None = None,
+        **settings: Any,
+    ) -> None:
         """Load the models. Raises ConfigError for a wrong setting, ModelError for a wrong file."""
         detect = {name: settings.pop(name) for name in list(settings) if name in DetectConfig.model_fields}
         rules = {name: settings.pop(name) for name in list(settings) if name in RuleConfig.model_fields}
@@ -74,11 +87,8 @@ class Predictor:
         self.num_threads = threads or os.cpu_count() or 1
         self.compounds = parse_class_set(self.rule_config.classes)
         self.weights = parse_weights(self.rule_config.weights) if self.rule_config.weights else None
-        if model is None:
-            with shipped_model() as path:
-                self.engine = OnnxEngine(path)
-        else:
-            self.engine = OnnxEngine(Path(model))
+        with shipped_model(engine=engine) if model is None else nullcontext(Path(model)) as path:
+            self.engine = load_engine(path, engine=engine)
         self.detector = None
         if self.detect_config.faces == "detect":
             threshold = self.detect_config.detection_threshold
@@ -88,7 +98,7 @@ class Predictor:
     @classmethod
     def from_config(cls, config: PredictConfig) -> "Predictor":
         settings = config.detect.model_dump() | config.rules.model_dump()
-        return cls(model=config.model, threads=config.threads, **settings)
+        return cls(model=config.model, engine=config.engine, threads=config.threads, **settings)
 
     def schema(self) -> Any:
         """Arrow schema of the tables this predictor gives, with its settings as metadata."""
@@ -158,6 +168,19 @@ class Predictor:
                 yield from self._smooth(results) if film else results
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def live(self, frames: Iterable[Frame]) -> Generator[FrameResult, None, None]:
+        """The result of each frame before the next one is taken, for cameras and streams.
+
+        Every frame is detected; nothing is held back, so there is no smoothing and no filling of gaps.
+        """
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
+            feed = iter(frames)
+            if self.detector is None:
+                detected = whole_pictures(feed)
+            else:
+                detected = detect_live(feed, detector=self.detector, config=self.detect_config, pool=pool)
+            yield from self._classifier().one_by_one(self._track(detected, film=True))
 
     def _detect(self, frames: Iterator[Frame], *, film: bool, pool: ThreadPoolExecutor) -> Iterator[DetectedFrame]:
         if self.detector is None:

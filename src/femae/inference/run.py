@@ -3,7 +3,10 @@
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,17 +14,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from femae.config.predict import PredictConfig
 from femae.errors import FemaeError
-from femae.inference.film import annotated_sink
+from femae.inference.item import ItemOutputs, process_item
 from femae.inference.predictor import Predictor, open_source
-from femae.inference.sinks import open_sinks, unique_stem
+from femae.inference.sinks import unique_stem
 from femae.inference.summary import Summary
-from femae.inference.tables import results_to_batch
 from femae.types import FrameResult, SourceInfo
 from femae.video.discover import InputItem, discover
 
-__all__ = ["run_predict"]
+__all__ = ["Finished", "run_predict"]
 
-_ROWS_AT_ONCE = 64  # frames that are turned into table rows together
+# (input, its outputs, Arrow schema of its table, call after each frame) -> further outputs
+Finished = Callable[[InputItem, ItemOutputs, Any, Callable[[], None]], list[Path]]
 
 
 class _Voice:
@@ -74,46 +77,50 @@ class _Bar:
         self._progress.stop()
 
 
-def _run_item(item: InputItem, *, stem: str, predictor: Predictor, config: PredictConfig, voice: _Voice) -> bool:
+def _run_item(
+    item: InputItem,
+    *,
+    stem: str,
+    predictor: Predictor,
+    config: PredictConfig,
+    voice: _Voice,
+    finished: Finished | None,
+) -> bool:
     """One input to its outputs; returns whether every frame could be read."""
     film = item.kind == "video"
-    schema = predictor.schema()
-    pending: list[FrameResult] = []
-    with ExitStack() as stack:  # closed from last to first: the tables are safe before the film is finished
-        source = stack.enter_context(open_source(item))
+    with open_source(item) as source, voice.progress(source.info) as advance:
         summary = Summary(item.name, compounds=predictor.compounds)
-        pictures = None
-        if config.video:
-            pictures = stack.enter_context(
-                annotated_sink(config.out, stem=stem, item=item, info=source.info, compounds=predictor.compounds)
-            )
-        tables = stack.enter_context(open_sinks(config.out, stem=stem, formats=config.formats, schema=schema))
-        advance = stack.enter_context(voice.progress(source.info))
-        results = stack.enter_context(closing(predictor.run(source, film=film, keep_images=config.video)))
-        try:
-            for result in results:
-                summary.add(result)
-                if pictures is not None:
-                    pictures.write(result)
-                pending.append(result)
-                if len(pending) == _ROWS_AT_ONCE:
-                    tables.write(results_to_batch(pending, schema=schema))
-                    pending = []
-                advance()
-        except KeyboardInterrupt:  # these rows are complete
-            tables.write(results_to_batch(pending, schema=schema))
-            raise
-        tables.write(results_to_batch(pending, schema=schema))
-        outputs = tables.paths + ([pictures.path] if pictures is not None else [])
-        problems = list(source.problems)
-    for problem in problems:
+
+        def count(result: FrameResult) -> None:
+            summary.add(result)
+            advance()
+
+        done = process_item(
+            source,
+            item=item,
+            stem=stem,
+            predictor=predictor,
+            out=config.out,
+            formats=config.formats,
+            video=config.video,
+            on_result=count,
+        )
+    for problem in done.problems:
         voice.problem(f"{item.name}: {problem}")
-    voice.summary(summary.lines(outputs=outputs, film=film))
-    return not problems
+    lines = summary.lines(outputs=done.paths, film=film)  # its speed is that of the prediction alone
+    if finished is not None:
+        info = replace(source.info, name=f"report of {source.info.name}")
+        with voice.progress(info) as advance:
+            lines += [f"  -> {path}" for path in finished(item, done, predictor.schema(), advance)]
+    voice.summary(lines)
+    return not done.problems
 
 
-def run_predict(config: PredictConfig) -> int:
-    """Run all inputs; returns 0, or 1 when some failed (each is named with its reason)."""
+def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> int:
+    """Run all inputs; returns 0, or 1 when some failed (each is named with its reason).
+
+    `finished` is called for each input whose tables are complete, and may add outputs such as a report.
+    """
     voice = _Voice(quiet=config.quiet)
     predictor = Predictor.from_config(config)
     taken: set[str] = set()
@@ -122,7 +129,7 @@ def run_predict(config: PredictConfig) -> int:
     for item in items:
         stem = unique_stem(item.stem, taken=taken)
         try:
-            complete = _run_item(item, stem=stem, predictor=predictor, config=config, voice=voice)
+            complete = _run_item(item, stem=stem, predictor=predictor, config=config, voice=voice, finished=finished)
             failed += not complete
         except FemaeError as error:
             failed += 1

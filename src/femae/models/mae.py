@@ -54,6 +54,7 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.config, self.mask_ratio, self.norm_pix_loss = config, mask_ratio, norm_pix_loss
         self.encoder = build_encoder(config)
+        self.encoder.fc_norm.requires_grad_(False)  # comes after the pooling, which pretraining has none of
         self.norm = nn.LayerNorm(config.embed_dim, eps=1e-6)
         grid, dim = config.image_size // config.patch_size, decoder.embed_dim
         self.decoder_embed = nn.Linear(config.embed_dim, dim)

@@ -1,0 +1,132 @@
+"""What a table of predictions says of one video: its frames, and the faces seen in them."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from femae.errors import DataError
+from femae.labels import EMOTIONS
+
+__all__ = ["COLUMNS", "Film", "empty_film", "film_from_table"]
+
+_BOX = ("x1", "y1", "x2", "y2")
+COLUMNS = ("source", "frame", "time_s", "face_id", "status", *_BOX, *EMOTIONS)  # that a table must have
+_UNIT = re.compile(r"AU\d\d")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Film:
+    """Frames 1 .. num_frames of one video, and N faces in order of frame and id."""
+
+    name: str  # for messages
+    num_frames: int  # of a folder of pictures: the largest number among their names
+    is_pictures: bool  # frames that are no file have no face, and nobody knows how many follow the last
+    times_s: npt.NDArray[np.float64]  # f64[num_frames]; NaN: unknown
+    num_unreadable: int
+    frames: npt.NDArray[np.int64]  # i64[N], frame of each face, ascending
+    face_ids: npt.NDArray[np.int64]  # i64[N]
+    boxes_xyxy: npt.NDArray[np.float32]  # f32[N, 4]
+    probs: npt.NDArray[np.float32]  # f32[N, 6]
+    au_names: tuple[str, ...]
+    au_probs: npt.NDArray[np.float32]  # f32[N, A]
+
+    def only(self, faces: npt.NDArray[np.bool_]) -> "Film":
+        """The same frames with those faces only; faces: bool[N]."""
+        return replace(
+            self,
+            frames=self.frames[faces],
+            face_ids=self.face_ids[faces],
+            boxes_xyxy=self.boxes_xyxy[faces],
+            probs=self.probs[faces],
+            au_probs=self.au_probs[faces],
+        )
+
+
+def film_from_table(table: pa.Table, *, name: str) -> Film:
+    """The film of a table of `femae predict`; in a table of pictures the frame is the number that ends the file name.
+
+    Raises DataError when a column is missing, a row has no frame, or a picture no number.
+    """
+    missing = [column for column in COLUMNS if column not in table.column_names]
+    if missing:
+        raise DataError(f"{name} is no table of `femae predict`: it has no column {', '.join(missing)}")
+    if not table.num_rows:
+        raise DataError(f"{name} has no rows; was the film empty, or the run stopped?")
+    sources = [str(source) for source in table["source"].to_pylist()]
+    numbers = _floats(table, "frame").astype(np.int64)
+    is_pictures = len(set(sources)) > 1 or (table["time_s"].null_count == table.num_rows and numbers.max() == 1)
+    if is_pictures:
+        numbers = _picture_numbers(sources, name=name)
+    if numbers.min() < 1:
+        raise DataError(f"{name} has a frame {numbers.min()}; frames count from 1")
+    status = np.array(table["status"].to_pylist())
+    faces = np.flatnonzero(status == "ok")
+    ids = np.nan_to_num(_floats(table, "face_id"), nan=0).astype(np.int64)
+    faces = faces[np.lexsort((ids[faces], numbers[faces]))]
+    probs = _matrix(table, EMOTIONS)[faces]
+    if np.isnan(probs).any():
+        raise DataError(f"{name} has a face without probabilities in frame {numbers[faces][np.isnan(probs).any(1)][0]}")
+    units = tuple(column for column in table.column_names if _UNIT.fullmatch(column))
+    times_s = np.full(numbers.max(), np.nan)
+    times_s[numbers - 1] = _floats(table, "time_s")
+    return Film(
+        name=name,
+        num_frames=int(numbers.max()),
+        is_pictures=is_pictures,
+        times_s=times_s,
+        num_unreadable=len(set(numbers[status == "unreadable"].tolist())),
+        frames=numbers[faces],
+        face_ids=ids[faces],
+        boxes_xyxy=_matrix(table, _BOX)[faces],
+        probs=probs,
+        au_names=units,
+        au_probs=_matrix(table, units)[faces],
+    )
+
+
+def empty_film(name: str, *, num_frames: int) -> Film:
+    """A film in which no face was seen."""
+    none = np.zeros((0,), np.int64)
+    return Film(
+        name=name,
+        num_frames=num_frames,
+        is_pictures=False,
+        times_s=np.full(num_frames, np.nan),
+        num_unreadable=0,
+        frames=none,
+        face_ids=none,
+        boxes_xyxy=np.zeros((0, 4), np.float32),
+        probs=np.zeros((0, len(EMOTIONS)), np.float32),
+        au_names=(),
+        au_probs=np.zeros((0, 0), np.float32),
+    )
+
+
+def _picture_numbers(sources: list[str], *, name: str) -> npt.NDArray[np.int64]:
+    """The frame that each file name ends in: 00012.jpg -> 12."""
+    found = [re.search(r"(\d+)\.[^.]*$", source) for source in sources]
+    unnamed = [source for source, match in zip(sources, found, strict=True) if match is None]
+    if unnamed:
+        raise DataError(f"{name} is a table of pictures and '{unnamed[0]}' ends in no frame number, as 00012.jpg does")
+    numbers = [int(match[1]) for match in found if match is not None]
+    frames: dict[int, str] = {}
+    for number, source in zip(numbers, sources, strict=True):
+        if frames.setdefault(number, source) != source:
+            raise DataError(f"{name}: '{frames[number]}' and '{source}' are both frame {number}")
+    return np.array(numbers, np.int64)
+
+
+def _floats(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
+    values = table[column].cast(pa.float64()).to_numpy()
+    return np.asarray(values, np.float64)  # nulls become NaN
+
+
+def _matrix(table: pa.Table, columns: Any) -> npt.NDArray[np.float32]:
+    """f32[rows, columns]."""
+    if not columns:
+        return np.zeros((table.num_rows, 0), np.float32)
+    return np.stack([_floats(table, column) for column in columns], axis=1).astype(np.float32)

@@ -1,0 +1,165 @@
+"""From what stands on the command line to one film of faces per video: tables read, or films run through the model."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from femae.abaw.film import COLUMNS, Film, film_from_table
+from femae.abaw.table_file import TABLE_SUFFIXES, read_table
+from femae.config.abaw import WriteConfig
+from femae.errors import ConfigError, DataError, InputError
+
+if TYPE_CHECKING:
+    from femae.inference.predictor import Predictor
+    from femae.video.discover import InputItem
+
+__all__ = ["VideoInput", "find_inputs", "name_videos", "read_films"]
+
+_FRAMES_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoInput:
+    """One video: a table of predictions, or a film or folder of pictures that is still to be predicted."""
+
+    stem: str  # file name without suffix, folder name
+    table: Path | None = None
+    item: "InputItem | None" = None
+
+
+def find_inputs(texts: Sequence[str]) -> list[VideoInput]:
+    """Tables, folders of tables, and everything `femae predict` takes, in the order given.
+
+    Of a folder that holds tables only these are taken; where one stem is there in several formats, the one that keeps
+    most digits: parquet, jsonl, csv. Raises InputError when something cannot be read.
+    """
+    from femae.video.discover import discover, natural_key
+
+    found: list[VideoInput] = []
+    for text in texts:
+        path = Path(text).expanduser()
+        inside = [child for child in path.iterdir() if _is_table(child)] if path.is_dir() else []
+        if path.is_file() and _is_table(path):
+            found.append(VideoInput(stem=path.stem, table=path))
+        elif inside:
+            inside.sort(key=lambda child: TABLE_SUFFIXES.index(child.suffix))
+            by_stem: dict[str, Path] = {}
+            for child in inside:
+                by_stem.setdefault(child.stem, child)
+            tables = sorted(by_stem.values(), key=natural_key)
+            found += [VideoInput(stem=table.stem, table=table) for table in tables]
+        else:
+            items = discover([text])
+            errors = [item.error for item in items if item.kind == "error"]
+            if errors:
+                raise InputError("; ".join(errors))
+            found += [VideoInput(stem=item.stem, item=item) for item in items]
+    return found
+
+
+def name_videos(
+    inputs: Sequence[VideoInput], *, known: Sequence[str] | None, names: Path | None
+) -> dict[str, VideoInput]:
+    """The input of each video, by the video's name in the label file.
+
+    A file is named as its video; `names` (rows `stem,video`) says so where it is not. known: videos of the template, so
+    that 1 is also found for 01. Raises DataError for two files of one video and a name that cannot stand in a row.
+    """
+    renamed = _read_names(names) if names is not None else {}
+    unused = set(renamed) - {one.stem for one in inputs}
+    if unused:
+        raise DataError(f"{names} names '{min(unused)}', and no input has that name")
+    by_number = {int(name): name for name in known or () if name.isdecimal() and name.isascii()}
+    videos: dict[str, VideoInput] = {}
+    for one in inputs:
+        video = renamed.get(one.stem, one.stem)
+        if known is not None and video not in known and video.isdecimal() and video.isascii():
+            video = by_number.get(int(video), video)
+        if any(character in ",/\\" or character.isspace() for character in video) or not video:
+            raise DataError(f"'{video}' cannot name a video: it stands in rows such as 01/00001.jpg,3; rename the file")
+        if video in videos:
+            raise DataError(f"two inputs are the video {video}; give it once ({one.stem}, {videos[video].stem})")
+        videos[video] = one
+    return videos
+
+
+def read_films(videos: dict[str, VideoInput], *, config: WriteConfig) -> Iterator[tuple[str, Film, list[str]]]:
+    """Video, its film, and what was wrong with it in sentences, one after the other.
+
+    The model is loaded when the first film needs it; the pictures of a film are never in memory together.
+    Raises InputError, DataError, ConfigError, ModelError.
+    """
+    predictor = None
+    if any(one.item is not None for one in videos.values()):
+        from femae.inference.predictor import Predictor
+
+        predictor = Predictor(model=config.model, threads=config.threads, **config.detect.model_dump())
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=config.quiet or not console.is_terminal
+    ) as progress:
+        for number, (video, one) in enumerate(videos.items(), start=1):
+            if one.table is not None:
+                yield video, film_from_table(read_table(one.table), name=str(one.table)), []
+                continue
+            assert one.item is not None and predictor is not None
+            task = progress.add_task(escape(f"{one.stem} ({number} of {len(videos)})"), total=None)
+
+            def advance(total: int | None, task: TaskID = task) -> None:
+                progress.update(task, advance=1, total=total)
+
+            table, problems = _predict(one.item, predictor=predictor, advance=advance)
+            progress.remove_task(task)
+            yield video, film_from_table(table, name=one.item.name), problems
+
+
+def _predict(
+    item: "InputItem", *, predictor: "Predictor", advance: Callable[[int | None], None]
+) -> tuple[pa.Table, list[str]]:
+    """The table of one film or folder of pictures, and its problems."""
+    from femae.inference.predictor import open_source
+    from femae.inference.tables import results_to_batch
+
+    schema = predictor.schema()
+    columns = [*COLUMNS, *predictor.engine.spec.au_names]
+    batches, pending = [], []
+    with (
+        open_source(item) as source,
+        closing(predictor.run(source, film=item.kind == "video", keep_images=False)) as results,
+    ):
+        for result in results:
+            pending.append(result)
+            advance(source.info.num_frames)
+            if len(pending) == _FRAMES_AT_ONCE:
+                batches.append(results_to_batch(pending, schema=schema).select(columns))
+                pending = []
+        problems = list(source.problems)
+    batches.append(results_to_batch(pending, schema=schema).select(columns))
+    return pa.Table.from_batches(batches), problems
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix in TABLE_SUFFIXES
+
+
+def _read_names(path: Path) -> dict[str, str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}; check the name") from error
+    names: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2 or row[0].strip() in names:
+            raise ConfigError(f"{path}, row {number}: expected `file name without suffix,video`, each file once")
+        names[row[0].strip()] = row[1].strip()
+    return names

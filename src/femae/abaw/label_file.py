@@ -1,0 +1,174 @@
+"""Label files of the challenge, in and out: submissions, the organisers' template, labels to score against.
+
+Reading is for files that are meant to be right: the first fault ends it with the line's number. `femae abaw validate`
+(femae.abaw.validate) lists all faults instead.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.abaw.tracks import TRACKS, Track, TrackName, location, parse_location
+from femae.errors import DataError, InputError, OutputError
+
+__all__ = ["LabelFile", "Template", "file_lines", "read_labels", "read_template", "track_of", "write_labels"]
+
+_UNKNOWN: Final = -1  # of label files: the annotators did not say
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Template:
+    """The frames that need a label, in the order of the organisers' file."""
+
+    videos: tuple[str, ...]  # of each row
+    frames: npt.NDArray[np.int64]  # i64[N], from 1
+    lines: npt.NDArray[np.int64]  # i64[N], line of the file, from 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Each video once, in order of its first row."""
+        return tuple(dict.fromkeys(self.videos))
+
+    @property
+    def locations(self) -> list[str]:
+        """`01/00001.jpg` of each row."""
+        return [location(video, int(frame)) for video, frame in zip(self.videos, self.frames, strict=True)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelFile:
+    """Labels of one track; row n of `values` belongs to location n."""
+
+    track: Track
+    locations: tuple[str, ...]
+    values: npt.NDArray[np.int64]  # i64[N, V]; V is 1, or 12 for AU; -1: unknown (only in files of labels)
+
+
+def file_lines(path: Path) -> list[bytes]:
+    """The lines of a file as they are, each with its end. Raises InputError when it cannot be read."""
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}; check the name") from error
+
+
+def track_of(header: str) -> TrackName | None:
+    """The track whose header this line is, spaces and capitals aside."""
+    plain = "".join(header.removeprefix("\ufeff").split()).casefold()
+    return next((name for name, track in TRACKS.items() if track.header.casefold() == plain), None)
+
+
+def read_template(path: Path) -> Template:
+    """The frames that a template lists; a header and anything after the location are passed over.
+
+    Raises InputError when the file cannot be read, DataError for a line without a location and a frame listed twice.
+    """
+    videos: list[str] = []
+    frames: list[int] = []
+    lines: list[int] = []
+    seen: dict[tuple[str, int], int] = {}
+    for number, text in _texts(path):
+        first = text.partition(",")[0].strip()
+        if not first or (number == 1 and "/" not in first):
+            continue
+        found = parse_location(first)
+        if found is None or found[1] < 1:
+            raise DataError(f"{path}, line {number}: '{_short(text)}' names no frame; expected a row as 01/00001.jpg,")
+        video, frame, _ = found
+        if seen.setdefault((video, frame), number) != number:
+            raise DataError(f"{path}, line {number}: {first} was listed on line {seen[video, frame]} already")
+        videos.append(video)
+        frames.append(frame)
+        lines.append(number)
+    if not videos:
+        raise DataError(f"{path} lists no frames; expected rows as 01/00001.jpg,")
+    return Template(videos=tuple(videos), frames=np.array(frames, np.int64), lines=np.array(lines, np.int64))
+
+
+def read_labels(path: Path, *, track: TrackName | None = None, other_is_unknown: bool = False) -> LabelFile:
+    """A label file of `track` (None: told by its header).
+
+    other_is_unknown: as in files of true labels, -1 (unknown) and, of compound expressions, 7 (another expression) are
+    allowed and read as -1. Raises InputError, DataError with the line of the first fault.
+    """
+    texts = _texts(path)
+    header = next(texts, (1, ""))[1]
+    found = track_of(header)
+    if found is None or track not in (None, found):
+        expected = TRACKS[track].header if track else "the header of ce, expr or au"
+        raise DataError(f"{path}, line 1: '{_short(header)}' is not {expected}")
+    kind = TRACKS[found]
+    unknown = ((_UNKNOWN, kind.num_levels) if found == "ce" else (_UNKNOWN,)) if other_is_unknown else ()
+    values: dict[str, list[int]] = {}
+    for number, text in texts:
+        if not text.strip():
+            continue
+        where, *cells = text.split(",")
+        if parse_location(where) is None or where in values:
+            reason = "stands here for the second time" if where in values else "is no frame such as 01/00001.jpg"
+            raise DataError(f"{path}, line {number}: '{_short(where)}' {reason}")
+        values[where] = _integers(cells, kind=kind, unknown=unknown, where=f"{path}, line {number}")
+    if not values:
+        raise DataError(f"{path} has a header and no rows")
+    return LabelFile(track=kind, locations=tuple(values), values=np.array([*values.values()], np.int64))
+
+
+def write_labels(path: Path, rows: Iterable[tuple[str, int, Sequence[int]]], *, track: Track) -> int:
+    """Write header and rows (video, frame, integers) with line feeds; the file takes its name when it is whole.
+
+    Returns the number of rows. Raises OutputError.
+    """
+    part = path.with_name(f"{path.name}.part")
+    count = 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(f"{track.header}\n")
+            for video, frame, values in rows:
+                assert len(values) == track.num_values
+                file.write(f"{location(video, frame)},{','.join(str(int(value)) for value in values)}\n")
+                count += 1
+        part.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
+        raise
+    return count
+
+
+def _texts(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines as text without their ends, numbered from 1. Raises DataError where a byte is no UTF-8."""
+    for number, line in enumerate(file_lines(path), start=1):
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: not a text file (no UTF-8)") from error
+        yield number, text.removeprefix("\ufeff").rstrip("\r\n")
+
+
+def _integers(cells: Sequence[str], *, kind: Track, unknown: Sequence[int], where: str) -> list[int]:
+    if len(cells) != kind.num_values:
+        raise DataError(f"{where}: {len(cells)} values after the frame; {kind.name} has {kind.num_values}")
+    numbers = []
+    for cell in cells:
+        try:
+            number = int(cell)
+        except ValueError:
+            raise DataError(f"{where}: '{_short(cell)}' is not an integer") from None
+        if number in unknown:
+            number = _UNKNOWN
+        elif not 0 <= number < kind.num_levels:
+            raise DataError(f"{where}: {number} is out of range; expected 0 to {kind.num_levels - 1}")
+        numbers.append(number)
+    return numbers
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,108 @@
+"""Several faces in a frame become one row of values, and frames without a face get the values of their neighbours.
+
+What is merged and interpolated are the scores of a track: of CE the seven compound scores of each face, so that with
+`max` the label is that of the one face that shows any compound most clearly, never a mixture of two people's emotions.
+"""
+
+from typing import Final, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.abaw.film import Film
+from femae.compound.smoothing import interpolate_gaps
+from femae.errors import ConfigError
+
+__all__ = ["SeveralFaces", "fill_frames", "merge_faces", "side_of"]
+
+SeveralFaces = Literal["max", "mean", "largest", "track"]
+_WAYS: Final = get_args(SeveralFaces)
+
+_Values = npt.NDArray[np.float32]
+_Known = npt.NDArray[np.bool_]
+
+
+def merge_faces(film: Film, values: _Values, *, several: SeveralFaces) -> tuple[_Values, _Known]:
+    """Values f32[N, C] of N faces -> f32[num_frames, C] of the frames, and bool[num_frames]: there was a face.
+
+    max, mean: of each value over the faces; largest: the face with the largest box; track: the face id that is seen in
+    most frames of the film (of equal ones the lowest id), other faces are passed over. Frames without a face are NaN.
+    Raises ConfigError for `track` on pictures, whose ids do not last.
+    """
+    assert several in _WAYS and len(values) == len(film.frames)
+    if several == "track":
+        if film.is_pictures:
+            raise ConfigError(
+                f"{film.name} is a table of pictures, in which ids do not last; take max, mean or largest"
+            )
+        ids, counts = np.unique(film.face_ids, return_counts=True)
+        film, values = _only(film, values, film.face_ids == ids[np.argmax(counts)] if len(ids) else film.face_ids > 0)
+    rows = film.frames - 1
+    known = np.zeros(film.num_frames, np.bool_)
+    known[rows] = True
+    if several == "mean":
+        totals = np.zeros((film.num_frames, values.shape[1]))
+        np.add.at(totals, rows, values.astype(np.float64))
+        counts = np.bincount(rows, minlength=film.num_frames)
+        merged = (totals / np.maximum(counts, 1)[:, None]).astype(np.float32)
+    else:
+        if several == "largest":
+            film, values = _only(film, values, _is_largest(film))
+            rows = film.frames - 1
+        merged = np.full((film.num_frames, values.shape[1]), -np.inf, np.float32)
+        np.maximum.at(merged, rows, values)
+    merged[~known] = np.nan
+    return merged, known
+
+
+def fill_frames(values: _Values, known: _Known, *, how: Literal["interpolate", "nearest"]) -> _Values:
+    """Give every frame values f32[T, C]; at least one must be known.
+
+    interpolate: on the straight line between the nearest known frames, by frame number; before the first and after the
+    last known frame their values. nearest: of the nearest known frame, of two equally near ones the earlier.
+    """
+    assert known.any()
+    if how == "interpolate":
+        numbers = np.arange(len(values), dtype=np.float64)
+        filled, _ = interpolate_gaps(numbers, values, known, max_gap_s=np.inf, ends="copy")
+        return filled
+    places = np.flatnonzero(known)
+    everywhere = np.arange(len(values))
+    after = np.searchsorted(places, everywhere).clip(max=len(places) - 1)
+    before = np.maximum(np.searchsorted(places, everywhere, side="right") - 1, 0)
+    earlier, later = places[before], places[after]
+    nearest = np.where(np.abs(everywhere - earlier) <= np.abs(later - everywhere), earlier, later)
+    return values[nearest]
+
+
+def side_of(film: Film, *, side: Literal["left", "right"]) -> Film:
+    """The faces of one of two people, as Aff-Wild2 tells them apart: left or right as seen in the picture.
+
+    The border is midway between the mean positions of the two face ids seen most; with a single id, or in pictures,
+    midway between the leftmost and the rightmost position of all faces.
+    """
+    centres = film.boxes_xyxy[:, [0, 2]].mean(axis=1)
+    if not len(centres):
+        return film
+    ids, counts = np.unique(film.face_ids, return_counts=True)
+    if film.is_pictures or len(ids) == 1:
+        border = (centres.min() + centres.max()) / 2
+    else:
+        two = ids[np.argsort(-counts, kind="stable")[:2]]
+        border = np.mean([centres[film.face_ids == one].mean() for one in two])
+    return film.only(centres <= border if side == "left" else centres > border)
+
+
+def _only(film: Film, values: _Values, faces: _Known) -> tuple[Film, _Values]:
+    return film.only(faces), values[faces]
+
+
+def _is_largest(film: Film) -> _Known:
+    """bool[N]: the largest box of its frame, of equal ones the first."""
+    x1, y1, x2, y2 = film.boxes_xyxy.T.astype(np.float64)
+    order = np.lexsort((np.arange(len(film.frames)), -(x2 - x1) * (y2 - y1), film.frames))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = np.diff(film.frames[order]) > 0
+    chosen = np.zeros(len(order), np.bool_)
+    chosen[order[first]] = True
+    return chosen

@@ -1,0 +1,170 @@
+"""Every fault of a file that is to be handed in, each with its line.
+
+A submission cannot be taken back, and the organisers' program says little: so the form is checked byte by byte, the
+frames against the organisers' template or, without it, against what is known of the challenge.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.abaw.label_file import Template, file_lines, track_of
+from femae.abaw.rows_check import check_against_challenge, check_against_template, check_sequence
+from femae.abaw.tracks import TRACKS, Track, TrackName, parse_location
+
+__all__ = ["KINDS", "Checked", "Fault", "check_file"]
+
+KINDS: Final = (
+    *("header", "line end", "blank line", "encoding", "path", "digits", "values", "label", "duplicate", "order", "gap"),
+    *("missing rows", "extra rows", "missing video", "extra video", "row count"),
+)
+
+_BOM: Final = b"\xef\xbb\xbf"
+_MAX_SHOWN: Final = 60  # characters of a line in a message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Fault:
+    """One thing that is wrong."""
+
+    line: int  # from 1
+    kind: str  # one of KINDS
+    text: str  # a sentence
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """What was found."""
+
+    track: Track
+    faults: tuple[Fault, ...]  # by line
+    num_rows: int  # rows with a frame that can be read
+    num_videos: int
+    values: npt.NDArray[np.int64]  # i64[R, V] of the rows with labels that can be read
+
+
+def check_file(
+    path: Path, *, template: Template | None = None, track: TrackName | None = None, any_videos: bool = False
+) -> Checked:
+    """Check a file of `track` (None: told by its header, failing that by the number of values in a row).
+
+    any_videos: without a template, do not expect the 56 videos of the CE challenge. Raises InputError.
+    """
+    lines = file_lines(path)
+    kind = TRACKS[track or _guess_track(lines)]
+    faults: list[Fault] = list(_check_header(lines, kind))
+    rows: list[tuple[int, str, int]] = []  # line, video, frame
+    values: list[list[int]] = []
+    for number, raw in enumerate(lines, start=1):
+        faults += _check_line_end(number, raw, is_last=number == len(lines))
+        if number == 1:
+            continue
+        text, row_faults = _text_of(number, raw)
+        faults += row_faults
+        if text is None:
+            continue
+        where, *cells = text.split(",")
+        found = parse_location(where)
+        if found is None or found[1] < 1:
+            faults.append(Fault(line=number, kind="path", text=_wrong_path(where)))
+        else:
+            rows.append((number, found[0], found[1]))
+            if not found[2]:
+                faults.append(_wrong_digits(number, where, found[1]))
+        labels, label_faults = _check_values(number, cells, kind)
+        faults += label_faults
+        if labels is not None:
+            values.append(labels)
+    last_line = max(len(lines), 1)
+    faults += (Fault(line=line, kind=what, text=text) for line, what, text in check_sequence(rows, template=template))
+    if template is not None:
+        found_faults = check_against_template(rows, template=template, last_line=last_line)
+    else:
+        is_challenge = kind.name == "ce" and not any_videos
+        found_faults = check_against_challenge(rows, last_line=last_line) if is_challenge else iter(())
+    faults += (Fault(line=line, kind=what, text=text) for line, what, text in found_faults)
+    return Checked(
+        track=kind,
+        faults=tuple(sorted(faults)),
+        num_rows=len(rows),
+        num_videos=len({video for _, video, _ in rows}),
+        values=np.array(values, np.int64).reshape(-1, kind.num_values),
+    )
+
+
+def _guess_track(lines: Sequence[bytes]) -> TrackName:
+    found = track_of(lines[0].decode("utf-8", "replace").strip()) if lines else None
+    if found is not None:
+        return found
+    widths = [line.count(b",") for line in lines[1:200]]
+    return "au" if widths and np.median(widths) > 6 else "ce"
+
+
+def _check_header(lines: Sequence[bytes], kind: Track) -> Iterator[Fault]:
+    text = lines[0].rstrip(b"\r\n") if lines else b""
+    if text == kind.header.encode():
+        return
+    shown = _short(text.decode("utf-8", "replace"))
+    if not lines:
+        reason = "the file is empty"
+    elif text.startswith(_BOM):
+        reason = "a byte-order mark stands before the header; save the file as UTF-8 without one"
+    elif parse_location(text.decode("utf-8", "replace").partition(",")[0]) is not None:
+        reason = f"'{shown}' is a row; the header is missing"
+    else:
+        reason = f"'{shown}' is not the header"
+    yield Fault(line=1, kind="header", text=f"{reason}; expected {kind.header}")
+
+
+def _check_line_end(number: int, raw: bytes, *, is_last: bool) -> Iterator[Fault]:
+    if raw.endswith(b"\r\n"):
+        yield Fault(line=number, kind="line end", text="the line ends as on Windows (CR LF); expected a line feed")
+    elif raw.endswith(b"\r"):
+        yield Fault(line=number, kind="line end", text="the line ends in a carriage return; expected a line feed")
+    elif not raw.endswith(b"\n"):
+        assert is_last
+        yield Fault(line=number, kind="line end", text="the last line has no end: the file may have been cut short")
+
+
+def _text_of(number: int, raw: bytes) -> tuple[str | None, list[Fault]]:
+    """The row as text, without its end; None for a blank line."""
+    text = raw.rstrip(b"\r\n")
+    if not text.strip():
+        return None, [Fault(line=number, kind="blank line", text="the line is blank")]
+    try:
+        return text.decode("ascii"), []
+    except UnicodeDecodeError:
+        shown = text.decode("utf-8", "replace")
+        return shown, [Fault(line=number, kind="encoding", text=f"'{_short(shown)}' holds more than plain ASCII")]
+
+
+def _wrong_path(where: str) -> str:
+    return f"'{_short(where)}' is not a frame; expected VIDEO/NUMBER.jpg, as 01/00001.jpg, without spaces"
+
+
+def _wrong_digits(number: int, where: str, frame: int) -> Fault:
+    video = where.partition("/")[0]
+    text = f"'{_short(where)}' has a wrong number of digits; expected {video}/{frame:05d}.jpg"
+    return Fault(line=number, kind="digits", text=text)
+
+
+def _check_values(number: int, cells: Sequence[str], kind: Track) -> tuple[list[int] | None, list[Fault]]:
+    """The integers of a row; None and what is wrong when they are not all right."""
+    if len(cells) != kind.num_values:
+        what = f"{len(cells)} value{'s' * (len(cells) != 1)} after the frame; expected {kind.num_values}"
+        return None, [Fault(line=number, kind="values", text=what)]
+    allowed = {str(level): level for level in range(kind.num_levels)}
+    wrong = [cell for cell in cells if cell not in allowed]
+    if wrong:
+        shown = f"'{_short(wrong[0])}' is no label" if wrong[0].strip() else "the label is missing"
+        what = f"{shown}; expected an integer from 0 to {kind.num_levels - 1}, written without spaces"
+        return None, [Fault(line=number, kind="label", text=what)]
+    return [allowed[cell] for cell in cells], []
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."

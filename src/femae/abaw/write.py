@@ -1,0 +1,136 @@
+"""`femae abaw ce`, `expr` and `au`: inputs and template to the label file, and in words what was done."""
+
+import csv
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.abaw.film import Film
+from femae.abaw.inputs import find_inputs, name_videos, read_films
+from femae.abaw.label_file import read_template, write_labels
+from femae.abaw.labelling import labels_of
+from femae.abaw.submission import Submission, VideoReport, label_videos
+from femae.abaw.tracks import Track
+from femae.config.abaw import WriteConfig
+from femae.errors import OutputError
+
+__all__ = ["class_shares", "run_write", "say"]
+
+
+def run_write(config: WriteConfig) -> int:
+    """Write the file of one track. Returns 0, or 1 when a film was damaged (it is labelled all the same).
+
+    Raises FemaeError when something cannot be read, aligned or written; then no file is written.
+    """
+    labels = labels_of(config)
+    template = read_template(config.template) if config.template is not None else None
+    inputs = find_inputs(config.inputs)
+    videos = name_videos(inputs, known=template.names if template is not None else None, names=config.names)
+    films: dict[str, Film] = {}
+    damaged = 0
+    for video, film, problems in read_films(videos, config=config):
+        films[video] = film
+        damaged += bool(problems)
+        for problem in problems:
+            sys.stderr.write(f"femae: {film.name}: {problem}\n")
+    submission = label_videos(films, labels=labels, config=config, template=template)
+    write_labels(config.out, submission.rows(), track=labels.track)
+    if config.details is not None:
+        write_details(config.details, submission.reports)
+    if not config.quiet:
+        say(_lines(submission, track=labels.track, config=config))
+    return 1 if damaged else 0
+
+
+def write_details(path: Path, reports: Iterable[VideoReport]) -> None:
+    """A csv with one row per video. Raises OutputError."""
+    part = path.with_name(f"{path.name}.part")
+    names = [field.name for field in fields(VideoReport)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([*names, "difference"])
+            writer.writerows([*(getattr(one, name) for name in names), one.difference] for one in reports)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --details") from error
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines on the screen, whatever its encoding."""
+    encoding = sys.stdout.encoding or "utf-8"
+    text = "".join(f"{line}\n" for line in lines)
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def class_shares(values: npt.NDArray[np.int64], *, track: Track) -> str:
+    """How often each class stands in i64[N, V]: `Fearfully Surprised 12 (3%), ...`; of AU how often each unit is 1."""
+    if track.num_values > 1:
+        counts = (values == 1).sum(axis=0)
+    else:
+        counts = np.bincount(values[values >= 0], minlength=track.num_levels)
+    total = max(len(values), 1)
+    return ", ".join(
+        f"{name} {count:,} ({count / total:.0%})" for name, count in zip(track.classes, counts, strict=True)
+    )
+
+
+def _lines(submission: Submission, *, track: Track, config: WriteConfig) -> list[str]:
+    """What stands in the file and what was done for it."""
+    reports = submission.reports
+    lines = [f"{len(submission.videos):,} frames of {_videos(len(reports))} -> {config.out}"]
+    lines.append(f"  {class_shares(submission.values, track=track)}")
+    gaps = [one for one in reports if one.with_face and one.no_face]
+    if gaps:
+        done = config.no_face if config.no_face != "interpolate" else "interpolated"
+        lines.append(f"  no face in {_frames(sum(one.no_face for one in gaps))} of {_videos(len(gaps))}: {done}")
+    unreadable = [one for one in reports if one.unreadable]
+    if unreadable:
+        lines.append(f"  of them unreadable: {_frames(sum(one.unreadable for one in unreadable))}: {_list(unreadable)}")
+    several = [one for one in reports if one.several_faces]
+    if several:
+        number = _frames(sum(one.several_faces for one in several))
+        lines.append(f"  several faces in {number} of {_videos(len(several))}: {config.several_faces}")
+    odd = [f"{one.video} {one.difference:+d}" for one in reports if one.difference]
+    if odd:
+        moved = sum(one.moved for one in reports)
+        way = f"aligned by {config.align}; rows with the label of another frame number: {moved:,}"
+        lines.append(f"  of another length than the template: {', '.join(odd)} ({way})")
+    missing = [one for one in reports if not one.film_frames]
+    if missing:
+        lines.append(f"  not among the inputs: {_list(missing)}")
+    empty = [one for one in reports if not one.with_face]
+    if empty:
+        assert submission.empty_label is not None
+        label = _label(submission.empty_label, track=track)
+        lines.append(f"  without any face: {_list(empty)}; labelled {label} throughout ({config.empty})")
+    if submission.left_out:
+        lines.append(f"  not in the template, left out: {', '.join(submission.left_out)}")
+    return lines
+
+
+def _label(values: npt.NDArray[np.int64], *, track: Track) -> str:
+    if track.num_values == 1:
+        return track.classes[int(values[0])]
+    present = [name for name, value in zip(track.classes, values, strict=True) if value]
+    return " ".join(present) or "no unit"
+
+
+def _videos(count: int) -> str:
+    return f"{count:,} video{'s' * (count != 1)}"
+
+
+def _frames(count: int) -> str:
+    return f"{count:,} frame{'s' * (count != 1)}"
+
+
+def _list(reports: list[VideoReport]) -> str:
+    return ", ".join(one.video for one in reports)

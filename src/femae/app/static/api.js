@@ -1,0 +1,65 @@
+// Requests to the server that gave us this page, and to no other.
+
+async function answer(response) {
+  if (response.status === 204) return null;
+  let body = null;
+  try {
+    body = await response.json();
+  } catch {
+    // no JSON: a refusal in plain text, or a server that has gone
+  }
+  if (response.ok && body !== null) return body;
+  const error = new Error(body?.error ?? "the server did not answer as it should");
+  error.status = response.status;
+  throw error;
+}
+
+async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { cache: "no-store", ...options });
+  } catch {
+    throw new Error("femae does not answer: is it still running?");
+  }
+  return answer(response);
+}
+
+const job = (id) => `api/jobs/${encodeURIComponent(id)}`;
+
+export const api = {
+  choices: () => ask("api/choices"),
+  create: (wish) => ask("api/jobs", { method: "POST", body: JSON.stringify(wish) }),
+  look: (id) => ask(job(id)),
+  start: (id) => ask(`${job(id)}/start`, { method: "POST" }),
+  cancel: (id) => ask(`${job(id)}/cancel`, { method: "POST" }),
+  remove: (id) => ask(job(id), { method: "DELETE" }),
+  rows: (id, offset, limit) => ask(`${job(id)}/rows?offset=${offset}&limit=${limit}`),
+  digest: (id) => ask(`${job(id)}/files/look.json`),
+  file: (id, key, download = false) => `${job(id)}/files/${encodeURIComponent(key)}${download ? "?download" : ""}`,
+};
+
+/** Send one file; calls onProgress(bytes). `signal` stops it. */
+export function upload(id, file, { onProgress, signal }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `${job(id)}/files`);
+    request.setRequestHeader("X-File-Name", encodeURIComponent(file.name));
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.onprogress = (event) => onProgress(event.loaded);
+    request.onload = () => {
+      if (request.status < 300) return resolve();
+      let text = "the server did not take the file";
+      try {
+        text = JSON.parse(request.responseText).error;
+      } catch {
+        // keep the sentence above
+      }
+      reject(new Error(text));
+    };
+    request.onerror = () => reject(new Error("the upload broke off: is femae still running?"));
+    request.onabort = () => reject(new DOMException("stopped", "AbortError"));
+    signal.addEventListener("abort", () => request.abort());
+    if (signal.aborted) return reject(new DOMException("stopped", "AbortError"));
+    request.send(file);
+  });
+}

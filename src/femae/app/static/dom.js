@@ -1,0 +1,40 @@
+// Small helpers. Texts are only ever set as text, never as markup.
+
+export const $ = (id) => document.getElementById(id);
+
+/** A new element: el("p", { className: "x", onclick: f, "aria-label": "y" }, "text", child). */
+export function el(tag, props = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (name.includes("-") || name === "role" || name === "for" || name === "download") node.setAttribute(name, value === true ? "" : value);
+    else node[name] = value;
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+/** Tell it to those who listen to the page instead of looking at it. */
+export function say(text) {
+  $("say").textContent = text;
+}
+
+/** 75.4 -> "1:15". */
+export function clock(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const rest = String(whole % 60).padStart(2, "0");
+  const minutes = Math.floor(whole / 60);
+  return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
+}
+
+/** 75.4 -> "1 min 15 s", for time left. */
+export function duration(seconds) {
+  if (seconds < 1) return "less than a second";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export function megabytes(bytes) {
+  return bytes < 1e5 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+}

@@ -1,0 +1,115 @@
+"""Takes one file of a job from the network to the disk, within the limit at every moment."""
+
+import errno
+import time
+from pathlib import Path
+from typing import IO, Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from femae.app.jobs import Job, Upload
+from femae.app.names import is_picture_name, shown_name, stored_suffix
+
+__all__ = ["RefusedError", "receive_file"]
+
+_BLOCK: Final = 1 << 20  # bytes written at once
+_DRAIN: Final = 16 << 20  # bytes read and thrown away, so that a browser hears why an upload is refused
+
+
+class RefusedError(Exception):
+    """A request that cannot be done, with its HTTP status and one sentence."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+async def receive_file(request: Request, job: Job, *, max_bytes: int, max_pictures: int) -> None:
+    """Add the body of a request to the uploads of a job; its name stands in the header X-File-Name.
+
+    Raises RefusedError: too large, too many, empty, disk full; then nothing of the file stays.
+    """
+    name = shown_name(request.headers.get("x-file-name", ""))
+    path = job.folder / "in" / f"{job.num_begun + 1:04d}{stored_suffix(name)}"
+    job.num_begun += 1
+    try:
+        _check_number(job, name, max_pictures)
+        left = max_bytes - job.num_bytes
+        too_large = RefusedError(
+            413,
+            f"'{name}' is too large: this page takes up to {max_bytes / 1e6:,.0f} MB a job; make the film smaller, "
+            "start `femae app` with a larger --max-upload-mb, or use `femae predict`",
+        )
+        if int(request.headers.get("content-length") or 0) > left:
+            raise too_large
+        num_bytes = await _stream_to(path, request, job, limit=left)
+        if num_bytes > left:
+            raise too_large
+        if num_bytes == 0:
+            raise RefusedError(400, f"'{name}' is empty (0 bytes): copy or record it again")
+    except ClientDisconnect as error:
+        path.unlink(missing_ok=True)
+        raise RefusedError(400, "the upload broke off") from error
+    except RefusedError:
+        path.unlink(missing_ok=True)
+        await _drain(request)
+        raise
+    except ValueError as error:
+        raise RefusedError(400, "the upload's length is not a number") from error
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _explained(error, job) from error
+    job.num_bytes += num_bytes
+    job.uploads.append(Upload(path=path, name=name, num_bytes=num_bytes))
+
+
+def _explained(error: OSError, job: Job) -> RefusedError:
+    if job.cancelled.is_set():
+        return RefusedError(409, "this job was cancelled")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RefusedError(507, "the disk of the computer that runs femae is full: make room there")
+    return RefusedError(507, f"the computer that runs femae cannot store the file: {error.strerror}")
+
+
+def _check_number(job: Job, name: str, max_pictures: int) -> None:
+    if job.state != "uploading":
+        raise RefusedError(409, "this job does not take files any more")
+    if job.uploads and not all(is_picture_name(one) for one in (name, job.uploads[0].name)):
+        raise RefusedError(400, "a job holds one film, or pictures: send each film by itself")
+    if job.num_begun > max_pictures:
+        raise RefusedError(413, f"this page takes up to {max_pictures} pictures a job; use `femae predict` for more")
+
+
+async def _stream_to(path: Path, request: Request, job: Job, *, limit: int) -> int:
+    """Write the body; stops as soon as it is longer than `limit`. Returns the number of bytes read."""
+    total, block = 0, bytearray()
+    file: IO[bytes] = await run_in_threadpool(path.open, "xb")
+    try:
+        async for chunk in request.stream():
+            total += len(chunk)
+            job.touched_s = time.monotonic()
+            if total > limit:
+                return total
+            if job.cancelled.is_set():
+                raise RefusedError(409, "this job was cancelled")
+            block += chunk
+            if len(block) >= _BLOCK:
+                await run_in_threadpool(file.write, bytes(block))
+                block.clear()
+        await run_in_threadpool(file.write, bytes(block))
+    finally:
+        await run_in_threadpool(file.close)
+    return total
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a little: a browser that is still sending does not look at the answer."""
+    num_bytes = 0
+    try:
+        async for chunk in request.stream():
+            num_bytes += len(chunk)
+            if num_bytes > _DRAIN:
+                return
+    except (ClientDisconnect, RuntimeError):  # gone, or nothing is left to read
+        return

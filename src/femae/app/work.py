@@ -1,0 +1,153 @@
+"""The work of one job: what `femae predict` does, on uploaded files, with progress and cancelling."""
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from femae.app.jobs import Job
+from femae.app.look import digest
+from femae.errors import FemaeError, InputError
+from femae.inference.item import ItemOutputs, process_item
+from femae.inference.predictor import Predictor, open_source
+from femae.types import FrameResult, SourceInfo
+from femae.video.discover import InputItem, discover
+
+__all__ = ["MakeReport", "Worker"]
+
+_FORMATS = ("csv", "parquet", "jsonl")
+
+
+class MakeReport(Protocol):
+    """Writes the report of one table."""
+
+    def __call__(self, table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None]) -> None:
+        """`table` is Parquet, `video` the film it was made from, `out` the HTML file to write.
+
+        `advance` is called after each frame; what it raises ends the work. Raises FemaeError.
+        """
+
+
+class Worker:
+    """Does one job after the other; holds only what they have in common."""
+
+    def __init__(
+        self, *, max_minutes: float, threads: int | None = None, make_report: MakeReport | None = None
+    ) -> None:
+        self._max_s, self._threads, self._make_report = max_minutes * 60, threads, make_report
+
+    def __call__(self, job: Job) -> None:
+        """Fill `job.outputs` and `job.facts`. Raises FemaeError, in words that name files as the user does."""
+        try:
+            self._do(job)
+        except FemaeError as error:
+            raise type(error)(_in_users_words(str(error), job)) from error
+
+    def _do(self, job: Job) -> None:
+        job.phase = "loading the model"
+        settings = job.detect.model_dump() | job.rules.model_dump()
+        predictor = Predictor(model=job.model, threads=self._threads, **settings)
+        item = _only_item(job)
+        job.facts["kind"] = item.kind
+        with open_source(item) as source:
+            self._check_length(source.info.duration_s)
+            job.num_total = _num_frames(source.info)
+            job.phase = "reading"
+            done = process_item(
+                source,
+                item=item,
+                stem="result",
+                predictor=predictor,
+                out=job.folder / "out",
+                formats=_FORMATS,
+                video=True,
+                on_result=lambda result: self._count(job, result),
+                shown_names={upload.path.name: upload.name for upload in job.uploads},
+            )
+        job.problems = [_in_users_words(problem, job) for problem in done.problems]
+        self._collect(job, done)
+        if self._make_report is not None and item.kind == "video":
+            self._report(job, self._make_report)
+
+    def _count(self, job: Job, result: FrameResult) -> None:
+        job.check()
+        job.num_done += 1
+        self._check_length(result.frame.time_s)
+
+    def _check_length(self, seconds: float | None) -> None:
+        if seconds is not None and seconds > self._max_s:
+            raise InputError(
+                f"the film is longer than {self._max_s / 60:g} minutes, the most that this page takes: cut it, start "
+                "`femae app` with a larger --max-minutes, or use `femae predict`"
+            )
+
+    def _collect(self, job: Job, done: ItemOutputs) -> None:
+        """Name the outputs, and make what the page shows of the table."""
+        outputs = {f"table{path.suffix}": path for path in done.tables}
+        assert done.pictures is not None
+        if done.pictures.is_dir():
+            pictures = sorted(done.pictures.iterdir())
+            outputs |= {f"picture-{number}.png": path for number, path in enumerate(pictures, start=1)}
+            job.facts["pictures"] = _names_of(pictures, job)
+            outputs["pictures.zip"] = _zip(pictures, job.folder / "out" / "pictures.zip", names=job.facts["pictures"])
+        else:
+            outputs["film.mp4"] = done.pictures
+        job.check()
+        look = job.folder / "out" / "look.json"
+        facts = digest(outputs["table.parquet"])
+        look.write_text(json.dumps(facts), encoding="utf-8")
+        outputs["look.json"] = look
+        job.outputs = outputs
+
+    def _report(self, job: Job, make_report: MakeReport) -> None:
+        """The report; where it cannot be made, the rest of the result still stands."""
+        job.check()
+        job.phase = "writing the report"
+        out = job.folder / "out" / "report.html"
+        film = job.folder / "report" / job.uploads[0].path.name
+        film.parent.mkdir()
+        try:
+            job.uploads[0].path.replace(film)
+            make_report(job.outputs["table.parquet"], video=film, out=out, title=job.uploads[0].name, advance=job.check)
+            job.outputs["report.html"] = out
+        except FemaeError as error:
+            job.problems.append(f"the report could not be written: {_in_users_words(str(error), job)}")
+        finally:
+            shutil.rmtree(film.parent, ignore_errors=True)
+
+
+def _only_item(job: Job) -> InputItem:
+    items = discover([str(upload.path) for upload in job.uploads])
+    if len(items) != 1:
+        raise InputError("films and pictures cannot be mixed in one job: send each film by itself")
+    return items[0]
+
+
+def _num_frames(info: SourceInfo) -> int | None:
+    """How many frames there will be, as far as the headers tell."""
+    if info.num_frames is not None or info.duration_s is None or info.frame_rate is None:
+        return info.num_frames
+    return max(1, round(info.duration_s * info.frame_rate))
+
+
+def _in_users_words(text: str, job: Job) -> str:
+    """A sentence with the files' own names in place of our paths."""
+    for upload in job.uploads:
+        text = text.replace(str(upload.path), upload.name).replace(upload.path.name, upload.name)
+    return text.replace(str(job.folder), "the working folder")
+
+
+def _names_of(pictures: list[Path], job: Job) -> list[str]:
+    names = {upload.path.stem: upload.name for upload in job.uploads}
+    return [names.get(path.stem, path.name) for path in pictures]
+
+
+def _zip(pictures: list[Path], path: Path, *, names: list[str]) -> Path:
+    """Annotated pictures under numbers and their own names, which nothing may unpack outside of its folder."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (picture, name) in enumerate(zip(pictures, names, strict=True), start=1):
+            safe = "".join(c if c.isalnum() or c in " -_()" else "_" for c in Path(name).stem)[:80]
+            archive.write(picture, f"{number:04d} {safe}.png")
+    return path

@@ -1,0 +1,114 @@
+"""Settings of `femae abaw`: challenge files from predictions, their check and their score."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from femae.config.base import Config
+from femae.config.predict import DetectConfig
+
+__all__ = ["AuConfig", "CeConfig", "ExprConfig", "ScoreConfig", "ValidateConfig", "WriteConfig"]
+
+_DEBUG = "show the traceback of an error"
+_TrackOption = Literal["ce", "expr", "au"] | None
+_TRACK = "which track the file is of; default: told by its header"
+
+
+class WriteConfig(Config):
+    """What the files of all tracks share: which frames, which face, what stands in frames without one."""
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional] = Field(
+        min_length=1,
+        description="tables of `femae predict` (csv, parquet, jsonl) or folders of them, one table per video, named "
+        "as the videos are; or the films themselves, or folders with the pictures of one video",
+    )
+    out: Path = Field(Path("predictions.txt"), description="the file to write")
+    template: Path | None = Field(
+        None, description="the organisers' file that lists the frames; without it, every frame of every film"
+    )
+    align: Literal["clip", "shift", "nearest"] = Field(
+        "clip",
+        description="a film of another length than the template: clip (same start), shift (same end) or nearest "
+        "(stretched)",
+    )
+    tolerance: int = Field(1, ge=0, description="frames by which a film may differ from the template")
+    names: Path | None = Field(
+        None, description="csv with rows `file name without suffix,video`, where files have other names"
+    )
+    several_faces: Literal["max", "mean", "largest", "track"] = Field(
+        "max", description="of a frame: the largest or mean score over faces, the largest face, the longest track"
+    )
+    no_face: str = Field(
+        "interpolate", description="label of frames without a face: interpolate, nearest, or a class by name or number"
+    )
+    empty: str = Field(
+        "most-common", description="label of videos without any face: most-common (of the file), or a class"
+    )
+    fill_missing: bool = Field(
+        False, description="treat videos of the template that are not among the inputs as videos without any face"
+    )
+    smooth: float = Field(0.0, ge=0, description="smooth the scores over this many seconds to either side")
+    frame_rate: float | None = Field(
+        None, gt=0, description="frames per second, to smooth tables that tell no times (of pictures)"
+    )
+    details: Path | None = Field(None, description="also write a csv with one row per video: what was done to it")
+    model: Path | None = Field(None, description="for films: a femae model (.onnx) instead of the one that ships")
+    detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
+    threads: int | None = Field(None, ge=1, description="for films: worker threads; default: one per core")
+    quiet: bool = Field(False, description="no progress and no summary")
+    debug: bool = Field(False, description=_DEBUG)
+
+
+class CeConfig(WriteConfig):
+    """Compound expressions: the seven classes of the challenge, one integer a frame."""
+
+    rule: Literal["sum", "product", "arithmetic", "geometric", "harmonic"] = Field(
+        "sum", description="how the two probabilities of a compound are combined"
+    )
+    weights: str = Field("", description="weights per emotion, as in fear=2,surprise=0.5; the others are 1")
+
+
+class ExprConfig(WriteConfig):
+    """Eight expressions: Neutral and Other are decided from the six probabilities, the rest is the largest of them."""
+
+    neutral_below: float = Field(
+        0.5, ge=0, le=1, description="Neutral where the largest of the six probabilities is below this; 0: never"
+    )
+    other_above: float | None = Field(
+        None, ge=0, le=1, description="Other where the second largest probability reaches this too; default: never"
+    )
+    weights: str = Field(
+        "", description="the largest is taken after multiplying with these weights, as in fear=2,surprise=0.5"
+    )
+
+
+class AuConfig(WriteConfig):
+    """Twelve action units, each 0 or 1; needs a model, and tables, with action units."""
+
+    threshold: float = Field(0.5, ge=0, le=1, description="1 where the probability of a unit reaches this")
+    thresholds: str = Field("", description="other thresholds for single units, as in AU01=0.4,AU15=0.3")
+
+
+class ValidateConfig(Config):
+    """Name every fault of a file with its line, before the organisers do. Exit status 1 when there is one."""
+
+    file: Annotated[Path, tyro.conf.Positional] = Field(description="the file to be handed in")
+    template: Path | None = Field(None, description="the organisers' file that lists the frames")
+    track: _TrackOption = Field(None, description=_TRACK)
+    any_videos: bool = Field(
+        False, description="without a template: do not expect the 56 videos and 26,145 rows of the CE challenge"
+    )
+    limit: int = Field(10, ge=1, description="faults of one kind that are printed")
+    debug: bool = Field(False, description=_DEBUG)
+
+
+class ScoreConfig(Config):
+    """Macro-F1 over all frames together; of CE beside the published teams."""
+
+    file: Annotated[Path, tyro.conf.Positional] = Field(description="predictions: header, then rows as 01/00001.jpg,3")
+    labels: Path = Field(description="the true labels, in the same format; frames without a known label do not count")
+    track: _TrackOption = Field(None, description=_TRACK)
+    name: str = Field("this file", description="what the row of these predictions is called in the table")
+    debug: bool = Field(False, description=_DEBUG)

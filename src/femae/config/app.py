@@ -1,0 +1,38 @@
+"""Settings of `femae app`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field
+
+from femae.config.base import Config
+
+__all__ = ["AppConfig"]
+
+
+class AppConfig(Config):
+    """A page in your browser: drop films and pictures or use the camera, look at the result, take the table home.
+
+    The page is served by this computer to this computer; films never leave it. Ctrl-C stops it and removes every file.
+    """
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field(
+        (), description="femae models (.onnx) to choose from besides the one that ships"
+    )
+    port: int = Field(0, ge=0, le=65535, description="port of the page; 0: any that is free")
+    open: bool = Field(False, description="open the page in the browser")
+    listen_on_all_interfaces: bool = Field(
+        False,
+        description=(
+            "let other computers of the network reach the page, too; it is then reachable only at an address with a "
+            "secret in it, which is printed; the connection is not encrypted"
+        ),
+    )
+    max_upload_mb: float = Field(2000, gt=0, description="largest upload of one job, megabytes")
+    max_minutes: float = Field(30, gt=0, description="longest film, minutes")
+    max_pictures: int = Field(500, ge=1, description="most pictures of one job")
+    max_jobs: int = Field(20, ge=1, description="most jobs at a time, waiting and finished ones together")
+    keep_minutes: float = Field(120, gt=0, description="remove the files of a finished job after so many minutes")
+    threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
+    debug: bool = Field(False, description="show the traceback of an error")

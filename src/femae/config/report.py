@@ -1,0 +1,49 @@
+"""Settings of `femae report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field, field_validator
+
+from femae.config.base import Config
+
+__all__ = ["FIGURE_FORMATS", "ReportConfig"]
+
+FIGURE_FORMATS = ("pdf", "svg", "png")
+
+
+class ReportConfig(Config):
+    """Make a page to look at from tables of predictions or from folders of training runs."""
+
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field(
+        min_length=1,
+        description="tables of `femae predict` (csv, parquet, jsonl), or folders of training runs, k-folds, ablations",
+    )
+    out: Path = Field(Path("femae-out"), description="folder of the pages")
+    film: Path | None = Field(None, description="the film the table was made from, to show and cut pictures from")
+    pictures: Path | None = Field(None, description="the folder of pictures the table was made from")
+    conditions: Path | None = Field(
+        None, description="CSV with the columns source and condition: compare groups of films"
+    )
+    figures: bool = Field(False, description="write figures for print instead of a page")
+    format: str = Field("pdf", description="formats of the figures, separated by commas: pdf, svg, png")
+    max_mb: float = Field(
+        24.0, gt=0, description="largest size of a page, millions of bytes; the film is encoded to fit"
+    )
+    debug: bool = Field(False, description="show the traceback of an error")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of figures asked for, in order, each once."""
+        return tuple(dict.fromkeys(part.strip().lower() for part in self.format.split(",")))
+
+    @field_validator("format")
+    @classmethod
+    def _known_formats(cls, value: str) -> str:
+        wrong = [part for part in value.split(",") if part.strip().lower() not in FIGURE_FORMATS]
+        if wrong:
+            raise ValueError(
+                f"'{wrong[0]}' is not a figure format; expected one or more of {', '.join(FIGURE_FORMATS)}"
+            )
+        return value

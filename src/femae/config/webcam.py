@@ -1,0 +1,54 @@
+"""Settings of `femae webcam`."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import Field, field_validator
+
+from femae.config.base import Config
+from femae.config.predict import DetectConfig, LiveRuleConfig, check_formats
+
+__all__ = ["WebcamConfig"]
+
+
+class WebcamConfig(Config):
+    """A live window: boxes, ids, six bars and the compound of each face; old frames are dropped, never queued.
+
+    Keys: r records table and film (again: stops), s saves a picture, space freezes, h shows help, q or Esc quits.
+    """
+
+    source: Annotated[str, tyro.conf.Positional] = Field(
+        "", description="camera (number, name or /dev/video0), stream (rtsp://...) or film; default: the first camera"
+    )
+    realtime: bool = Field(False, description="play a film at its own speed and drop frames, as a camera does")
+    size: str = Field("", description="picture size asked of a camera, as in 1280x720")
+    rate: float | None = Field(None, gt=0, description="frames a second asked of a camera")
+    record: bool = Field(False, description="record table and film from the first frame on")
+    headless: bool = Field(False, description="no window: record until the film ends, --seconds are over or Ctrl-C")
+    seconds: float | None = Field(None, gt=0, description="stop after so many seconds of the source")
+    out: Path = Field(Path("femae-out"), description="folder of recordings and pictures")
+    format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
+    model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
+    detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
+    rules: Annotated[LiveRuleConfig, tyro.conf.OmitArgPrefixes] = LiveRuleConfig()
+    threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
+    debug: bool = Field(False, description="show the traceback of an error")
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats asked for, in order, each once."""
+        return tuple(dict.fromkeys(part.strip().lower() for part in self.format.split(",")))
+
+    @field_validator("format")
+    @classmethod
+    def _known_formats(cls, value: str) -> str:
+        return check_formats(value)
+
+    @field_validator("size")
+    @classmethod
+    def _width_and_height(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", value):
+            raise ValueError(f"'{value}' is not a picture size; expected width x height, as in 1280x720")
+        return value

@@ -1,0 +1,61 @@
+"""Runs trained weights as they are, through PyTorch. The only part of the engines that imports torch."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from femae.engine.spec import ModelSpec, Probabilities, preprocess
+from femae.labels import EMOTIONS
+from femae.models.face import Ensemble, FaceModel
+from femae.models.weights import FaceProbs, WeightsInfo, load_model
+
+__all__ = ["TorchEngine", "spec_of"]
+
+
+def spec_of(info: WeightsInfo) -> ModelSpec:
+    """What a file made from these weights says of itself."""
+    model = info.model
+    return ModelSpec(
+        name=info.name,
+        version=info.version,
+        image_size=model.image_size,
+        color=model.color,
+        mean=model.channel_values(model.mean),
+        std=model.channel_values(model.std),
+        emotions=EMOTIONS,
+        au_names=info.au_names,
+        thresholds=info.thresholds,
+        description=info.description,
+        terms=info.terms,
+    )
+
+
+class TorchEngine:
+    """Engine over a model.safetensors or the folder of a run or an ensemble, on the CPU in float32."""
+
+    def __init__(self, path: Path, *, num_threads: int = 1) -> None:
+        """Load the weights; num_threads: of one call, set for torch in the whole process. Raises ModelError."""
+        torch.set_num_threads(num_threads)
+        self._load(*load_model(path))
+
+    @classmethod
+    def of(cls, model: FaceModel | Ensemble, *, info: WeightsInfo) -> Self:
+        """An engine over a model in memory; torch keeps its number of threads."""
+        engine = cls.__new__(cls)
+        engine._load(model, info)
+        return engine
+
+    def _load(self, model: FaceModel | Ensemble, info: WeightsInfo) -> None:
+        self.spec = spec_of(info)
+        self._net = FaceProbs(model, info=info).eval()
+
+    @torch.inference_mode()
+    def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
+        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        if len(crops) == 0:
+            return self.spec.no_faces()
+        outputs = self._net(torch.from_numpy(preprocess(crops, spec=self.spec)))
+        return self.spec.to_probabilities([output.numpy() for output in outputs])

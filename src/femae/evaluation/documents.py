@@ -1,0 +1,231 @@
+"""Figures as JSON values, as CSV tables and as a page of Markdown."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from femae.evaluation.measure import ClassFigures, Interval, LabelFigures, Measures
+from femae.evaluation.subgroups import Subgroup
+from femae.metrics.tables import markdown_table
+
+__all__ = ["as_json", "csv_tables", "markdown_report", "mean_of_defined", "summary_of"]
+
+Rows = list[list[str]]
+
+
+def _plain(value: float) -> float | None:
+    """JSON knows no NaN: undefined is null."""
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def _pair(value: Interval) -> list[float] | None:
+    return None if math.isnan(value[0]) else [round(value[0], 6), round(value[1], 6)]
+
+
+def _by_name(names: Sequence[str], values: Any) -> dict[str, Any]:
+    return {
+        name: (_plain(float(value)) if isinstance(value, float) else int(value))
+        for name, value in zip(names, values.tolist(), strict=True)
+    }
+
+
+def _classes_json(figures: ClassFigures) -> dict[str, Any]:
+    return {
+        "num": figures.num,
+        "num_missed": figures.num_missed,
+        "num_groups": figures.num_groups,
+        "accuracy": _plain(figures.accuracy),
+        "accuracy_interval": _pair(figures.accuracy_interval),
+        "macro_f1": _plain(figures.macro_f1),
+        "macro_f1_interval": _pair(figures.macro_f1_interval),
+        "macro_f1_present": _plain(figures.macro_f1_present),
+        "macro_f1_present_interval": _pair(figures.macro_f1_present_interval),
+        "present": [name for name, there in zip(figures.names, figures.present, strict=True) if there],
+        "f1": _by_name(figures.names, figures.f1),
+        "f1_intervals": {name: _pair(pair) for name, pair in zip(figures.names, figures.f1_intervals, strict=True)},
+        "support": _by_name(figures.names, figures.support),
+        "confusion": {"columns": [*figures.names, "(missed)"], "rows": figures.confusion.tolist()},
+    }
+
+
+def _labels_json(figures: LabelFigures) -> dict[str, Any]:
+    names = figures.names
+    return {
+        "num_missed": figures.num_missed,
+        "num_known": _by_name(names, figures.num_known),
+        "num_positive": _by_name(names, figures.num_positive),
+        "threshold": _by_name(names, figures.thresholds),
+        "f1": _by_name(names, figures.f1),
+        "mean_f1": _plain(figures.mean_f1),
+        "mean_f1_interval": _pair(figures.mean_f1_interval),
+        "average_precision": _by_name(names, figures.average_precision),
+        "mean_average_precision": _plain(mean_of_defined(figures.average_precision)),
+        "auroc": _by_name(names, figures.auroc),
+        "mean_auroc": _plain(mean_of_defined(figures.auroc)),
+        "ece": _by_name(names, figures.bins.ece),
+        "mean_ece": _plain(mean_of_defined(figures.bins.ece)),
+        "best_threshold_on_these_samples": _by_name(names, figures.best_thresholds),
+        "best_f1_on_these_samples": _by_name(names, figures.best_f1),
+    }
+
+
+def mean_of_defined(values: Any) -> float:
+    """Mean of what is defined."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def as_json(measures: Measures) -> dict[str, Any]:
+    """Every figure; null: undefined."""
+    return {
+        "num_samples": measures.num,
+        "num_found": measures.num_found,
+        "emotions": measures.emotions and _classes_json(measures.emotions),
+        "compound": measures.compound and _classes_json(measures.compound),
+        "emotion_labels": measures.labels and _labels_json(measures.labels),
+        "action_units": measures.units and _labels_json(measures.units),
+    }
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.4f}"
+
+
+def _interval(value: Interval) -> str:
+    return "" if math.isnan(value[0]) else f"{value[0]:.4f} to {value[1]:.4f}"
+
+
+def _class_rows(figures: ClassFigures) -> Rows:
+    rows = [["class", "samples", "F1", "95 % interval"]]
+    for place, name in enumerate(figures.names):
+        rows.append(
+            [name, str(figures.support[place]), _number(figures.f1[place]), _interval(figures.f1_intervals[place])]
+        )
+    return rows
+
+
+def _label_rows(figures: LabelFigures) -> Rows:
+    rows = [["label", "known", "positive", "threshold", "F1", "average precision", "AUROC", "ECE"]]
+    values = (figures.thresholds, figures.f1, figures.average_precision, figures.auroc, figures.bins.ece)
+    for place, name in enumerate(figures.names):
+        counts = [str(figures.num_known[place]), str(figures.num_positive[place])]
+        rows.append([name, *counts, *(_number(float(column[place])) for column in values)])
+    means = (figures.mean_f1, *(mean_of_defined(column) for column in values[2:]))
+    rows.append(["mean", "", "", "", *map(_number, means)])
+    return rows
+
+
+def _confusion_rows(figures: ClassFigures) -> Rows:
+    rows = [["true \\ predicted", *figures.names, "(missed)"]]
+    rows += [[name, *map(str, row)] for name, row in zip(figures.names, figures.confusion.tolist(), strict=True)]
+    return rows
+
+
+def _reliability_rows(figures: LabelFigures) -> Rows:
+    rows = [["label", "from", "to", "samples", "mean probability", "mean target"]]
+    edges = figures.bins.edges
+    for place, name in enumerate(figures.names):
+        for part, count in enumerate(figures.bins.count[place].tolist()):
+            if count:
+                means = (figures.bins.mean_prob[place, part], figures.bins.mean_target[place, part])
+                ends = (f"{edges[part]:.4f}", f"{edges[part + 1]:.4f}")
+                rows.append([name, *ends, str(count), *(f"{mean:.6f}" for mean in means)])
+    return rows
+
+
+def _subgroup_rows(column: str, parts: Sequence[Subgroup]) -> Rows:
+    head = [column, "samples", "missed", "six: n", "accuracy", "macro-F1 (present)", "95 % interval"]
+    rows = [[*head, "compound: n", "P_CE (present)", "95 % interval", "mean ECE"]]
+    for part in parts:
+        got, row = part.measures, [part.name, str(part.measures.num), str(part.measures.num - part.measures.num_found)]
+        for figures, with_accuracy in ((got.emotions, True), (got.compound, False)):
+            if figures is None:
+                row += ["0", *["-"] * (2 + with_accuracy)]
+            else:
+                accuracy = [_number(figures.accuracy)] * with_accuracy
+                last = [_number(figures.macro_f1_present), _interval(figures.macro_f1_present_interval)]
+                row += [str(figures.num), *accuracy, *last]
+        row.append("-" if got.labels is None else _number(mean_of_defined(got.labels.bins.ece)))
+        rows.append(row)
+    return rows
+
+
+def csv_tables(measures: Measures, by: Mapping[str, Sequence[Subgroup]]) -> dict[str, Rows]:
+    """Tables by file name without suffix; the first row is the head."""
+    out: dict[str, Rows] = {}
+    for name, figures in (("emotions", measures.emotions), ("compound", measures.compound)):
+        if figures is not None:
+            out[name], out[f"confusion-{name}"] = _class_rows(figures), _confusion_rows(figures)
+    for name, labels in (("emotion-labels", measures.labels), ("action-units", measures.units)):
+        if labels is not None:
+            out[name] = _label_rows(labels)
+            suffix = "" if name == "emotion-labels" else "-action-units"
+            out[f"reliability{suffix}"] = _reliability_rows(labels)
+    for column, parts in by.items():
+        out[f"by-{_file_name(column)}"] = _subgroup_rows(column, parts)
+    return out
+
+
+def _file_name(column: str) -> str:
+    return "".join(mark if mark.isalnum() or mark in "-_" else "_" for mark in column)
+
+
+def summary_of(figures: ClassFigures, *, compound: bool) -> list[tuple[str, str]]:
+    """Name and value of the main figures of a block."""
+    what = "P_CE, macro-F1" if compound else "macro-F1"
+    present = int(figures.present.sum())
+    lines = [("samples", f"{figures.num:,} of {figures.num_groups:,} groups, {figures.num_missed:,} missed")]
+    for name, value, span in (
+        ("accuracy", figures.accuracy, figures.accuracy_interval),
+        (f"{what} over all {len(figures.names)} classes", figures.macro_f1, figures.macro_f1_interval),
+        (f"{what} over the {present} present", figures.macro_f1_present, figures.macro_f1_present_interval),
+    ):
+        around = _interval(span)
+        lines.append((name, _number(value) + (f" ({around})" if around else "")))
+    return lines
+
+
+def markdown_report(
+    measures: Measures,
+    found_only: Measures | None,
+    *,
+    title: str,
+    facts: Mapping[str, str],
+    notes: Sequence[str],
+    by: Mapping[str, Sequence[Subgroup]],
+    figures: Sequence[str],
+) -> str:
+    """The page report.md: facts, main figures, tables, file names of figures."""
+    parts = [f"# {title}\n", "".join(f"- {name}: {value}\n" for name, value in facts.items())]
+    parts += ["".join(f"- {note}\n" for note in notes)] * bool(notes)
+    for head, key in (("One of six emotions", "emotions"), ("Compound expressions", "compound")):
+        block: ClassFigures | None = getattr(measures, key)
+        if block is None:
+            continue
+        parts.append(f"## {head}\n")
+        parts.append("".join(f"- {name}: {text}\n" for name, text in summary_of(block, compound=key == "compound")))
+        other: ClassFigures | None = getattr(found_only, key) if found_only is not None else None
+        if other is not None and block.num_missed:
+            lines = summary_of(other, compound=key == "compound")
+            parts.append("Of found faces alone:\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines))
+        rows, cells = _class_rows(block), _confusion_rows(block)
+        parts += [markdown_table(rows[0], rows[1:]), markdown_table(cells[0], cells[1:])]
+    for head, labels in (("Each emotion by itself", measures.labels), ("Action units", measures.units)):
+        if labels is not None:
+            rows = _label_rows(labels)
+            parts += [f"## {head}\n", markdown_table(rows[0], rows[1:]), _undefined(labels)]
+    for column, groups in by.items():
+        rows = _subgroup_rows(column, groups)
+        parts += [f"## By {column}\n", markdown_table(rows[0], rows[1:])]
+    parts += ["".join(f"![{name}]({name})\n" for name in figures)] * bool(figures)
+    return "\n".join(part for part in parts if part)
+
+
+def _undefined(figures: LabelFigures) -> str:
+    """What is not defined, and why."""
+    without = [name for name, count in zip(figures.names, figures.num_positive, strict=True) if not count]
+    if not without:
+        return ""
+    return f"Undefined: no sample shows {', '.join(without)}; means are over the labels that have a value.\n"

@@ -1,0 +1,183 @@
+"""The labels of a table, in whichever of these forms it has them.
+
+- `targets`, `mask`, `au_targets`, `au_mask`: lists, as in the manifest of a folder of shards.
+- `target_surprise` ... 0..1, null unknown, as in a table of scores; `target_AU01` ...
+- the ten vote columns of FER+ (`neutral`, `happiness`, ... `unknown`, `NF`). Targets are the shares of the votes that
+  name an expression. The one emotion: the top vote of the six, at least three of ten, above neutral, no vote for NF.
+- a word: `class_name`, `emotion`, `label` or `expression`; and `compound` (or `target_compound`).
+  Without a column of compounds, a row whose word is no compound may have one by its votes (metrics/hard_labels.py).
+- `AU01`, `AU02`, ... 0..1 in a table of labels alone; null or -1 unknown.
+
+Rows with `dup_in_training` = 1 do not count: a copy of the picture was trained on.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from femae.data.columns import vectors
+from femae.data.shards import ACTION_UNITS
+from femae.data.targets import label_targets
+from femae.errors import ConfigError, DataError, LabelError
+from femae.evaluation.samples import Bools, Floats, Ints, Labels
+from femae.evaluation.tables import float_column, float_columns, text_column
+from femae.evaluation.votes import Shares, vote_shares
+from femae.labels import EMOTIONS, FERPLUS_VOTES, LABEL_ORDERS, Compound, compound_from_pair, emotion_indices
+from femae.labels import parse_label as parse_word
+
+__all__ = ["has_labels", "read_labels"]
+
+_WORDS: Final = ("class_name", "emotion", "label", "expression")
+_COMPOUNDS: Final = ("target_compound", "compound")
+_PAIR_OF: Final = {compound_from_pair(*pair).name: frozenset(pair) for pair in permutations(EMOTIONS, 2)}
+_TARGETS: Final = tuple(f"target_{emotion}" for emotion in EMOTIONS)
+
+
+def has_labels(table: pa.Table, *, alone: bool) -> bool:
+    """Does the table hold labels? alone: it is a table of labels; otherwise one of scores that may hold them too."""
+    names = set(table.column_names)
+    found = {"targets", "mask"} <= names or bool(names & {*_TARGETS, "target_compound"}) or bool(_target_aus(names))
+    words = bool(names & {*_WORDS, *_COMPOUNDS}) or set(FERPLUS_VOTES) <= names or bool(names & set(ACTION_UNITS))
+    return found or (alone and words)
+
+
+def _target_aus(names: set[str]) -> list[str]:
+    return [name for name in ACTION_UNITS if f"target_{name}" in names]
+
+
+def read_labels(
+    table: pa.Table,
+    *,
+    path: Path,
+    compounds: tuple[Compound, ...],
+    compound_labels: str = "auto",
+    label_order: str = "",
+    alone: bool,
+) -> Labels:
+    """Labels of every row of a table for which `has_labels` holds. Raises DataError for values that are no labels."""
+    words = _words(table, _WORDS if alone else ("class_name",), path=path, label_order=label_order)
+    shares = _shares(table, words, path=path, alone=alone)
+    targets, mask = shares.targets, shares.mask
+    top = np.where([word in _PAIR_OF for word in words], -1, shares.top())
+    columns = _COMPOUNDS if alone else _COMPOUNDS[:1]
+    pairs = _words(table, columns, path=path, label_order=label_order)
+    pairs = [pair or (word if word in _PAIR_OF else "") for pair, word in zip(pairs, words, strict=True)]
+    compound, notes = _compound_of_words(pairs, compounds)
+    of_votes = shares.pair(emotion_indices(compounds))
+    if compound_labels == "votes":
+        compound, notes = of_votes, []
+    elif compound_labels == "auto" and not any(name in table.column_names for name in columns):
+        compound = np.where([word in _PAIR_OF for word in words], compound, of_votes)
+    au_names, au_targets, au_mask = _action_units(table, path=path, alone=alone)
+    copies = float_column(table, "dup_in_training", path=path) == 1
+    if copies.any():
+        top, compound = np.where(copies, -1, top), np.where(copies, -1, compound)
+        mask, au_mask = mask & ~copies[:, None], au_mask & ~copies[:, None]
+        notes.append(f"{int(copies.sum())} rows do not count: dup_in_training says that a copy was trained on")
+    return Labels(
+        targets=targets,
+        mask=mask,
+        top=top,
+        compound=compound,
+        au_names=au_names,
+        au_targets=au_targets,
+        au_mask=au_mask,
+        notes=tuple(notes),
+    )
+
+
+def _words(table: pa.Table, names: Sequence[str], *, path: Path, label_order: str) -> list[str]:
+    """The first of the columns that is there, as the words of labels.parse_label; empty: no label."""
+    name = next((name for name in names if name in table.column_names), "")
+    order: Mapping[int, str] | None = None
+    if label_order:
+        if label_order not in LABEL_ORDERS:
+            raise ConfigError(f"there is no label order '{label_order}'; expected one of {', '.join(LABEL_ORDERS)}")
+        order = LABEL_ORDERS[label_order]
+    out: list[str] = []
+    known: dict[str, str] = {"": ""}
+    for row, text in enumerate(text_column(table, name), 1):
+        if text not in known:
+            try:
+                known[text] = _word(text, order)
+            except LabelError as error:
+                raise DataError(f"{path}, column {name}, row {row}: {error}") from None
+        out.append(known[text])
+    return out
+
+
+def _word(text: str, order: Mapping[int, str] | None) -> str:
+    """One label; a text that joins several (as "Fear + Sadness" of divided votes) or "divided" is none."""
+    number = text.strip().removesuffix(".0")
+    if number.lstrip("-").isdigit():
+        if number == "-1":
+            return ""
+        if order is None:
+            raise LabelError(f"{number} is a number: say with --label-order whose numbers these are")
+        if int(number) not in order:
+            raise LabelError(
+                f"{number} is out of range: the numbers are {min(order)} to {max(order)}, or -1 for unknown"
+            )
+        return order[int(number)]
+    if text.strip().lower() == "divided" or " + " in text:
+        return ""
+    return parse_word(text)
+
+
+def _shares(table: pa.Table, words: list[str], *, path: Path, alone: bool) -> Shares:
+    """Targets and mask in the first form that the table has."""
+    names, size = set(table.column_names), table.num_rows
+    if {"targets", "mask"} <= names:
+        return _hidden(np.asarray(vectors(table, "targets"), np.float32), np.asarray(vectors(table, "mask"), np.bool_))
+    if alone and set(FERPLUS_VOTES) <= names:
+        return vote_shares(table, path=path)
+    if names & set(_TARGETS):
+        missing = [name for name in _TARGETS if name not in names]
+        if missing:
+            raise DataError(f"{path} lacks the columns {', '.join(missing)}: null says that a label is not known")
+        values = float_columns(table, _TARGETS, path=path, what="targets", minus_one_is_null=True)
+        return _hidden(values, ~np.isnan(values))
+    labels = {word: label_targets(word) for word in set(words) if word}
+    targets, mask = np.zeros((size, len(EMOTIONS)), np.float32), np.zeros((size, len(EMOTIONS)), np.bool_)
+    for row, word in enumerate(words):
+        if word:
+            targets[row], mask[row] = labels[word].targets, labels[word].mask
+    return _hidden(targets, mask)
+
+
+def _hidden(targets: Floats, mask: Bools) -> Shares:
+    """Targets with 0 where they are not known."""
+    return Shares(targets=np.where(mask, targets, 0).astype(np.float32), mask=mask)
+
+
+def _compound_of_words(words: list[str], compounds: tuple[Compound, ...]) -> tuple[Ints, list[str]]:
+    """Position in the class set of each word; -1 for no compound and for one that is not in the set."""
+    place = {frozenset(compound.pair): number for number, compound in enumerate(compounds)}
+    pairs = [_PAIR_OF.get(word) for word in words]
+    out = np.array([place.get(pair, -1) if pair else -1 for pair in pairs], np.int64)
+    outside = sum(pair is not None and pair not in place for pair in pairs)
+    return out, [f"{outside} rows name a compound outside the {len(compounds)} classes and do not count"] * bool(
+        outside
+    )
+
+
+def _action_units(table: pa.Table, *, path: Path, alone: bool) -> tuple[tuple[str, ...], Floats, Bools]:
+    """Units of which anything is known."""
+    names = set(table.column_names)
+    if {"au_targets", "au_mask"} <= names:
+        every, mask = ACTION_UNITS, np.asarray(vectors(table, "au_mask"), np.bool_)
+        values = np.asarray(vectors(table, "au_targets"), np.float32)
+    else:
+        prefix = "target_" if _target_aus(names) else ""
+        every = tuple(name for name in ACTION_UNITS if f"{prefix}{name}" in names and (prefix or alone))
+        values = float_columns(
+            table, [f"{prefix}{name}" for name in every], path=path, what="action units", minus_one_is_null=True
+        )
+        mask = ~np.isnan(values)
+    kept = np.flatnonzero(mask.any(0))
+    targets = np.where(mask, values, 0)[:, kept]
+    return tuple(every[place] for place in kept), targets.astype(np.float32), mask[:, kept]

@@ -1,0 +1,155 @@
+"""From the inputs of `femae evaluate` to samples: shards, a table of scores, or predictions and labels."""
+
+import os
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from femae.config.evaluate import EvaluateConfig
+from femae.engine.load import load_engine
+from femae.errors import ConfigError, DataError
+from femae.evaluation.join import joined_rows, merge_faces, probabilities
+from femae.evaluation.labels import has_labels, read_labels
+from femae.evaluation.samples import Labels, Samples
+from femae.evaluation.shards import chosen_rows, score_shards
+from femae.evaluation.tables import read_table, text_column
+from femae.inference.predictor import shipped_model
+from femae.labels import EMOTIONS, Compound
+
+__all__ = ["load_samples", "load_table"]
+
+_GROUPS = ("group", "person", "subject", "video")
+
+
+def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
+    """The table of probabilities, and the model that gave it where it was run here (else empty)."""
+    if not config.input.is_dir():
+        if config.model is not None:
+            raise ConfigError(
+                f"--model is for a folder of shards; {config.input} is a table that has its scores already"
+            )
+        return read_table(config.input), ""
+    manifest = chosen_rows(config.input, split=config.split)
+    threads = config.threads or os.cpu_count() or 1
+    given = nullcontext(config.model) if config.model is not None else shipped_model(engine=config.engine)
+    with given as path:
+        engine = load_engine(path, engine=config.engine)
+    table = score_shards(manifest, engine=engine, num_threads=threads, quiet=config.quiet)
+    return table, f"{engine.spec.name} {engine.spec.version}".strip()
+
+
+def load_samples(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Compound, ...]) -> Samples:
+    """Samples of the table, with its own labels or those of `--labels`. Raises DataError where none can be had."""
+    if config.labels is not None:
+        return _joined(config, table, compounds=compounds)
+    if not has_labels(table, alone=False):
+        raise DataError(
+            f"{config.input} holds no labels (columns target_surprise, ...): give a table of labels with --labels"
+        )
+    table = _of_split(table, config.split, path=config.input)
+    labels = _labels(config, table, path=config.input, compounds=compounds, alone=False)
+    probs = probabilities(table, EMOTIONS, path=config.input)
+    labels, au_probs = _action_units(labels, table, path=config.input)
+    samples = Samples(
+        probs=probs,
+        au_probs=au_probs,
+        labels=labels,
+        groups=_groups(table, name=config.group, path=config.input, source=""),
+        columns=table,
+    )
+    return _without_missed(samples, config)
+
+
+def _labels(
+    config: EvaluateConfig, table: pa.Table, *, path: Path, compounds: tuple[Compound, ...], alone: bool
+) -> Labels:
+    return read_labels(
+        table,
+        path=path,
+        compounds=compounds,
+        compound_labels=config.compound_labels,
+        label_order=config.label_order,
+        alone=alone,
+    )
+
+
+def _joined(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Compound, ...]) -> Samples:
+    assert config.labels is not None
+    truth = read_table(config.labels)
+    if not has_labels(truth, alone=True):
+        raise DataError(
+            f"{config.labels} holds no labels: expected a column class_name, emotion or compound, the ten vote columns "
+            f"of FER+, target_surprise and so on, or action units; it has {', '.join(truth.column_names)}"
+        )
+    truth = _of_split(truth, config.split, path=config.labels)
+    labels = _labels(config, truth, path=config.labels, compounds=compounds, alone=True)
+    probs = probabilities(table, EMOTIONS, path=config.input)
+    labels, au_probs = _action_units(labels, table, path=config.input)
+    rows, name = joined_rows(table, truth, paths=(config.input, config.labels), on=config.key)
+    merged, chosen = merge_faces(
+        table, np.concatenate([probs, au_probs], axis=1), rows=rows, several=config.faces, path=config.input
+    )
+    num_without = int((chosen < 0).sum())
+    notes = [f"{num_without:,} of {len(chosen):,} labelled rows have no row in {config.input.name}"] * bool(num_without)
+    samples = Samples(
+        probs=merged[:, : len(EMOTIONS)],
+        au_probs=merged[:, len(EMOTIONS) :],
+        labels=labels,
+        groups=_groups(truth, name=config.group, path=config.labels, source=name),
+        columns=_side_by_side(truth, table, chosen),
+        notes=tuple(notes),
+    )
+    return _without_missed(samples, config)
+
+
+def _without_missed(samples: Samples, config: EvaluateConfig) -> Samples:
+    """Apply `--missing`. Raises DataError where nothing is left to judge."""
+    if config.missing == "leave-out":
+        samples = samples.select(samples.found)
+    labels = samples.labels
+    if not (labels.mask.any() or (labels.compound >= 0).any() or labels.au_mask.any()):
+        where = config.labels or config.input
+        raise DataError(f"no sample of {where} has a label that counts: see the forms of labels in docs/evaluate.md")
+    return samples
+
+
+def _of_split(table: pa.Table, split: str, *, path: Path) -> pa.Table:
+    if not split:
+        return table
+    values = np.array(text_column(table, "split"))
+    if not (values == split).any():
+        there = ", ".join(repr(name) for name in dict.fromkeys(values.tolist()))
+        raise DataError(f"{path} has no row of the split '{split}'; its splits are {there}")
+    return table.filter(pa.array(values == split))
+
+
+def _action_units(labels: Labels, table: pa.Table, *, path: Path) -> tuple[Labels, npt.NDArray[np.float32]]:
+    """Keep the units that the table has probabilities of; those probabilities f32[N, A]."""
+    kept = [place for place, name in enumerate(labels.au_names) if name in table.column_names]
+    names = tuple(labels.au_names[place] for place in kept)
+    labels = replace(labels, au_names=names, au_targets=labels.au_targets[:, kept], au_mask=labels.au_mask[:, kept])
+    return labels, probabilities(table, names, path=path)
+
+
+def _groups(table: pa.Table, *, name: str, path: Path, source: str) -> npt.NDArray[np.int64]:
+    """Number of the group of each row: the column asked for, or one that speaks of persons, else the film."""
+    if name and name not in table.column_names:
+        raise DataError(f"{path} has no column '{name}'; it has {', '.join(table.column_names)}")
+    name = name or next((column for column in _GROUPS if column in table.column_names), source)
+    texts = text_column(table, name) if name else [str(row) for row in range(table.num_rows)]
+    texts = [text or f"\0{row}" for row, text in enumerate(texts)]  # of no group: one of its own
+    return np.asarray(np.unique(np.array(texts), return_inverse=True)[1], np.int64)
+
+
+def _side_by_side(truth: pa.Table, table: pa.Table, chosen: npt.NDArray[np.int64]) -> pa.Table:
+    """The columns of the labels, then those of the table that they do not have, taken by row (-1: null)."""
+    taken: Any = pa.array(chosen, mask=chosen < 0)
+    for name in table.column_names:
+        if name not in truth.column_names:
+            truth = truth.append_column(name, table.column(name).take(taken))
+    return truth

@@ -1,0 +1,198 @@
+"""All figures of a set of samples (paper, section 4.3).
+
+- `emotions`: one of six classes. True is the one emotion of a sample (evaluation/labels.py), predicted the largest of
+  the six probabilities.
+- `compound`: one of the class set; predicted the largest score of the rule. Its macro-F1 is P_CE of eq. (3).
+- `labels` and `units`: each emotion, or action unit, by itself (multi-label), unknown ones masked.
+
+A missed face counts as wrong: it is no answer in the first two, and a label not given in the F1 of the last two.
+Average precision, AUROC and calibration need a probability and are of found faces only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.compound.rules import Rule, combine
+from femae.evaluation.samples import Bools, Ints, Samples
+from femae.labels import EMOTIONS, Compound
+from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
+from femae.metrics.calibration import best_thresholds
+from femae.metrics.confusion import confusion
+from femae.metrics.f1 import binary_f1, f1_from_counts, f1_per_class
+from femae.metrics.ranking import auroc, average_precision
+from femae.metrics.reliability import Reliability, reliability
+
+__all__ = ["ClassFigures", "LabelFigures", "Measures", "Settings", "measure"]
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]  # 95 %; NaN where there are no draws
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How figures are made."""
+
+    compounds: tuple[Compound, ...]
+    rule: Rule = "sum"
+    weights: npt.NDArray[np.float32] | None = None  # f32[6]
+    thresholds: Floats  # f64[6], of the emotions; action units have 0.5
+    min_present: int = 3
+    num_bins: int = 15
+    num_draws: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassFigures:
+    """One of C classes per sample."""
+
+    names: tuple[str, ...]
+    num: int
+    num_missed: int
+    num_groups: int
+    accuracy: float
+    f1: Floats  # f64[C]
+    support: Ints  # i64[C]
+    present: Bools  # bool[C]: enough samples to count as present
+    macro_f1: float  # over all classes
+    macro_f1_present: float  # over present ones; NaN without any
+    confusion: Ints  # i64[C, C + 1], the last column: missed
+    accuracy_interval: Interval
+    f1_intervals: tuple[Interval, ...]
+    macro_f1_interval: Interval
+    macro_f1_present_interval: Interval
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelFigures:
+    """C labels, each by itself."""
+
+    names: tuple[str, ...]
+    num_known: Ints  # i64[C]
+    num_positive: Ints  # i64[C]
+    num_missed: int
+    thresholds: Floats  # f64[C]
+    f1: Floats  # f64[C]; NaN: no positive sample
+    mean_f1: float  # over labels with a positive sample
+    mean_f1_interval: Interval
+    average_precision: Floats  # f64[C]; NaN: undefined
+    auroc: Floats  # f64[C]; NaN: undefined
+    bins: Reliability
+    best_thresholds: Floats  # f64[C], chosen on these very samples
+    best_f1: Floats  # f64[C]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measures:
+    """What can be said; None where no sample has such a label."""
+
+    num: int
+    num_found: int
+    emotions: ClassFigures | None
+    compound: ClassFigures | None
+    labels: LabelFigures | None
+    units: LabelFigures | None
+
+
+def measure(samples: Samples, settings: Settings) -> Measures:
+    """All figures. Raises MissingDependencyError without scikit-learn."""
+    known, found = samples.labels, samples.found
+    probs = np.nan_to_num(samples.probs)
+    scores = combine(probs, compounds=settings.compounds, rule=settings.rule, weights=settings.weights)
+    return Measures(
+        num=len(samples),
+        num_found=int(found.sum()),
+        emotions=_classes(probs, known.top, names=EMOTIONS, samples=samples, settings=settings),
+        compound=_classes(
+            scores, known.compound, names=tuple(c.name for c in settings.compounds), samples=samples, settings=settings
+        ),
+        labels=_labels(
+            samples.probs, known.targets, known.mask, EMOTIONS, settings.thresholds, samples.groups, settings
+        ),
+        units=_labels(
+            samples.au_probs,
+            known.au_targets,
+            known.au_mask,
+            known.au_names,
+            np.full(len(known.au_names), 0.5),
+            samples.groups,
+            settings,
+        ),
+    )
+
+
+def _classes(
+    scores: npt.NDArray[np.float32], truth: Ints, *, names: tuple[str, ...], samples: Samples, settings: Settings
+) -> ClassFigures | None:
+    counts = truth >= 0
+    if not counts.any():
+        return None
+    true, groups, size = truth[counts], samples.groups[counts], len(names)
+    pred = np.where(samples.found, scores.argmax(1), -1)[counts]
+    f1 = f1_per_class(pred, true=true, num_classes=size)
+    support = np.bincount(true, minlength=size)
+    present = support >= settings.min_present
+    draws, accuracies = bootstrap_f1(
+        pred, true=true, num_classes=size, groups=groups, num=settings.num_draws, seed=settings.seed
+    )
+    return ClassFigures(
+        names=names,
+        num=len(true),
+        num_missed=int((pred < 0).sum()),
+        num_groups=len(np.unique(groups)),
+        accuracy=float((pred == true).mean()),
+        f1=f1,
+        support=np.asarray(support, np.int64),
+        present=np.asarray(present, np.bool_),
+        macro_f1=float(f1.mean()),
+        macro_f1_present=_mean(f1[present]),
+        confusion=confusion(pred, true=true, num_classes=size),
+        accuracy_interval=interval(accuracies),
+        f1_intervals=tuple(interval(column) for column in draws.T),
+        macro_f1_interval=interval(draws.mean(1)),
+        macro_f1_present_interval=interval(draws[:, present].mean(1)) if present.any() else (np.nan, np.nan),
+    )
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _labels(
+    probs: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    mask: Bools,
+    names: tuple[str, ...],
+    thresholds: Floats,
+    groups: Ints,
+    settings: Settings,
+) -> LabelFigures | None:
+    if not mask.any():
+        return None
+    found = ~np.isnan(probs)
+    seen = mask & found
+    filled = np.nan_to_num(probs)
+    best = best_thresholds(filled, targets, mask=seen)
+    f1 = binary_f1(probs, targets=targets, mask=mask, thresholds=thresholds)
+    given, present = (probs >= thresholds) & mask, (targets >= 0.5) & mask
+    shown = present.any(0)
+    sums = group_sums(np.concatenate([given & present, given.astype(np.int64) + present], axis=1), groups=groups)
+    totals = bootstrap_sums(sums, num=settings.num_draws, seed=settings.seed)
+    draws = f1_from_counts(totals[:, : len(names)], both=totals[:, len(names) :])
+    return LabelFigures(
+        names=names,
+        num_known=np.asarray(mask.sum(0), np.int64),
+        num_positive=np.asarray(present.sum(0), np.int64),
+        num_missed=int((mask.any(1) & ~found.all(1)).sum()),
+        thresholds=thresholds,
+        f1=np.where(shown, f1, np.nan),
+        mean_f1=_mean(f1[shown]),
+        mean_f1_interval=interval(draws[:, shown].mean(1)) if shown.any() else (np.nan, np.nan),
+        average_precision=average_precision(filled, targets=targets, mask=seen),
+        auroc=auroc(filled, targets=targets, mask=seen),
+        bins=reliability(filled, targets=targets, mask=seen, num_bins=settings.num_bins),
+        best_thresholds=best,
+        best_f1=np.where(shown, binary_f1(probs, targets=targets, mask=mask, thresholds=best), np.nan),
+    )

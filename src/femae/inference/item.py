@@ -1,0 +1,84 @@
+"""One input to its outputs: tables in all formats asked for, and the annotated film or pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from femae.inference.film import annotated_sink
+from femae.inference.predictor import Predictor
+from femae.inference.sinks import open_sinks
+from femae.inference.tables import results_to_batch
+from femae.types import FrameResult
+from femae.video.discover import InputItem
+from femae.video.source import FrameSource
+
+__all__ = ["ItemOutputs", "process_item"]
+
+_ROWS_AT_ONCE = 64  # frames that are turned into table rows together
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemOutputs:
+    """What was written, and what was wrong with the input."""
+
+    tables: list[Path]
+    pictures: Path | None  # the annotated film, or the folder of annotated pictures
+    problems: list[str]  # sentences
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every output."""
+        return [*self.tables, *([self.pictures] if self.pictures is not None else [])]
+
+
+def process_item(
+    source: FrameSource,
+    *,
+    item: InputItem,
+    stem: str,
+    predictor: Predictor,
+    out: Path,
+    formats: Sequence[str],
+    video: bool,
+    on_result: Callable[[FrameResult], None],
+    shown_names: Mapping[str, str] | None = None,
+) -> ItemOutputs:
+    """Run the open source of `item` and write `<out>/<stem>...`; `on_result` is called after each frame.
+
+    `shown_names`: what the table calls files of other names; the outputs keep the files' own.
+    What `on_result` raises ends the work: nothing half written stays, except the complete rows after KeyboardInterrupt.
+    """
+    schema = predictor.schema()
+    pending: list[FrameResult] = []
+    with ExitStack() as stack:  # closed from last to first: the tables are safe before the film is finished
+        pictures = None
+        if video:
+            pictures = stack.enter_context(
+                annotated_sink(out, stem=stem, item=item, info=source.info, compounds=predictor.compounds)
+            )
+        tables = stack.enter_context(open_sinks(out, stem=stem, formats=formats, schema=schema))
+        results = stack.enter_context(closing(predictor.run(source, film=item.kind == "video", keep_images=video)))
+        try:
+            for result in results:
+                if pictures is not None:
+                    pictures.write(result)
+                pending.append(_renamed(result, shown_names) if shown_names else result)
+                if len(pending) == _ROWS_AT_ONCE:
+                    tables.write(results_to_batch(pending, schema=schema))
+                    pending = []
+                on_result(result)
+        except KeyboardInterrupt:  # these rows are complete
+            tables.write(results_to_batch(pending, schema=schema))
+            raise
+        tables.write(results_to_batch(pending, schema=schema))
+        return ItemOutputs(
+            tables=tables.paths,
+            pictures=pictures.path if pictures is not None else None,
+            problems=list(source.problems),
+        )
+
+
+def _renamed(result: FrameResult, names: Mapping[str, str]) -> FrameResult:
+    source = names.get(result.frame.source, result.frame.source)
+    return replace(result, frame=replace(result.frame, source=source))

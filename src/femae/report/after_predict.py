@@ -1,0 +1,35 @@
+"""What `femae predict --report` does with each input: the page beside its table."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from femae.inference.item import ItemOutputs
+from femae.report.pictures_report import write_pictures_report
+from femae.report.video_report import write_video_report
+from femae.video.discover import InputItem
+
+__all__ = ["report_outputs"]
+
+
+def report_outputs(item: InputItem, outputs: ItemOutputs, schema: Any, advance: Callable[[], None]) -> list[Path]:
+    """Write `<table>.html` beside the first table of an input; `schema` is the table's, with settings as metadata."""
+    table = outputs.tables[0]
+    settings = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
+    out = table.with_suffix(".html")
+    title = item.paths[0].name if item.kind == "video" else Path(item.name).name or item.stem
+    if item.kind == "video":
+        path = write_video_report(
+            table,
+            out=out,
+            video=item.paths[0],
+            title=title,
+            settings=settings,
+            problems=outputs.problems,
+            advance=advance,
+        )
+    else:
+        path = write_pictures_report(
+            table, out=out, pictures=item.paths, title=title, settings=settings, problems=outputs.problems
+        )
+    return [path]

@@ -1,0 +1,178 @@
+"""The pages that compare tables: two models on one film, or groups of films by condition."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from femae.errors import InputError
+from femae.labels import EMOTIONS
+from femae.report.about import about_parts
+from femae.report.compare import (
+    Estimate,
+    FilmMeans,
+    agreement,
+    assign,
+    condition_means,
+    differences,
+    film_means,
+    measure_names,
+    read_conditions,
+)
+from femae.report.film_page import film_page
+from femae.report.page import Page, write_page
+from femae.report.svg import dot_chart
+from femae.report.tables import PredictionTable, read_predictions
+
+__all__ = ["is_one_film", "write_conditions_report", "write_models_report"]
+
+_METHOD = (
+    "Each film counts once: its mean probabilities and its shares of compounds. A condition is the mean over its "
+    "films. Intervals hold 95 % of 2,000 bootstrap draws of whole films (none below three); differences are taken "
+    "against the first condition, and are not corrected for looking at many measures."
+)
+
+
+def is_one_film(tables: Sequence[PredictionTable]) -> bool:
+    """Whether all tables are of one and the same film."""
+    sources = {source for table in tables for source in set(map(str, table.source))}
+    return len(sources) == 1 and all(table.is_film for table in tables)
+
+
+def write_models_report(
+    tables: Sequence[str | Path],
+    *,
+    out: str | Path,
+    video: str | Path | None = None,
+    max_mb: float = 24.0,
+    advance: Callable[[], None] = lambda: None,
+) -> Path:
+    """One page for several tables of one film: faces of all of them on one timeline, and how far they agree.
+
+    The annotated film shows the first table. Raises InputError when the tables are of different films or classes.
+    """
+    read = _with_own_names([read_predictions(table) for table in tables])
+    if not is_one_film(read):
+        raise InputError("these tables are not of one film: compare different films with --conditions")
+    rows = [_agreement_row(read[0], other) for other in read[1:]]
+    head = ["against", "faces in both", "same compound", *(f"{e}: |difference|, r" for e in EMOTIONS)]
+    note = f"Each table against {read[0].name}, over the faces that both found in a frame (boxes overlap by half)."
+    page = film_page(
+        read,
+        title=f"{read[0].source[0]}: {', '.join(table.name for table in read)}",
+        video=None if video is None else Path(video),
+        max_mb=max_mb,
+        settings={},
+        extra={"agreement": {"head": head, "rows": rows, "note": note}},
+        template="compare.html.j2",
+        advance=advance,
+    )
+    return write_page(Path(out), page)
+
+
+def _with_own_names(tables: list[PredictionTable]) -> list[PredictionTable]:
+    """Tables of one name get the numbers 2, 3 ... behind it."""
+    from dataclasses import replace
+
+    taken: dict[str, int] = {}
+    named = []
+    for table in tables:
+        taken[table.name] = number = taken.get(table.name, 0) + 1
+        named.append(table if number == 1 else replace(table, name=f"{table.name} ({number})"))
+    return named
+
+
+def _agreement_row(first: PredictionTable, other: PredictionTable) -> list[str]:
+    found = agreement(first, other)
+    cells = [f"{d:.3f}, {r:.2f}" for d, r in zip(found.differences, found.correlations, strict=True)]
+    largest = max(found.num_first, found.num_second)
+    return [other.name, f"{found.num_both:,} of {largest:,}", f"{found.same_compound:.1%}", *cells]
+
+
+def write_conditions_report(tables: Sequence[str | Path], *, out: str | Path, conditions: str | Path | None) -> Path:
+    """One page for groups of films: means, shares and differences per condition, then each film.
+
+    `conditions`: CSV with the columns source and condition; None: every source is a condition of its own. Raises
+    InputError when no film has a condition, or when the tables have different classes.
+    """
+    read = [read_predictions(table) for table in tables]
+    if any(table.compounds != read[0].compounds for table in read):
+        raise InputError("these tables have different compound classes: compare like with like")
+    films = [film for table in read for film in film_means(table)]
+    alone = {film.source: film.source for film in films}
+    given = alone if conditions is None else read_conditions(Path(conditions))
+    groups, problems = assign(films, given)
+    if not groups:
+        raise InputError("no film of these tables has a condition: the column source must hold the names of the films")
+    names = measure_names(read[0])
+    sections = [_means_section(groups, names), _differences_section(groups, names), _films_section(groups, names)]
+    inputs = [("tables", ", ".join(table.name for table in read))]
+    if conditions is not None:
+        inputs.append(("conditions", Path(conditions).name))
+    page = Page(
+        template="run.html.j2",
+        title="Comparison: " + ", ".join(groups),
+        subtitle=", ".join(f"{name}: {len(group)} film{'s' * (len(group) != 1)}" for name, group in groups.items()),
+        scripts=("common.js", "static.js"),
+        values={"sections": [section for section in sections if section["tables"]]},
+        about=about_parts(read[0].metadata, inputs=inputs),
+        problems=tuple(problems),
+    )
+    return write_page(Path(out), page)
+
+
+def _section(name: str, text: str, figures: list[Any], tables: list[Any]) -> dict[str, Any]:
+    return {"name": name, "text": text, "figures": figures, "tables": tables, "faces": []}
+
+
+def _chart(title: str, names: Sequence[str], estimates: Mapping[str, list[Estimate]], start: int) -> dict[str, Any]:
+    rows = [
+        (name, [(group, *_triple(values[start + number])) for group, values in estimates.items()])
+        for number, name in enumerate(names)
+    ]
+    return {"caption": title, "svg": dot_chart(rows, title=title, x_label="mean over films, 95 % interval")}
+
+
+def _triple(estimate: Estimate) -> tuple[float, float, float]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def _charts(names: list[str], estimates: Mapping[str, list[Estimate]], words: tuple[str, str]) -> list[dict[str, Any]]:
+    cut = len(EMOTIONS)
+    return [_chart(words[0], names[:cut], estimates, 0), _chart(words[1], names[cut:], estimates, cut)]
+
+
+def _means_section(groups: Mapping[str, list[FilmMeans]], names: list[str]) -> dict[str, Any]:
+    estimates = {group: condition_means(films, seed=number) for number, (group, films) in enumerate(groups.items())}
+    rows = [[name, *(_words(estimates[group][k]) for group in groups)] for k, name in enumerate(names)]
+    figures = _charts(names, estimates, ("Mean probability of the emotions", "Share of the compounds"))
+    return _section("Conditions", _METHOD, figures, [{"name": "", "head": ["", *groups], "rows": rows}])
+
+
+def _differences_section(groups: Mapping[str, list[FilmMeans]], names: list[str]) -> dict[str, Any]:
+    (first, reference), *others = groups.items()
+    estimates = {f"{group} - {first}": differences(films, reference, seed=n) for n, (group, films) in enumerate(others)}
+    rows = [[name, *(_words(values[k], mark=True) for values in estimates.values())] for k, name in enumerate(names)]
+    if not estimates:
+        return _section("Differences", "", [], [])
+    figures = _charts(names, estimates, ("Differences of the emotions", "Differences of the shares"))
+    text = "A star: the interval does not hold 0."
+    return _section("Differences", text, figures, [{"name": "", "head": ["", *estimates], "rows": rows}])
+
+
+def _words(estimate: Estimate, *, mark: bool = False) -> str:
+    if not np.isfinite(estimate.low):
+        return f"{estimate.value:.3f}"
+    star = " *" if mark and estimate.is_apart_from_0 else ""
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}){star}"
+
+
+def _films_section(groups: Mapping[str, list[FilmMeans]], names: list[str]) -> dict[str, Any]:
+    rows = [
+        [film.source, group, f"{film.num_faces:,}", *(f"{value:.2f}" for value in film.values)]
+        for group, films in groups.items()
+        for film in films
+    ]
+    table = {"name": "", "head": ["film", "condition", "rows", *names], "rows": rows, "long": len(rows) > 20}
+    return _section("Films", "", [], [table])

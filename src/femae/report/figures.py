@@ -1,0 +1,210 @@
+"""Figures for print: one or two columns wide (85 or 178 mm), 8 point letters, embedded as TrueType."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.errors import MissingDependencyError, OutputError
+from femae.labels import EMOTIONS
+from femae.report.style import OKABE_ITO, compound_colour, emotion_colour
+from femae.report.tracks import Track, find_gaps, frame_times, parts_of, usual_step_s
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ONE_COLUMN_MM",
+    "TWO_COLUMNS_MM",
+    "confusion_figure",
+    "curves_figure",
+    "save",
+    "shares_figure",
+    "timeline_figure",
+]
+
+ONE_COLUMN_MM: Final = 85.0
+TWO_COLUMNS_MM: Final = 178.0
+_STYLE: Final[Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "font.family": "DejaVu Sans",
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "femae",
+    "savefig.dpi": 600,
+}
+_MARKERS: Final = "osvDX^P*"
+_MARKS_A_LINE: Final = 7
+_YELLOW_IN_PRINT: Final = "#B8A90A"  # Okabe and Ito's yellow is lost on paper
+
+
+_Arguments = ParamSpec("_Arguments")
+
+
+def _in_style(draw: Callable[_Arguments, "Figure"]) -> Callable[_Arguments, "Figure"]:
+    """Draw under the settings for print. Raises MissingDependencyError."""
+
+    @wraps(draw)
+    def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> "Figure":
+        try:
+            import matplotlib
+        except ImportError as error:
+            raise MissingDependencyError(
+                "figures need the package matplotlib, which is not installed: pip install 'femae[report]'"
+            ) from error
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def _new(width_mm: float, height_mm: float, **layout: Any) -> tuple["Figure", Any]:
+    """A figure that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(squeeze=False, **layout)
+
+
+def save(figure: "Figure", folder: Path, *, stem: str, formats: Sequence[str]) -> list[Path]:
+    """`<folder>/<stem>.<format>` for each format; equal figures give equal files. Raises OutputError."""
+    import matplotlib
+
+    paths = []
+    for kind in formats:
+        path = folder / f"{stem}.{kind}"
+        part = path.with_name(path.name + ".part")
+        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with matplotlib.rc_context(_STYLE):
+                figure.savefig(part, format=kind, metadata=metadata)
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"the figure '{path}' cannot be written: {error.strerror or error}") from error
+        paths.append(path)
+    return paths
+
+
+def _ink(colour: str) -> str:
+    return _YELLOW_IN_PRINT if colour.upper() == "#F0E442" else colour
+
+
+def _draw_series(
+    axis: Any,
+    times: npt.NDArray[np.float64],
+    values: npt.NDArray[np.float64],
+    names: Sequence[str],
+    colours: Sequence[str],
+) -> None:
+    every = max(1, len(times) // _MARKS_A_LINE)
+    for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        start = number * every // max(1, len(names))
+        marker = _MARKERS[number % len(_MARKERS)]
+        axis.plot(times, values[:, number], color=_ink(colour), label=name, marker=marker, markevery=(start, every))
+
+
+@_in_style
+def timeline_figure(track: Track) -> "Figure":
+    """Emotions and compounds of one face over time, two columns wide; holes in the track stay empty."""
+    table, frames = track.table, track.frames
+    all_times = frame_times(table)
+    times = all_times[frames - 1]
+    values = np.concatenate([table.emotions, table.scores], axis=1)[track.rows].astype(np.float64)
+    ends = np.array([np.searchsorted(frames, last) for _, last in parts_of(frames)[:-1]], np.int64)
+    times, values = np.insert(times, ends + 1, np.nan), np.insert(values, ends + 1, np.nan, axis=0)
+    figure, axes = _new(TWO_COLUMNS_MM, 95, nrows=2, sharex=True)
+    upper, lower = axes[:, 0]
+    _draw_series(upper, times, values[:, :6], EMOTIONS, [emotion_colour(name) for name in EMOTIONS])
+    names = [compound.name for compound in table.compounds]
+    _draw_series(lower, times, values[:, 6:], names, [compound_colour(n) for n in range(len(names))])
+    for axis in (upper, lower):
+        for gap in find_gaps(table):
+            end = all_times[gap.to_frame - 1] + usual_step_s(all_times)
+            axis.axvspan(
+                all_times[gap.from_frame - 1], end, facecolor="0.9", hatch="////", edgecolor="0.7", linewidth=0
+            )
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=2.4)
+        axis.set_ylim(0, None)
+    upper.set(ylabel="probability", ylim=(0, 1))
+    lower.set(xlabel="time in seconds", ylabel="score", xlim=(all_times[0], all_times[-1]))
+    return figure
+
+
+@_in_style
+def shares_figure(tracks: Sequence[Track]) -> "Figure":
+    """Share of each compound per face as bars, one column wide."""
+    names = [compound.name for compound in tracks[0].table.compounds]
+    figure, axes = _new(ONE_COLUMN_MM, 14 + (5 + 3 * len(tracks)) * len(names))
+    axis, tall = axes[0, 0], 0.8 / len(tracks)
+    for number, track in enumerate(tracks):
+        label = track.table.label[track.rows]
+        share = [float((label == k).mean()) for k in range(len(names))]
+        places = np.arange(len(names)) + number * tall
+        colour, hatch = _ink(OKABE_ITO[(4 + number) % len(OKABE_ITO)]), ("", "///", "...", "xxx")[number % 4]
+        axis.barh(
+            places, share, tall * 0.9, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=track.name
+        )
+    axis.set_yticks(np.arange(len(names)) + tall * (len(tracks) - 1) / 2, names)
+    axis.invert_yaxis()
+    axis.set(xlabel="share of the face's frames", xlim=(0, 1))
+    if len(tracks) > 1:
+        figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+@_in_style
+def curves_figure(
+    lines: Sequence[tuple[str, npt.NDArray[np.float64], npt.NDArray[np.float64]]],
+    *,
+    y_label: str,
+    y_range: tuple[float, float] | None = None,
+) -> "Figure":
+    """Lines (name, xs, ys) over epochs, one column wide, the legend above."""
+    rows = -(-len(lines) // 3)
+    figure, axes = _new(ONE_COLUMN_MM, 52 + 4 * rows)
+    axis = axes[0, 0]
+    for number, (name, xs, ys) in enumerate(lines):
+        colour, marker = _ink(OKABE_ITO[number % len(OKABE_ITO)]), _MARKERS[number % len(_MARKERS)]
+        every = max(1, len(xs) // _MARKS_A_LINE)
+        axis.plot(xs, ys, color=colour, marker=marker, markevery=every, label=name)
+    axis.set(xlabel="epoch", ylabel=y_label)
+    if y_range is not None:
+        axis.set_ylim(*y_range)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8, handlelength=1.6, columnspacing=0.9)
+    return figure
+
+
+@_in_style
+def confusion_figure(counts: npt.NDArray[np.int64], names: Sequence[str]) -> "Figure":
+    """Counts i[C, C], true classes in rows, shaded by their share of the row, one column wide."""
+    figure, axes = _new(ONE_COLUMN_MM, 74)
+    axis = axes[0, 0]
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        ink = "white" if share[row, column] > 0.55 else "black"
+        axis.text(column, row, f"{share[row, column]:.0%}", ha="center", va="center", color=ink, fontsize=8)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    return figure

@@ -1,0 +1,128 @@
+"""`femae report`: each input to its page, tables of several films to one that compares them, or figures for print."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from femae.config.report import ReportConfig
+from femae.errors import ConfigError, FemaeError, InputError
+from femae.report.compare_report import is_one_film, write_conditions_report, write_models_report
+from femae.report.page import require_report
+from femae.report.pictures_report import write_pictures_report
+from femae.report.run_report import write_run_report
+from femae.report.tables import read_predictions
+from femae.report.video_report import write_video_report
+from femae.video.discover import discover
+
+__all__ = ["run_report"]
+
+_Job = Callable[[], list[Path]]
+
+
+def run_report(config: ReportConfig) -> int:
+    """Write what is asked for and name it on stdout; returns 0, or 1 when some inputs failed.
+
+    Raises ConfigError for options that do not go together, MissingDependencyError before any work.
+    """
+    folders = [path for path in config.inputs if path.is_dir()]
+    tables = [path for path in config.inputs if not path.is_dir()]
+    _check(config, num_tables=len(tables))
+    jobs = _figure_jobs(config) if config.figures else _page_jobs(config, folders, tables)
+    out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    failed = 0
+    for job in jobs:
+        try:
+            for path in job():
+                out.print(f"  -> {path}", markup=False)
+        except FemaeError as error:
+            if config.debug or len(jobs) == 1:
+                raise
+            failed += 1
+            err.print(f"femae: {error}", markup=False)
+    return 1 if failed else 0
+
+
+def _figure_jobs(config: ReportConfig) -> list[_Job]:
+    from femae.report.figures_run import write_figures
+
+    return [partial(write_figures, path, config=config) for path in config.inputs]
+
+
+def _page_jobs(config: ReportConfig, folders: list[Path], tables: list[Path]) -> list[_Job]:
+    """A page for each folder; one for the tables."""
+    require_report()
+    jobs: list[_Job] = [partial(_folder, folder, config) for folder in folders]
+    if len(tables) == 1 and config.conditions is None:
+        jobs.append(partial(_one_table, tables[0], config))
+    elif tables:
+        jobs.append(partial(_several, tables, config))
+    return jobs
+
+
+def _check(config: ReportConfig, *, num_tables: int) -> None:
+    for name in ("film", "pictures", "conditions"):
+        path = getattr(config, name)
+        if path is None:
+            continue
+        if not num_tables:
+            raise ConfigError(f"--{name} goes with a table of predictions; a training run has no use for it")
+        if not path.exists():
+            raise InputError(f"'{path}' does not exist: check the name after --{name}")
+    if config.film is not None and (config.pictures is not None or config.conditions is not None):
+        raise ConfigError("--film goes neither with --pictures nor with --conditions")
+
+
+def _folder(folder: Path, config: ReportConfig) -> list[Path]:
+    return [write_run_report(folder, out=config.out / f"{folder.resolve().name}.html")]
+
+
+def _one_table(table: Path, config: ReportConfig) -> list[Path]:
+    out = config.out / f"{table.stem}.html"
+    if read_predictions(table).is_film:
+        if config.pictures is not None:
+            raise ConfigError(f"'{table}' is the table of a film: give --film instead of --pictures")
+        with _progress("film") as advance:
+            return [write_video_report(table, out=out, video=config.film, max_mb=config.max_mb, advance=advance)]
+    if config.film is not None:
+        raise ConfigError(f"'{table}' is a table of pictures: give --pictures instead of --film")
+    paths: tuple[Path, ...] = ()
+    if config.pictures is not None:
+        paths = tuple(path for item in discover([str(config.pictures)]) for path in item.paths)
+    return [write_pictures_report(table, out=out, pictures=paths, max_mb=config.max_mb)]
+
+
+def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
+    if config.conditions is None and is_one_film([read_predictions(table) for table in tables]):
+        out = config.out / f"{'-'.join(dict.fromkeys(table.stem for table in tables))[:100]}.compared.html"
+        with _progress("film") as advance:
+            return [write_models_report(tables, out=out, video=config.film, max_mb=config.max_mb, advance=advance)]
+    if config.film is not None:
+        raise ConfigError("--film goes with tables of one film; these are of several")
+    return [write_conditions_report(tables, out=config.out / "comparison.html", conditions=config.conditions)]
+
+
+@contextmanager
+def _progress(word: str) -> "Iterator[_Advance]":
+    """Frames done, on a terminal only."""
+    console = Console(stderr=True)
+    if not sys.stderr.isatty():
+        yield _Advance(None, None)
+        return
+    with Progress(console=console, transient=True) as progress:
+        yield _Advance(progress, progress.add_task(word, total=None))
+
+
+class _Advance:
+    """Called after each frame."""
+
+    def __init__(self, progress: Progress | None, task: object) -> None:
+        self._progress, self._task = progress, task
+
+    def __call__(self) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, advance=1)  # type: ignore[arg-type]

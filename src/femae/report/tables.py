@@ -1,0 +1,166 @@
+"""Tables of predictions as the reports need them: read from CSV, Parquet or JSON lines, columns as arrays."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from femae.errors import InputError
+from femae.inference.tables import Predictions
+from femae.inference.text_rows import csv_header, csv_lines
+from femae.labels import COMPOUNDS, EMOTIONS, Compound, compound_from_pair
+
+__all__ = ["PredictionTable", "read_predictions", "table_csv"]
+
+_LEADING = ("source", "frame", "time_s", "face_id", "status", "x1", "y1", "x2", "y2", "detection_score")
+_TEXTS = ("source", "status", "compound")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionTable:
+    """One table of predictions, rows ordered as written.
+
+    Arrays have one entry a row: source, status, compound object; frame i64 (from 1); time_s f64 (NaN: a picture);
+    face_id i64 (0: no face); boxes f32[N, 4] pixels, detection f32, emotions f32[N, 6], scores f32[N, K],
+    compound_score f32, aus f32[N, A], all NaN where there is no face.
+    """
+
+    name: str
+    table: pa.Table
+    compounds: tuple[Compound, ...]
+    source: npt.NDArray[np.object_]
+    frame: npt.NDArray[np.int64]
+    time_s: npt.NDArray[np.float64]
+    face_id: npt.NDArray[np.int64]
+    status: npt.NDArray[np.object_]
+    boxes: npt.NDArray[np.float32]
+    detection: npt.NDArray[np.float32]
+    emotions: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    compound: npt.NDArray[np.object_]
+    compound_score: npt.NDArray[np.float32]
+    au_names: tuple[str, ...] = ()
+    aus: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    metadata: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def is_film(self) -> bool:
+        """Whether the rows have times: frames of one film, not pictures."""
+        return bool(len(self)) and bool(np.isfinite(self.time_s).any())
+
+    @property
+    def label(self) -> npt.NDArray[np.int64]:
+        """Position of each row's compound in `compounds`; -1: no face or abstained."""
+        place = {compound.name: number for number, compound in enumerate(self.compounds)}
+        return np.array([place.get(name, -1) for name in self.compound], np.int64)
+
+
+def read_predictions(table: str | Path | Predictions, *, name: str = "") -> PredictionTable:
+    """Read a table that `femae predict` wrote (.csv, .parquet, .jsonl), or take one from Python.
+
+    Raises InputError when it cannot be read or is no table of predictions.
+    """
+    if isinstance(table, Predictions):
+        return _to_arrays(table.table, name=name or "predictions", problems=table.problems)
+    path = Path(table)
+    if not path.is_file():
+        raise InputError(f"'{path}' does not exist: give a table that femae predict wrote (.csv, .parquet, .jsonl)")
+    try:
+        arrow = _read(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"'{path}' cannot be read as a table: {str(error).splitlines()[0]}") from error
+    return _to_arrays(arrow, name=name or path.stem, problems=())
+
+
+def table_csv(table: PredictionTable) -> bytes:
+    """The whole table as CSV, as `femae predict --format csv` writes it."""
+    batches = table.table.combine_chunks().to_batches(max_chunksize=4096)
+    return (csv_header(table.table.schema) + "".join(csv_lines(batch) for batch in batches)).encode()
+
+
+def _read(path: Path) -> pa.Table:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return pq.read_table(path)
+    if suffix == ".jsonl":
+        return pyarrow.json.read_json(path)
+    if suffix != ".csv":
+        raise ValueError(f"'{suffix}' is not a table format; expected .csv, .parquet or .jsonl")
+    with path.open("rb") as file:
+        names = file.readline().decode("utf-8").strip().split(",")
+    types: dict[str, Any] = {column: pa.float32() for column in names}
+    types |= dict.fromkeys(_TEXTS, pa.string()) | {"frame": pa.int64(), "face_id": pa.int64(), "time_s": pa.float64()}
+    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)
+
+
+def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...]) -> PredictionTable:
+    names = table.schema.names
+    missing = [column for column in (*_LEADING, *EMOTIONS, "compound", "compound_score") if column not in names]
+    if missing:
+        raise InputError(f"'{name}' is no table of predictions: it has no column {', '.join(missing)}")
+    compounds = _compounds(names[names.index(EMOTIONS[-1]) + 1 : names.index("compound")], name=name)
+    au_names = tuple(column for column in names if column.startswith("AU") and column[2:].isdigit())
+    raw = table.schema.metadata or {}
+    return PredictionTable(
+        name=name,
+        table=table,
+        compounds=compounds,
+        source=_texts(table, "source"),
+        frame=_integers(table, "frame"),
+        time_s=_floats(table, ["time_s"], np.float64)[:, 0],
+        face_id=_integers(table, "face_id"),
+        status=_texts(table, "status"),
+        boxes=_floats(table, ["x1", "y1", "x2", "y2"]),
+        detection=_floats(table, ["detection_score"])[:, 0],
+        emotions=_floats(table, list(EMOTIONS)),
+        scores=_floats(table, [compound.column for compound in compounds]),
+        compound=_texts(table, "compound"),
+        compound_score=_floats(table, ["compound_score"])[:, 0],
+        au_names=au_names,
+        aus=_floats(table, list(au_names)),
+        metadata={key.decode(): value.decode("utf-8", "replace") for key, value in raw.items()},
+        problems=problems,
+    )
+
+
+def _compounds(columns: list[str], *, name: str) -> tuple[Compound, ...]:
+    """The class set of a table, from its column names."""
+    pairs = {(a, b): compound_from_pair(a, b) for a in EMOTIONS for b in EMOTIONS if a != b}
+    known = {compound.column: compound for compound in (*pairs.values(), *COMPOUNDS)}
+    wrong = [column for column in columns if column not in known]
+    if wrong or not columns:
+        raise InputError(
+            f"'{name}' is no table of predictions: '{(wrong or ['nothing'])[0]}' is no compound expression"
+        )
+    return tuple(known[column] for column in columns)
+
+
+def _texts(table: pa.Table, column: str) -> npt.NDArray[np.object_]:
+    return np.array([value or "" for value in table[column].to_pylist()], object)
+
+
+def _integers(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
+    """Integers, 0 for null."""
+    filled: Any = pc.fill_null(table[column].cast(pa.int64()), 0)  # type: ignore[type-var]
+    return np.asarray(filled.to_numpy(), np.int64)
+
+
+def _floats(table: pa.Table, columns: list[str], dtype: Any = np.float32) -> npt.NDArray[Any]:
+    """[N, len(columns)], NaN for null."""
+    values = np.full((table.num_rows, len(columns)), np.nan, dtype)
+    for number, column in enumerate(columns):
+        values[:, number] = table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return values

@@ -1,0 +1,43 @@
+"""`<out>/<stem>.html`: the report of one film."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from femae.inference.tables import Predictions
+from femae.report.film_page import film_page
+from femae.report.page import write_page
+from femae.report.tables import read_predictions
+
+__all__ = ["write_video_report"]
+
+
+def write_video_report(
+    table: str | Path | Predictions,
+    *,
+    out: str | Path,
+    video: str | Path | None = None,
+    title: str = "",
+    settings: Mapping[str, str] | None = None,
+    problems: Sequence[str] = (),
+    max_mb: float = 24.0,
+    advance: Callable[[], None] = lambda: None,
+) -> Path:
+    """One HTML file at `out` from a table of predictions and the film it was made from; returns its path.
+
+    `video` None: a page without film and pictures. `settings`: metadata of the table, where the table has none itself
+    (CSV); `problems`: sentences to show at the top. `max_mb`: the page's size in millions of bytes; the film inside is
+    encoded to fit. `advance` is called after each frame of the film. Raises InputError (table or film), OutputError,
+    MissingDependencyError.
+    """
+    name = Path(video).name if video is not None else (table.stem if isinstance(table, Path) else "")
+    rows = read_predictions(table, name=Path(video).stem if isinstance(table, Predictions) and video else "")
+    page = film_page(
+        [rows],
+        title=title or name or rows.name,
+        video=None if video is None else Path(video),
+        max_mb=max_mb,
+        settings={**rows.metadata, **(settings or {})},
+        problems=problems,
+        advance=advance,
+    )
+    return write_page(Path(out), page)

@@ -1,0 +1,143 @@
+"""The live window: shows the newest result, and does what the keys ask for."""
+
+import statistics
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from femae.errors import OutputError
+from femae.labels import Compound
+from femae.video.overlay import draw
+from femae.video.paint import WHITE
+from femae.webcam.picture import RED, Part, bar_height, lay_help, paint
+from femae.webcam.screen import Screen
+from femae.webcam.session import Session, Sight
+
+__all__ = ["LiveWindow"]
+
+_NOTICE_S: Final = 3.0  # for which a message stays in the bar
+_REDRAW_S: Final = 0.2  # between two pictures of the window when nothing new comes
+_FIRST_SIZE: Final = (640, 480)  # of a source that does not tell its own
+
+
+class LiveWindow:
+    """Runs a session in a thread of its own and shows it until a key, or the end of the source, ends both."""
+
+    def __init__(
+        self, screen: Screen, session: Session, *, compounds: tuple[Compound, ...], out: Path, stem: str
+    ) -> None:
+        """Pictures are saved as `<out>/<stem>-1.png` and so on."""
+        self._screen, self._session, self._compounds = screen, session, compounds
+        self._out, self._stem = out, stem
+        self._latencies: deque[float] = deque(maxlen=15)
+        self._frozen: Sight | None = None
+        self._helps = False
+        self._is_recording = session.recording_s is not None
+        self._notice, self._notice_until_s = "", 0.0
+        self._num_pictures = 0
+        self.saved: list[Path] = []
+
+    def run(self) -> None:
+        """Show the session until it ends. Raises what the session raises."""
+        info = self._session.source.info
+        width, height = info.width or _FIRST_SIZE[0], info.height or _FIRST_SIZE[1]
+        self._screen.open(width=width, height=height, extra=bar_height(720))
+        worker = threading.Thread(target=self._session.run_quietly, name="femae-session", daemon=True)
+        worker.start()
+        try:
+            self._loop()
+        finally:
+            self._session.stop()
+            worker.join(timeout=30)
+            self._screen.close()
+        if self._session.error is not None:
+            raise self._session.error
+
+    def _loop(self) -> None:
+        shown: Sight | None = None
+        shown_s = 0.0
+        while not self._session.is_over:
+            strokes = self._screen.strokes()
+            if "q" in strokes:
+                return
+            for stroke in strokes:
+                self._do(stroke)
+            sight = self._frozen or self._session.newest
+            is_new = sight is not shown
+            if is_new or strokes or time.monotonic() - shown_s > _REDRAW_S:
+                self._show(sight)
+                shown_s = time.monotonic()
+            if is_new and sight is not None and self._frozen is None:
+                self._latencies.append(time.monotonic() - sight.arrived_s)
+            shown = sight
+            self._screen.wait()
+
+    def _do(self, stroke: str) -> None:
+        if stroke == "h":
+            self._helps = not self._helps
+        elif stroke == "space":
+            self._frozen = None if self._frozen is not None else self._session.newest
+        elif stroke == "r":
+            self._is_recording = not self._is_recording
+            self._session.record(self._is_recording)
+            self._say("recording" if self._is_recording else "recording ended")
+        elif stroke == "s":
+            self._save()
+
+    def _say(self, text: str) -> None:
+        self._notice, self._notice_until_s = text, time.monotonic() + _NOTICE_S
+
+    def _save(self) -> None:
+        """Save what is shown, at the source's own size."""
+        sight = self._frozen or self._session.newest
+        if sight is None or sight.result.frame.image is None:
+            self._say("no frame to save yet")
+            return
+        self._num_pictures += 1
+        path = self._out / f"{self._stem}-{self._num_pictures}.png"
+        part = path.with_name(path.name + ".part")
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw(sight.result.frame.image, sight.result, self._compounds)).save(part, format="PNG")
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
+        self.saved.append(path)
+        self._say(f"saved {path.name}")
+
+    def _show(self, sight: Sight | None) -> None:
+        width, height = self._screen.size
+        picture = paint(
+            sight.result if sight is not None else None,
+            width=width,
+            height=height,
+            compounds=self._compounds,
+            parts=self._figures(sight),
+            parts_right=[("h: help", WHITE)],
+        )
+        if self._helps:
+            lay_help(picture)
+        self._screen.show(picture)
+
+    def _figures(self, sight: Sight | None) -> list[Part]:
+        """The texts of the bar, the most important first."""
+        parts: list[Part] = []
+        recording_s = self._session.recording_s
+        if recording_s is not None:
+            parts.append((f"REC {recording_s // 60:.0f}:{recording_s % 60:04.1f}", RED))
+        if self._frozen is not None:
+            parts.append(("frozen", RED))
+        if sight is None:
+            return [*parts, ("waiting for the first frame", WHITE)]
+        parts.append((f"{sight.rate:.1f} frames/s", WHITE))
+        if self._latencies:
+            parts.append((f"latency {1000 * statistics.median(self._latencies):.0f} ms", WHITE))
+        parts.append((f"{sight.num_dropped} dropped", WHITE))
+        if time.monotonic() < self._notice_until_s:
+            parts.append((self._notice, WHITE))
+        return parts

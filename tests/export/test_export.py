@@ -1,0 +1,186 @@
+"""`femae export`: from a run's folder to files that predict takes, and what is said of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="needs femae[train]")
+
+from femae.cli import main
+from femae.config.export import ExportConfig
+from femae.config.model import ModelConfig
+from femae.engine.load import load_engine
+from femae.engine.torch import TorchEngine
+from femae.errors import ConfigError, DataError, MissingDependencyError, ModelError, OutputError
+from femae.export.balance import balance_offsets, balanced
+from femae.export.check import compare_f1
+from femae.export.crops import labelled_rows, made_up_crops, sample_crops
+from femae.export.run import export_model
+from femae.labels import EMOTIONS
+from femae.models.face import FaceModel
+from femae.models.weights import WeightsInfo, load_model, save_weights
+
+TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
+
+
+def write_run(folder: Path, *, outputs: tuple[str, ...] = EMOTIONS, au_names: tuple[str, ...] = ()) -> Path:
+    torch.manual_seed(0)
+    model = FaceModel(TINY, outputs=outputs, au_names=au_names)
+    for head in (model.head, model.au_head):
+        if head is not None:
+            torch.nn.init.normal_(head.weight, std=0.5)
+    folder.mkdir(parents=True, exist_ok=True)
+    info = WeightsInfo.of(model, name="tiny", description="two kinds of noise")
+    save_weights(folder / "model.safetensors", model.state_dict(), info=info)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "emotion", au_names=("AU12", "AU25"))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
+    """24 crops of two emotions."""
+    folder = tmp_path_factory.mktemp("data")
+    places = np.random.default_rng(0).integers(0, 400, (24, 2))
+    for number, (y, x) in enumerate(places):
+        target = folder / "faces" / ("happiness" if number % 2 else "sadness") / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(astronaut[y : y + 96, x : x + 96]).save(target)
+    arguments = ["data", "prepare", str(folder / "faces"), "--crops", "--size", "32", "--out", str(folder / "shards")]
+    assert main([*arguments, "--workers", "1", "--quiet"]) == 0
+    return folder / "shards"
+
+
+def test_a_run_to_eight_bits_with_what_was_lost(
+    run: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "small.onnx"
+    arguments = ["export", str(run), "--precision", "int8", "--calibration", str(shards), "--labels", str(shards)]
+    assert main([*arguments, "--out", str(out), "--name", "Small", "--terms", "free"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{out}: 0.")
+    for words in ("8 bits: ranges by ", "entropy: mean difference ", "of 6 crops that took no part in calibration"):
+        assert words in said
+    assert "F1, six emotions: " in said and " on 24 crops" in said and "ms per crop" in said
+    engine = load_engine(out)
+    assert (engine.spec.name, engine.spec.terms, engine.spec.precision) == ("Small", "free", "int8")
+    assert [path.name for path in out.parent.iterdir()] == ["small.onnx"]  # nothing unfinished is left
+
+
+def test_openvino_beside_the_weights_and_through_predict(
+    run: Path, astronaut: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openvino", reason="needs femae[openvino]")
+    before = {path.name for path in run.iterdir()}
+    assert main(["export", str(run), "--format", "openvino"]) == 0
+    assert "made-up pictures (give real ones with --calibration)" in capsys.readouterr().out
+    assert {path.name for path in run.iterdir()} - before == {"model.xml", "model.bin"}
+    (tmp_path / "crops").mkdir()
+    Image.fromarray(astronaut[60:190, 160:290]).save(tmp_path / "crops" / "a.png")
+    tables = {}
+    for model, engine in ((run / "model.xml", "openvino"), (run, "torch")):
+        arguments = ["predict", str(tmp_path / "crops"), "--faces", "whole", "--model", str(model), "--quiet"]
+        assert main([*arguments, "--engine", engine, "--out", str(tmp_path / engine)]) == 0
+        tables[engine] = (tmp_path / engine / "crops.csv").read_text().splitlines()
+    assert tables["openvino"][0] == tables["torch"][0] and tables["torch"][0].endswith("AU12,AU25")
+    first, second = ([float(cell) for cell in tables[name][1].split(",")[-2:]] for name in ("openvino", "torch"))
+    np.testing.assert_allclose(first, second, atol=1e-3)
+    assert main(["models", str(run / "model.xml"), str(run)]) == 0
+    assert capsys.readouterr().out.count("AU12") == 2
+
+
+def test_files_hold_no_path_of_the_machine_that_made_them(run: Path, tmp_path: Path) -> None:
+    result = export_model(ExportConfig(weights=run, out=tmp_path / "m.onnx"))
+    assert result.parity.largest < 1e-5 and not result.real_crops
+    shipped = Path(__file__).resolve().parents[2] / "src" / "femae" / "weights" / "model.onnx"
+    for path in (result.paths[0], shipped):
+        content = path.read_bytes()
+        assert b"stack_trace" not in content and b"site-packages" not in content
+        assert str(Path.cwd()).encode() not in content and str(tmp_path).encode() not in content
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"precision": "int8"}, "int8 needs --calibration"),
+        ({"out": Path("m.xml")}, "a file of the format onnx ends in .onnx"),
+        ({"balance": 0.5}, "balance and class-counts go together"),
+        ({"balance": 0.5, "class_counts": (1.0, 2.0)}, "takes six numbers above 0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_in_words(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ExportConfig(weights=Path("x"), **settings)
+
+
+def test_weights_without_emotions_are_refused_in_words(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "au", outputs=(), au_names=("AU12",))
+    with pytest.raises(ModelError, match="gives no emotions; expected one of the stage emotion"):
+        export_model(ExportConfig(weights=run))
+    with pytest.raises(ModelError, match="gives no emotions"):
+        load_engine(run)
+    assert [path.name for path in run.iterdir()] == ["model.safetensors"]
+
+
+def test_a_missing_package_is_named_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'femae\[train\]'"):
+        export_model(ExportConfig(weights=Path("nowhere")))
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_model(ExportConfig(weights=run, out=tmp_path / "file" / "m.onnx"))
+
+
+def test_labels_that_are_not_there_are_named(shards: Path) -> None:
+    assert len(labelled_rows(shards, sources=(), splits=())) == 24
+    with pytest.raises(DataError, match=r"has no such rows with labels; it has faces \(no split\)"):
+        labelled_rows(shards, sources=("rafdb",), splits=())
+    with pytest.raises(DataError, match="no such rows"):
+        labelled_rows(shards, sources=(), splits=("test",))
+
+
+def test_f1_is_that_of_the_strongest_emotion(run: Path, shards: Path) -> None:
+    from sklearn.metrics import f1_score
+
+    from femae.data.shard_reader import load_pictures
+
+    rows = labelled_rows(shards, sources=(), splits=())
+    engine = TorchEngine(run)
+    found = compare_f1(engine, engine, manifests=[rows])
+    true = rows.vectors("targets").argmax(1)
+    pred = engine.run(load_pictures(rows, size=32))[0].argmax(1)
+    expected = f1_score(true, pred, labels=range(6), average="macro", zero_division=0)
+    assert found.emotions[0] == found.emotions[1] == pytest.approx(expected)
+    assert (found.num_emotions, found.num_action_units) == (24, 0)
+
+
+def test_calibration_crops_are_drawn_at_random_and_again_the_same(shards: Path) -> None:
+    first, second = (sample_crops(shards, size=32, count=10) for _ in range(2))
+    assert first.shape == (10, 32, 32, 3)
+    np.testing.assert_array_equal(first, second)
+    assert len(sample_crops(shards, size=32, count=99)) == 24
+    assert made_up_crops(size=20, count=3).shape == (3, 20, 20, 3)
+
+
+def test_balance_lifts_rare_emotions_and_keeps_the_mean(run: Path) -> None:
+    counts = np.array([400.0, 100.0, 50.0, 800.0, 400.0, 200.0])
+    offsets = np.array(balance_offsets(counts.tolist(), balance=0.5))
+    np.testing.assert_allclose(offsets - offsets[3], 0.5 * np.log(800 / counts), atol=1e-9)
+    assert abs((offsets * counts).sum()) < 1e-6
+    assert not np.any(balance_offsets(counts.tolist(), balance=0.0))
+    model, info = load_model(run)
+    calibrated = info.model_copy(update={"scale": (2.0,) * 6, "offset": (0.5,) * 6})
+    crops = made_up_crops(size=32, count=5)
+    logits = []
+    for version in (calibrated, balanced(calibrated, class_counts=counts.tolist(), balance=0.5)):
+        probs = TorchEngine.of(model, info=version).run(crops)[0].astype(np.float64)
+        logits.append(np.log(probs / (1 - probs)))
+    np.testing.assert_allclose(logits[1] - logits[0], np.tile(offsets, (5, 1)), atol=1e-4)

@@ -1,0 +1,183 @@
+"""The parts of reports that need no browser: reading, decimation, JSON, budgets, comparison, figures, errors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from femae.cli import main
+from femae.config.report import ReportConfig
+from femae.errors import ConfigError, InputError, MissingDependencyError
+from femae.report.compare import agreement, condition_means, differences, film_means, read_conditions
+from femae.report.decimate import keep_peaks
+from femae.report.moments import strongest
+from femae.report.page import safe_json
+from femae.report.run_files import read_log
+from femae.report.small_film import plan_film
+from femae.report.tables import read_predictions
+from femae.report.tracks import clock_text, find_gaps, parts_of, split_tracks
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_a_table_reads_the_same_from_every_format(suffix: str, tmp_path: Path, make_table: Callable[..., Any]) -> None:
+    table = make_table(num_frames=20, missing={2: range(1, 5)}, gaps={"no_face": range(8, 12)})
+    direct = read_predictions(table)
+    read = read_predictions(table.write(tmp_path / f"clip.{suffix}"))
+    assert read.compounds == direct.compounds and len(read) == len(direct)
+    for name in ("frame", "face_id", "status", "compound", "source"):
+        assert (getattr(read, name) == getattr(direct, name)).all(), name
+    for name in ("time_s", "boxes", "emotions", "scores", "compound_score"):
+        np.testing.assert_allclose(getattr(read, name), getattr(direct, name), atol=1e-5, err_msg=name)
+
+
+def test_what_is_no_table_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "a.txt").write_text("x")
+    for name, words in (("a.csv", "no column source"), ("a.txt", "not a table format"), ("b.csv", "does not exist")):
+        with pytest.raises(InputError, match=words):
+            read_predictions(tmp_path / name)
+
+
+@given(st.integers(1, 400), st.integers(1, 4), st.integers(10, 120), st.integers(0, 2**31))
+def test_no_peak_is_lost_by_decimation(num_rows: int, columns: int, max_rows: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(num_rows, columns))
+    kept = keep_peaks(values, max_rows=max_rows)
+    assert (np.diff(kept) > 0).all() and kept[0] == 0 and kept[-1] == num_rows - 1
+    assert len(kept) <= max(max_rows, 2 * columns + 1) + 2
+    assert (values[kept].max(0) == values.max(0)).all() and (values[kept].min(0) == values.min(0)).all()
+
+
+@given(st.text())
+def test_json_cannot_end_a_script_and_says_the_same(text: str) -> None:
+    written = safe_json({"name": text, "nan": float("nan")})
+    assert not set("<>&'\u2028\u2029") & set(written)
+    assert json.loads(written) == {"name": text, "nan": None}
+
+
+def test_the_film_keeps_to_its_budget() -> None:
+    plan = plan_film(max_bytes=15e6, duration_s=600)
+    assert plan is not None and plan.sound and plan.longest == 640 and plan.bits * 600 / 8 < 15e6
+    short = plan_film(max_bytes=15e6, duration_s=5)
+    assert short is not None and short.longest == 854
+    assert plan_film(max_bytes=15e6, duration_s=3 * 3600) is None
+
+
+def test_stretches_gaps_and_clock(make_table: Callable[..., Any]) -> None:
+    assert parts_of(np.array([1, 2, 3, 7, 9, 10])) == [(1, 3), (7, 7), (9, 10)]
+    gaps = find_gaps(read_predictions(make_table(num_frames=9, gaps={"no_face": [1, 2], "unreadable": [9]})))
+    assert [(gap.status, gap.from_frame, gap.to_frame) for gap in gaps] == [("no_face", 1, 2), ("unreadable", 9, 9)]
+    assert [clock_text(t) for t in (0, 59.9996, 3600.5)] == ["0:00.000", "1:00.000", "1:00:00.500"]
+
+
+def test_the_strongest_moments_lie_apart_and_show_what_they_say(make_table: Callable[..., Any]) -> None:
+    tracks = split_tracks(read_predictions(make_table(num_frames=250)))
+    moments = strongest(tracks)
+    assert moments == sorted(moments, key=lambda m: -m.score) and {m.track for m in moments} == {0, 1}
+    for moment in moments:
+        table = tracks[moment.track].table
+        assert table.compound[moment.row] == table.compounds[moment.compound].name
+    top = max(float(np.nanmax(track.table.compound_score)) for track in tracks)
+    assert moments[0].score == pytest.approx(top)
+
+
+def test_a_log_after_a_resume_counts_the_later_lines(tmp_path: Path) -> None:
+    lines = [{"kind": "step", "step": step, "loss": 1.0} for step in range(1, 8)]
+    lines += [{"kind": "resume", "step": 4}, *({"kind": "step", "step": step, "loss": 2.0} for step in (5, 6))]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "st')
+    log = read_log(tmp_path / "log.jsonl")
+    assert log.column("steps", "loss").tolist() == [1, 1, 1, 1, 2, 2] and log.num_resumes == 1 and log.num_bad == 1
+
+
+def test_two_tables_of_one_film_agree_where_they_are_equal(make_table: Callable[..., Any]) -> None:
+    first = read_predictions(make_table(num_frames=50))
+    same = agreement(first, first)
+    assert same.num_both == 100 and same.same_compound == 1 and same.differences.max() == 0
+    np.testing.assert_allclose(same.correlations, 1)
+    lifted = agreement(first, read_predictions(make_table(num_frames=50, lift=0.1)))
+    assert 0.05 < lifted.differences.mean() <= 0.1001 and lifted.same_compound > 0.5
+
+
+def test_conditions_differ_by_what_was_put_in(make_table: Callable[..., Any]) -> None:
+    def films(lift: float, first_seed: int) -> list[Any]:
+        tables = [make_table(num_frames=40, seed=first_seed + n, lift=lift, source=f"{n}.mp4") for n in range(5)]
+        return [film for table in tables for film in film_means(read_predictions(table))]
+
+    calm, moved = films(0.0, 0), films(0.15, 0)
+    change = differences(moved, calm)
+    assert all(0.05 < estimate.value <= 0.1501 for estimate in change[:6])
+    means = condition_means(calm)
+    assert all(estimate.low <= estimate.value <= estimate.high for estimate in means)
+    assert means == condition_means(calm)  # equal inputs, equal intervals
+    assert np.isnan(condition_means(calm[:2])[0].low)  # too few films
+
+
+def test_conditions_are_checked(tmp_path: Path) -> None:
+    for text, words in (
+        ("film,group\na,b\n", "needs the columns"),
+        ("source,condition\na,x\na,y\n", "two conditions"),
+        ("source,condition\n", "names no source"),
+    ):
+        (tmp_path / "c.csv").write_text(text)
+        with pytest.raises(InputError, match=words):
+            read_conditions(tmp_path / "c.csv")
+
+
+def test_figures_for_print(tmp_path: Path, make_table: Callable[..., Any]) -> None:
+    table = make_table(num_frames=60, missing={1: range(20, 30)}).write(tmp_path / "clip.csv")
+    assert main(["report", str(table), "--figures", "--format", "pdf,svg,png", "--out", str(tmp_path / "f")]) == 0
+    names = {path.name for path in (tmp_path / "f").iterdir()}
+    figures = ("clip-shares", "clip-timeline-1", "clip-timeline-2")
+    assert names == {f"{name}.{kind}" for name in figures for kind in ("pdf", "svg", "png")}
+    pdf = (tmp_path / "f" / "clip-timeline-1.pdf").read_bytes()
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # TrueType inside, no letters as drawings
+    with Image.open(tmp_path / "f" / "clip-shares.png") as picture:
+        assert abs(picture.width / 600 * 25.4 - 85) < 0.2
+    with Image.open(tmp_path / "f" / "clip-timeline-1.png") as picture:
+        assert abs(picture.width / 600 * 25.4 - 178) < 0.2
+    assert "Happily Surprised" in (tmp_path / "f" / "clip-shares.svg").read_text("utf-8")
+
+
+def test_options_that_do_not_go_together_are_refused(tmp_path: Path, make_table: Callable[..., Any]) -> None:
+    from femae.report.run import run_report
+
+    table, other = make_table(num_frames=5).write(tmp_path / "a.csv"), tmp_path / "x.mp4"
+    other.touch()
+    (tmp_path / "run").mkdir()
+    for settings, kind in (
+        ({"inputs": (tmp_path / "run",), "film": other}, ConfigError),
+        ({"inputs": (table,), "pictures": tmp_path}, ConfigError),
+        ({"inputs": (table,), "film": tmp_path / "none.mp4"}, InputError),
+        ({"inputs": (tmp_path / "run",)}, InputError),
+    ):
+        with pytest.raises(kind):
+            run_report(ReportConfig(out=tmp_path / "out", **settings))
+    with pytest.raises(ConfigError, match="figure format"):
+        ReportConfig(inputs=(table,), format="gif")
+
+
+def test_the_missing_extra_is_told_before_the_run(
+    tmp_path: Path, carphone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
+    assert main(["predict", str(carphone), "--report", "--out", str(tmp_path / "out")]) == 2
+    assert "femae[report]" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    with pytest.raises(MissingDependencyError):
+        main(["predict", str(carphone), "--report", "--out", str(tmp_path / "out"), "--debug"])
+
+
+def test_report_reads_a_scores_table_without_emotions(tmp_path: Path) -> None:
+    from femae.report.run_files import read_scores
+
+    pq.write_table(
+        pa.table({"key": ["a"], "AU01": [0.5], "target_AU01": pa.array([None], pa.float32())}), tmp_path / "s"
+    )
+    emotions, units = read_scores(tmp_path / "s")
+    assert emotions is None and units is not None and not units.mask.any()
