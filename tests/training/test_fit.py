@@ -321,3 +321,84 @@ def test_on_an_accelerator(faces: Path, tiny: dict[str, Any], tmp_path: Path, pr
     result = train_stage(EmotionConfig(**settings(faces, tiny, run=run)), run=tmp_path / "run", quiet=True)
     entries = RunFolder(result.folder).entries("epoch")
     assert entries[-1]["loss"] < entries[0]["loss"]
+
+
+def test_checkpointed_and_compiled_networks_train_alike(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    curves = []
+    for name, run in (("plain", {}), ("saving", {"grad_checkpointing": True}), ("compiled", {"compile": True})):
+        train_stage(EmotionConfig(**settings(faces, tiny, run=run | {"epochs": 1})), run=tmp_path / name, quiet=True)
+        curves.append(list(losses(tmp_path / name).values()))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-5)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
+
+
+def test_a_frozen_encoder_stays_as_it_is(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    train_stage(EmotionConfig(**settings(faces, tiny, run={"epochs": 1})), run=tmp_path / "first", quiet=True)
+    init = {"weights": str(tmp_path / "first"), "train": "head"}
+    base = settings(faces, tiny, run={"epochs": 2, "seed": 1}, init=init)
+    train_stage(EmotionConfig(**base), run=tmp_path / "second", quiet=True)
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("encoder."))
+    assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_a_reader_that_dies_is_named(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from femae.training import feed
+
+    def dies(self: Any, rows: np.ndarray) -> np.ndarray:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return rows
+
+    parent = os.getpid()
+    real = feed.BlockReader.read
+    monkeypatch.setattr(
+        feed.BlockReader, "read", lambda self, rows: real(self, rows) if os.getpid() == parent else dies(self, rows)
+    )
+    base = settings(faces, tiny, data={"loader": "stream", "workers": 1})
+    with pytest.raises(TrainingError, match=r"a reading process died.*data.workers"):
+        train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
+
+
+def test_a_damaged_picture_in_a_stream_is_named(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(faces, tmp_path / "bad")
+    shard = next((tmp_path / "bad" / "shards").glob("*00000.parquet"))
+    table = pq.read_table(shard)
+    rows = table.to_pylist()
+    rows[5]["image"]["bytes"] = rows[5]["image"]["bytes"][:40]
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shard, row_group_size=256)
+    base = settings(tmp_path / "bad", tiny, data={"loader": "stream", "workers": 0})
+    with pytest.raises(DataError, match=r"bad, 00005.png: not a readable picture"):
+        train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
+
+
+def test_tensorboard_has_curves_f1_confusion_and_reconstructions(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = {"epochs": 1, "tensorboard": True}
+    train_stage(EmotionConfig(**settings(faces, tiny, run=run)), run=tmp_path / "emotion", quiet=True)
+    train_stage(PretrainConfig(**settings(faces, tiny, run=run)), run=tmp_path / "pretrain", quiet=True)
+    tags = {}
+    for name in ("emotion", "pretrain"):
+        events = accumulator.EventAccumulator(str(tmp_path / name / "tensorboard"))
+        events.Reload()
+        tags[name] = events.Tags()
+    assert {"step/loss", "step/lr", "epoch/val/macro_f1", "epoch/val/f1/fear"} <= set(tags["emotion"]["scalars"])
+    assert tags["emotion"]["images"] == ["confusion"] and tags["pretrain"]["images"] == ["reconstructions"]
+
+
+def test_mlflow_gets_the_numbers(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    address = (tmp_path / "mlruns").as_uri()
+    config = EmotionConfig(**settings(faces, tiny, run={"epochs": 2, "mlflow": address}))
+    train_stage(config, run=tmp_path / "run", quiet=True)
+    client = mlflow.MlflowClient(tracking_uri=address)
+    (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert run.info.status == "FINISHED"
+    entry = RunFolder(tmp_path / "run").entries("epoch")[-1]
+    assert run.data.metrics["epoch/val/macro_f1"] == pytest.approx(entry["val"]["macro_f1"])

@@ -18,6 +18,7 @@ from femae.report.svg import Line, dot_chart, line_chart
 __all__ = ["write_run_report"]
 
 _MAX_FACES = 24
+_START = {"loaded": "taken over", "fresh": "fresh", "left_out": "left out"}
 
 
 def write_run_report(folder: str | Path, *, out: str | Path) -> Path:
@@ -110,14 +111,24 @@ def _cell(value: float, *, whole: bool = False) -> str:
 
 
 def _run_about(folder: Path, about: Mapping[str, Any], log: RunLog) -> list[dict[str, Any]]:
-    rows = [(key, _words(value)) for key, value in about.items()]
+    rows = [(key, _start(value) if key == "start" else _words(value)) for key, value in about.items()]
     if log.num_resumes:
         rows.append(("resumed", f"{log.num_resumes} time{'s' * (log.num_resumes != 1)}"))
-    parts = [{"name": "Run", "text": "", "rows": rows}]
+    parts: list[dict[str, Any]] = [{"name": "Run", "text": "", "rows": rows}]
     config = folder / "config.yaml"
     if config.is_file():
-        parts.append({"name": "Configuration", "text": config.read_text("utf-8", "replace"), "rows": []})
+        parts.append(
+            {"name": "Configuration", "text": config.read_text("utf-8", "replace"), "rows": [], "verbatim": True}
+        )
     return parts
+
+
+def _start(value: Any) -> str:
+    """How many tensors came from the weights that a run started from."""
+    if not isinstance(value, Mapping):
+        return "from scratch"
+    counts = [f"{len(value[name])} tensors {words}" for name, words in _START.items() if name in value]
+    return ", ".join(counts) + (", positions resampled" if value.get("resampled") else "")
 
 
 def _words(value: Any) -> str:

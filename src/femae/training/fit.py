@@ -95,9 +95,9 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
     with Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor:
         epoch = _epoch_at(run.stream, run.state.step)
         while run.state.step < last_step and not run.state.finished:
-            epoch += 1
+            epoch, started = epoch + 1, time.perf_counter()
             _train_epoch(run, pieces, until=run.stream.first_step(epoch))
-            _end_epoch(run, epoch, last=epoch == epochs)
+            _end_epoch(run, epoch, last=epoch == epochs, started=started)
     return _result(run)
 
 
@@ -265,12 +265,11 @@ def _check_loss(run: _Run, loss: float, norm: float) -> None:
         )
 
 
-def _end_epoch(run: _Run, epoch: int, *, last: bool) -> None:
+def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:
     config, state = run.task.config.run, run.state
     loss = state.loss_sum / max(state.loss_steps, 1)
     state.loss_sum, state.loss_steps = 0.0, 0
     if epoch % config.validate_every == 0 or last:
-        started = time.perf_counter()
         with run.average.applied():
             evaluation = evaluate(run.task, run.fabric)
             better = state.best_score is None or evaluation.score > state.best_score
