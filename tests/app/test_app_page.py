@@ -65,7 +65,7 @@ def opened(browser: Any, url: str, *, expected_errors: tuple[str, ...] = (), **c
 
 
 def test_from_upload_to_download(serve: Callable[..., Any], browser: Any, carphone: Path) -> None:
-    def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None]) -> None:
+    def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
         out.write_text("<!doctype html><p id=p></p><script>p.textContent = 'own ' + (1 + 1) + origin</script>")
 
     served = serve(make_report=make_report)

@@ -35,7 +35,7 @@ def png(picture: np.ndarray) -> bytes:
 
 
 def test_a_film_from_upload_to_download(serve: Serve, carphone: Path) -> None:
-    def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None]) -> None:
+    def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
         assert video.read_bytes() == carphone.read_bytes()
         assert pq.read_table(table).num_rows == 120
         advance()
@@ -97,6 +97,19 @@ def test_pictures_make_one_job_whatever_they_are_called(serve: Serve, astronaut:
     ]
     assert [code.status_code for code in codes] == [200, 200, 200, 413]
     assert "up to 3 pictures" in codes[3].json()["error"]
+
+
+def test_pictures_get_a_report_by_their_own_names(serve: Serve, astronaut: np.ndarray) -> None:
+    from femae.cli.commands import _report_for_the_app
+
+    served = serve(make_report=_report_for_the_app)
+    names = ["a.png", "<img src=x onerror=alert(1)>.png"]
+    job = served.start_job(*((quote(name), png(astronaut)) for name in names))
+    view = served.wait(job, "done", "failed")
+    assert (view["state"], view["problems"]) == ("done", [])
+    page = served.client.get(f"api/jobs/{job['id']}/files/report.html").text
+    assert page.count("data:image/jpeg") >= 2 and "2 pictures" in page
+    assert "a.png" in page and "<img src=x" not in page and "&lt;img src=x" in page
 
 
 def test_bad_files_say_why_by_the_users_own_name(serve: Serve, carphone: Path) -> None:

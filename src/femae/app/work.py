@@ -3,7 +3,7 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +23,21 @@ _FORMATS = ("csv", "parquet", "jsonl")
 class MakeReport(Protocol):
     """Writes the report of one table."""
 
-    def __call__(self, table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None]) -> None:
-        """`table` is Parquet, `video` the film it was made from, `out` the HTML file to write.
+    def __call__(
+        self,
+        table: Path,
+        *,
+        video: Path | None,
+        pictures: Mapping[Path, str],
+        out: Path,
+        title: str,
+        advance: Callable[[], None],
+    ) -> None:
+        """`table` is Parquet, `out` the HTML file to write.
 
-        `advance` is called after each frame; what it raises ends the work. Raises FemaeError.
+        `video` is the film that the table was made from, or None and `pictures` the pictures, each with the name that
+        the table has for it. `advance` is called after each frame of a film; what it raises ends the work. Raises
+        FemaeError.
         """
 
 
@@ -68,8 +79,8 @@ class Worker:
             )
         job.problems = [_in_users_words(problem, job) for problem in done.problems]
         self._collect(job, done)
-        if self._make_report is not None and item.kind == "video":
-            self._report(job, self._make_report)
+        if self._make_report is not None:
+            self._report(job, self._make_report, film=item.kind == "video")
 
     def _count(self, job: Job, result: FrameResult) -> None:
         job.check()
@@ -101,21 +112,26 @@ class Worker:
         outputs["look.json"] = look
         job.outputs = outputs
 
-    def _report(self, job: Job, make_report: MakeReport) -> None:
+    def _report(self, job: Job, make_report: MakeReport, *, film: bool) -> None:
         """The report; where it cannot be made, the rest of the result still stands."""
         job.check()
         job.phase = "writing the report"
         out = job.folder / "out" / "report.html"
-        film = job.folder / "report" / job.uploads[0].path.name
-        film.parent.mkdir()
+        first = job.uploads[0]
+        title = first.name if len(job.uploads) == 1 else f"{len(job.uploads)} pictures"
+        video = job.folder / "report" / first.path.name if film else None
+        pictures = {} if film else {upload.path: upload.name for upload in job.uploads}
         try:
-            job.uploads[0].path.replace(film)
-            make_report(job.outputs["table.parquet"], video=film, out=out, title=job.uploads[0].name, advance=job.check)
+            if video is not None:
+                video.parent.mkdir()
+                first.path.replace(video)
+            table = job.outputs["table.parquet"]
+            make_report(table, video=video, pictures=pictures, out=out, title=title, advance=job.check)
             job.outputs["report.html"] = out
         except FemaeError as error:
             job.problems.append(f"the report could not be written: {_in_users_words(str(error), job)}")
         finally:
-            shutil.rmtree(film.parent, ignore_errors=True)
+            shutil.rmtree(job.folder / "report", ignore_errors=True)
 
 
 def _only_item(job: Job) -> InputItem:

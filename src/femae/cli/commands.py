@@ -109,10 +109,15 @@ def run_app(config: Any) -> int:
     return run(config, make_report=_report_for_the_app)
 
 
-def _report_for_the_app(table: Any, *, video: Any, out: Any, title: str, advance: Any) -> None:
+def _report_for_the_app(table: Any, *, video: Any, pictures: Any, out: Any, title: str, advance: Any) -> None:
+    from femae.report.pictures_report import write_pictures_report
     from femae.report.video_report import write_video_report
 
-    write_video_report(table, video=video, out=out, title=title, advance=advance)
+    if video is not None:
+        write_video_report(table, video=video, out=out, title=title, advance=advance)
+    else:
+        names = {path.name: name for path, name in pictures.items()}
+        write_pictures_report(table, out=out, pictures=list(pictures), names=names, title=title)
 
 
 def run_webcam(config: Any) -> int:

@@ -30,6 +30,7 @@ def write_pictures_report(
     *,
     out: str | Path,
     pictures: Sequence[Path] = (),
+    names: Mapping[str, str] | None = None,
     title: str = "",
     settings: Mapping[str, str] | None = None,
     problems: Sequence[str] = (),
@@ -37,14 +38,17 @@ def write_pictures_report(
 ) -> Path:
     """One HTML file at `out` with the pictures of a table; returns its path.
 
-    `pictures`: the files, found by their names in the column `source`; none: a page of words only. Where they do not
-    all fit into `max_mb`, the ones with the strongest faces stay. Raises InputError, OutputError.
+    `pictures`: the files, found by their names in the column `source`, or by what `names` calls a file of theirs; none:
+    a page of words only. Where they do not all fit into `max_mb`, the ones with the strongest faces stay. Raises
+    InputError, OutputError.
     """
     rows = read_predictions(table)
     if not len(rows):
         raise InputError(f"'{rows.name}' has no rows: there is nothing to report")
     longest, quality, count = _fit(len(np.unique(rows.source)), max_mb)
-    figures, cut_outs, left_out = _figures(rows, pictures, longest=longest, quality=quality, keep=count)
+    figures, cut_outs, left_out = _figures(
+        rows, pictures, names=names or {}, longest=longest, quality=quality, keep=count
+    )
     all_faces = np.flatnonzero(rows.face_id > 0)
     values: dict[str, Any] = {
         "figures": figures,
@@ -99,7 +103,13 @@ def _strongest_rows(rows: PredictionTable) -> list[int]:
 
 
 def _figures(
-    rows: PredictionTable, pictures: Sequence[Path], *, longest: int, quality: int, keep: int
+    rows: PredictionTable,
+    pictures: Sequence[Path],
+    *,
+    names: Mapping[str, str],
+    longest: int,
+    quality: int,
+    keep: int,
 ) -> tuple[list[dict[str, Any]], dict[int, str], list[str]]:
     """An entry per source in the table's order, and cut-outs of the strongest rows."""
     by_source: dict[str, list[int]] = {}
@@ -111,16 +121,17 @@ def _figures(
     uris: dict[str, str] = {}
     cut_outs: dict[int, str] = {}
     for frame in PictureSource(list(pictures), name=rows.name):
-        mine = by_source.get(frame.source, [])
+        source = names.get(frame.source, frame.source)
+        mine = by_source.get(source, [])
         if frame.image is None or not mine:
             continue
         for row in wanted.intersection(mine):
             cut = cut_face(frame.image, rows.boxes[row], size=240)
             if cut is not None:
                 cut_outs[row] = jpeg_uri(cut)
-        if frame.source in shown:
+        if source in shown:
             small, factor = shrink(frame.image, longest=longest)
-            uris[frame.source] = jpeg_uri(draw_rows(small, rows, np.array(mine), factor=factor), quality=quality)
+            uris[source] = jpeg_uri(draw_rows(small, rows, np.array(mine), factor=factor), quality=quality)
     problems = []
     if pictures and keep < len(by_source):
         problems.append(f"{keep:,} of {len(by_source):,} pictures are in this page, those with the strongest faces.")

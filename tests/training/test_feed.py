@@ -1,0 +1,101 @@
+"""The stream: every picture of every epoch once over all processes, the right labels beside it, from any step on."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs femae[train]")
+
+from femae.config.model import ModelConfig
+from femae.config.train import DataConfig
+from femae.training.feed import Batch, Share, batches
+from femae.training.order import RowStream
+from femae.training.sets import FaceSet, load_sets
+
+EPOCHS, BATCH = 3, 16
+
+
+def sets(faces: Path, loader: str) -> tuple[FaceSet, ModelConfig]:
+    model = ModelConfig(image_size=32, stem="patch")
+    return load_sets(DataConfig(folders=(faces,), loader=loader), model)[0], model
+
+
+def rows_of(batch: Batch) -> list[tuple[bytes, bytes]]:
+    pairs = zip(batch.pixels.numpy(), batch.targets.numpy(), strict=True)
+    return [(pixels.tobytes(), targets.tobytes()) for pixels, targets in pairs]
+
+
+def run(faces: Path, *, loader: str, world: int = 1, workers: int = 0, first_step: int = 0) -> list[list[Any]]:
+    """What each process of `world` gets, in order."""
+    train, model = sets(faces, loader)
+    blocks = train.blocks() if loader == "stream" else None
+    got = []
+    for rank in range(world):
+        stream = RowStream(len(train), batch_size=BATCH, seed=0, blocks=blocks)
+        share = Share(rank=rank, world_size=world, accumulate=2)
+        last = stream.first_step(EPOCHS)
+        feed = batches(
+            train,
+            stream,
+            share,
+            batch_size=BATCH,
+            model=model,
+            first_step=first_step,
+            last_step=last,
+            workers=workers,
+        )
+        got.append([row for batch in feed for row in rows_of(batch)])
+    return got
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (2, 2), (3, 1)])
+def test_each_row_once_an_epoch_over_all_processes_and_readers(faces: Path, world: int, workers: int) -> None:
+    train, _ = sets(faces, "memory")
+    assert train.pictures is not None
+    everything = Counter(zip((p.tobytes() for p in train.pictures), (t.tobytes() for t in train.targets), strict=True))
+    got = run(faces, loader="stream", world=world, workers=workers)
+    assert Counter(row for process in got for row in process) == Counter({k: EPOCHS * n for k, n in everything.items()})
+
+
+def test_a_stream_taken_up_at_a_step_gives_what_follows(faces: Path) -> None:
+    whole = run(faces, loader="stream")[0]
+    assert run(faces, loader="stream", workers=2, first_step=7)[0] == whole[7 * BATCH :]
+
+
+def test_processes_share_the_steps_of_one(faces: Path) -> None:
+    whole = run(faces, loader="memory")[0]
+    first, second = run(faces, loader="memory", world=2)
+    for step in range(len(whole) // BATCH):
+        half = BATCH // 2
+        parts = first[step * half : (step + 1) * half] + second[step * half : (step + 1) * half]
+        assert parts == whole[step * BATCH : (step + 1) * BATCH]
+
+
+def test_labels_and_pictures_are_those_of_the_manifest(faces: Path) -> None:
+    from femae.data.manifest import read_manifest
+    from femae.data.shard_reader import load_pictures
+
+    manifest = read_manifest(faces)
+    train, _ = sets(faces, "memory")
+    chosen = np.array(manifest.strings("split")) == "train"
+    assert train.strings("key") == [k for k, c in zip(manifest.strings("key"), chosen, strict=True) if c]
+    expected = load_pictures(manifest, size=32, gray=True)[chosen].transpose(0, 3, 1, 2)
+    assert train.pictures is not None and np.array_equal(train.pictures, expected)
+    assert np.array_equal(train.targets, manifest.vectors("targets")[chosen])
+
+
+def test_folds_split_the_rows_and_leave_out_what_is_held_out(faces: Path) -> None:
+    model = ModelConfig(image_size=32, stem="patch")
+    keys = []
+    for fold in range(5):
+        train, val = load_sets(DataConfig(folders=(faces,), fold=fold), model)
+        assert not set(train.strings("key")) & set(val.strings("key"))
+        assert len(train) + len(val) == 130 and set(val.fold.tolist()) == {fold}
+        keys += val.strings("key")
+    assert len(keys) == len(set(keys)) == 130
+    config = DataConfig(folders=(faces,), folded_only=True, train_splits=("train", "val"), val_splits=())
+    train, _ = load_sets(config, model)
+    assert len(train) == 130
