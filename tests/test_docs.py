@@ -130,7 +130,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
             noise.save(tmp_path / "portraits" / name / f"{number}.png")
     trained_run(tmp_path / "runs" / "emotion")
     shutil.copytree(REPO / "recipes", tmp_path / "recipes")
-    drawn_shards(tmp_path / "shards", source="drawn")
+    drawn_shards(tmp_path / "drawn", source="drawn")
     drawn_shards(tmp_path / "runs" / "data" / "open", source="ferplus")
     monkeypatch.chdir(tmp_path)
     return tmp_path
