@@ -8,7 +8,7 @@ from femae.app.jobs import Job, JobQueue
 from femae.app.names import download_stem
 from femae.compound.rules import RULES
 from femae.config.app import AppConfig
-from femae.engine.onnx import OnnxEngine
+from femae.engine.load import load_engine
 from femae.inference.predictor import shipped_model
 from femae.labels import CLASS_SETS
 from femae.video.discover import PICTURE_SUFFIXES
@@ -37,7 +37,7 @@ _CLASS_WORDS: Final = {"abaw": "ABAW, 7 classes", "raf-db": "RAF-DB, 11 classes"
 def model_names(models: tuple[Path, ...]) -> list[str]:
     """What the shipped model and the given ones call themselves. Raises ModelError for a wrong file."""
     with shipped_model() as shipped:
-        specs = [OnnxEngine(path).spec for path in (shipped, *models)]
+        specs = [load_engine(path).spec for path in (shipped, *models)]
     names = [f"{spec.name} {spec.version}".strip() for spec in specs]
     return [names[0], *(f"{name} ({path.name})" for name, path in zip(names[1:], models, strict=True))]
 

@@ -108,12 +108,14 @@ def run_train(command: TrainCommand) -> int:
     if command.changes:
         recipe = override(recipe, command.changes)
     try:
+        from femae.training.devices import first_process
         from femae.training.run import train
     except ImportError as error:
         raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
     out = command.out or Path("runs") / command.recipe.stem
     train(recipe, run=out, quiet=command.quiet)
-    Console(stderr=True, quiet=command.quiet).print(Text(f"-> {out}"))
+    if first_process():
+        Console(stderr=True, quiet=command.quiet).print(Text(f"-> {out}"))
     return 0
 
 

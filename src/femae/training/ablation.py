@@ -11,6 +11,7 @@ from rich.console import Console
 from femae.config.recipe import AblationConfig
 from femae.errors import ConfigError, MissingDependencyError
 from femae.metrics.tables import AblationRow, table2
+from femae.training.devices import first_process
 from femae.training.run import train_stage
 from femae.training.run_folder import RunFolder, write_text
 
@@ -24,7 +25,7 @@ def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> Non
     """
     if not config.rows:
         raise ConfigError("the recipe has no rows: give each a name and its changes")
-    RunFolder(run)
+    RunFolder(run, writes=first_process())
     done: dict[str, list[dict[str, Any]]] = {row.name: [] for row in config.rows}
     for seed in config.seeds:
         for row in config.rows:
@@ -32,8 +33,10 @@ def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> Non
             result = train_stage(config.row(row, seed=seed), run=folder, quiet=quiet)
             scores = {name: result.log.get(name) for name in ("macro_f1", "compound_macro_f1", "f1")}
             done[row.name].append({"seed": seed, "run": f"{row.name}/seed-{seed}"} | scores)
-            _write(config, run, done)
-    Console(stderr=True, quiet=quiet).print((run / "table2.md").read_text(encoding="utf-8"), highlight=False)
+            if first_process():
+                _write(config, run, done)
+    if first_process():
+        Console(stderr=True, quiet=quiet).print((run / "table2.md").read_text(encoding="utf-8"), highlight=False)
 
 
 def _write(config: AblationConfig, run: Path, done: Mapping[str, list[dict[str, Any]]]) -> None:

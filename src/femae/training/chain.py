@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from femae.config.recipe import ChainConfig, ChainStep, KfoldConfig, merge
+from femae.training.devices import first_process
 from femae.training.run import train_stage
 from femae.training.run_folder import RunFolder
 
@@ -20,7 +21,7 @@ def _from(step: ChainStep, weights: Path | None) -> ChainStep:
 
 def train_chain(config: ChainConfig, *, run: Path, quiet: bool = False) -> Path:
     """Train each step in a folder of its name; returns the last one. Steps that are done are not done again."""
-    RunFolder(run)
+    RunFolder(run, writes=first_process())
     before: Path | None = None
     for step in config.steps:
         ready, folder = _from(step, before), run / step.name

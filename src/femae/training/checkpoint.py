@@ -97,7 +97,7 @@ def read_state(path: Path) -> TrainState:
             return TrainState(**json.loads((file.metadata() or {})["state"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is damaged ({error}): delete it to start the run anew, or name another run folder"
+            f"{path} is damaged ({error}): delete it to start the run anew, or name another --out"
         ) from error
 
 

@@ -13,7 +13,12 @@ from torch import nn
 from femae.config.train import RunConfig
 from femae.errors import ConfigError
 
-__all__ = ["make_fabric", "set_up"]
+__all__ = ["first_process", "make_fabric", "set_up"]
+
+
+def first_process() -> bool:
+    """Is this the process that writes what is written once?"""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def make_fabric(config: RunConfig) -> Fabric:

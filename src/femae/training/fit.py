@@ -29,18 +29,18 @@ from femae.training.checkpoint import (
 from femae.training.devices import set_up
 from femae.training.draws import Draws, mix_seed
 from femae.training.ema import WeightAverage
-from femae.training.feed import Batch, Share, batches, make_batch
+from femae.training.feed import Batch, Share, batches
 from femae.training.monitor import Monitor
 from femae.training.optim import make_optimizer, make_schedule
 from femae.training.order import RowStream, row_weights
 from femae.training.run_folder import RunFolder, fingerprint
 from femae.training.scores import write_table
 from femae.training.task import Evaluation, Task
+from femae.training.validate import evaluate
 
 __all__ = ["FitResult", "fit"]
 
 _FIRST_STEPS = 20  # whose mean loss tells an explosion
-_EVAL_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +98,7 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
             epoch, started = epoch + 1, time.perf_counter()
             _train_epoch(run, pieces, until=run.stream.first_step(epoch))
             _end_epoch(run, epoch, last=epoch == epochs, started=started)
+    fabric.barrier()  # what the first process wrote is there for all
     return _result(run)
 
 
@@ -164,7 +165,7 @@ def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
         return
     if read_state(path).config != run.state.config:
         raise TrainingError(
-            f"{run.folder.path} holds a run with other settings (see its config.yaml): name another --run, or delete "
+            f"{run.folder.path} holds a run with other settings (see its config.yaml): name another --out, or delete "
             "that folder to train anew"
         )
     run.state = load_checkpoint(path, model=run.task.model, optimizer=optimizer, average=run.average)
@@ -198,7 +199,8 @@ def _train_epoch(run: _Run, pieces: Any, *, until: int) -> None:
             run.monitor.write(entry | {"pictures_per_s": round(rate, 1)})
             log_step, log_time = state.step, time.perf_counter()
         due = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
-        if due or _any(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes):
+        due = due or _any(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes)
+        if due and state.step < until:  # a state at the end of an epoch holds its validation, too
             _save(run, LAST)
         run.schedule.step()
     run.state.first_loss = run.state.first_loss or run.state.loss_sum / max(run.state.loss_steps, 1)
@@ -285,35 +287,9 @@ def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:
         run.monitor.write(entry)
         if better:
             run.monitor.tables(evaluation.tables, step=state.step)
-    _save(run, LAST)
     if epoch == state.best_epoch:
         _save(run, BEST)
-
-
-def evaluate(task: Task, fabric: Fabric) -> Evaluation:
-    """Validate with the weights that the model has now: each process its share, the figures once over all.
-
-    Every process calls the network equally often, as sharded weights need it: one without rows of its own in the last
-    chunk takes another's and drops what comes of it.
-    """
-    task.model.eval()
-    mine: list[tuple[np.ndarray, dict[str, Any]]] = []
-    with torch.inference_mode():
-        for rows in task.val_set.row_chunks(_EVAL_BATCH):
-            share = rows[fabric.global_rank :: fabric.world_size]
-            taken = share if len(share) else rows[:1]
-            batch = make_batch(task.val_set, taken, task.val_set.read(taken, model=task.config.model))
-            arrays = task.collect(task.model, batch.to(fabric.device), taken)
-            if len(share):
-                mine.append((share, arrays))
-    parts = [mine]
-    if fabric.world_size > 1:
-        parts = [[] for _ in range(fabric.world_size)]
-        torch.distributed.all_gather_object(parts, mine)
-    every = [item for part in parts for item in part]
-    order = np.argsort(np.concatenate([rows for rows, _ in every]))
-    names = every[0][1]
-    return task.judge({name: np.concatenate([arrays[name] for _, arrays in every])[order] for name in names})
+    _save(run, LAST)
 
 
 def _keep_best(run: _Run, evaluation: Evaluation) -> None:

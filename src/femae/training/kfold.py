@@ -19,6 +19,7 @@ from femae.metrics.calibration import best_thresholds, fit_platt
 from femae.metrics.tables import table1
 from femae.models.face import Ensemble, FaceModel
 from femae.models.weights import WEIGHTS_NAME, WeightsInfo, load_model, save_weights
+from femae.training.devices import first_process
 from femae.training.run import train_stage
 from femae.training.run_folder import RunFolder, write_text
 from femae.training.scores import read_scores, write_table
@@ -53,7 +54,7 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
     A fold that is done is not trained again. The run's folder then is itself a model: model.safetensors holds the
     ensemble, with the calibration of the out-of-fold scores in its metadata.
     """
-    RunFolder(run)
+    RunFolder(run, writes=first_process())
     folds: list[dict[str, Any]] = []
     tables: list[Any] = []
     for fold in range(config.num_folds):
@@ -64,6 +65,9 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
         table = pq.read_table(result.folder / "scores.parquet")
         place = table.column_names.index("fold")
         tables.append(table.set_column(place, "fold", pa.array([fold] * table.num_rows, pa.int8())))
+    weights = run / WEIGHTS_NAME
+    if not first_process():
+        return weights
     write_table(run / "oof.parquet", pa.concat_tables(tables))
     calibration = fit_calibration(run / "oof.parquet") if config.calibrate else None
     about: dict[str, Any] = {"folds": folds}
@@ -74,7 +78,7 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
     write_text(run / "table1.md", text)
     Console(stderr=True, quiet=quiet).print(text, highlight=False)
     members = [run / f"fold-{fold}" for fold in range(config.num_folds)]
-    return write_ensemble(members, out=run / WEIGHTS_NAME, calibration=calibration)
+    return write_ensemble(members, out=weights, calibration=calibration)
 
 
 def write_ensemble(members: list[Path], *, out: Path, calibration: Calibration | None = None) -> Path:

@@ -28,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error}): make room, or choose another --run") from error
+        raise OutputError(f"{path} cannot be written ({error}): make room, or choose another --out") from error
 
 
 def fingerprint(value: object) -> str:
@@ -71,7 +71,7 @@ class RunFolder:
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise OutputError(f"the run folder {path} cannot be made ({error}): choose another --run") from error
+                raise OutputError(f"the run folder {path} cannot be made ({error}): choose another --out") from error
 
     def describe(self, config: Config, *, train: FaceSet, val: FaceSet, num_params: int, start: object) -> None:
         """config.yaml and run.json."""
