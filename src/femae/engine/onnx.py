@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from femae.engine.spec import ModelSpec, Probabilities, preprocess
 from femae.errors import ModelError
+from femae.ort import onnxruntime
 
 __all__ = ["OnnxEngine"]
 

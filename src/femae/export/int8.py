@@ -18,9 +18,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
+
+# isort: off
+from femae.ort import onnxruntime  # before its parts below, which load it
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QDQQuantizer, QuantType
 from onnxruntime.quantization.calibrate import create_calibrator
+# isort: on
 
 __all__ = ["Trial", "quantise"]
 

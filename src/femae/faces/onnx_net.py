@@ -118,7 +118,7 @@ def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
 
 def _open_session(model: bytes | Path, *, name: str, num_threads: int) -> Any:
     """An onnxruntime session on the CPU."""
-    import onnxruntime as ort
+    from femae.ort import onnxruntime as ort
 
     if isinstance(model, Path) and not model.is_file():
         raise ModelError(f"no file {name}: give the path of a face detector in ONNX format")
@@ -137,7 +137,7 @@ def _open_session(model: bytes | Path, *, name: str, num_threads: int) -> Any:
 
 def _giving_back_memory() -> Any:
     """Options of one run after which onnxruntime frees what it kept for the next one."""
-    import onnxruntime as ort
+    from femae.ort import onnxruntime as ort
 
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
