@@ -197,7 +197,8 @@ function seekFrame(position) {
 }
 
 function followFilm() {
-  const show = seconds => setFrame(frameAt(seconds + data.film_offset_s));
+  // a picture of before may still come while a new place is being sought; it must not take the page back
+  const show = seconds => { if (!video.seeking) setFrame(frameAt(seconds + data.film_offset_s)); };
   if (video.requestVideoFrameCallback) {
     const next = (now, meta) => { show(meta.mediaTime + data.step * .1); video.requestVideoFrameCallback(next); };
     video.requestVideoFrameCallback(next);
