@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 RENDERED, VOTED, WEAK = "synth3d", "ferplus", "lfw"
 # The rendered faces name some shapes by another unit than the table does.
-RENDERED_AS = {"AU10": "AU11", "AU25": "AU27", "AU26": "AU27", "AU43": "AU45"}
+RENDERED_AS = {"AU25": "AU27", "AU26": "AU27", "AU43": "AU45"}
 CLEAR = 0.6  # share of the votes from which on a picture counts as showing an emotion
 FRAMINGS = [(1.0, 1.5), (1.2, 1.5), (1.4, 1.25), (1.4, 1.5), (1.4, 1.75), (1.6, 1.5)]
 

@@ -81,14 +81,14 @@ def trained_run(folder: Path) -> None:
     save_weights(folder / "model.safetensors", model.state_dict(), info=WeightsInfo.of(model, name="small"))
 
 
-def drawn_shards(folder: Path, *, source: str) -> None:
+def drawn_shards(folder: Path, *, source: str, other: str = "") -> None:
     """Shards of faces as tests/training draws them."""
     path = REPO / "tests" / "training" / "conftest.py"
     spec = importlib.util.spec_from_file_location("drawn_faces", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.write_faces(folder, source=source, splits=("train", "val", "test"))
+    module.write_faces(folder, source=source, other=other, splits=("train", "val", "test"))
 
 
 def in_small(arguments: list[str]) -> list[str]:
@@ -131,7 +131,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
     trained_run(tmp_path / "runs" / "emotion")
     shutil.copytree(REPO / "recipes", tmp_path / "recipes")
     drawn_shards(tmp_path / "drawn", source="drawn")
-    drawn_shards(tmp_path / "runs" / "data" / "open", source="ferplus")
+    drawn_shards(tmp_path / "runs" / "data" / "open", source="ferplus", other="lfw")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

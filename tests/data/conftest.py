@@ -255,7 +255,17 @@ class Layouts:
 
     def synth3d(self) -> Path:
         root = self.atlas("synth3d", "syn_00.jpg", size=96, columns=24, cells=2)
-        base = {"atlas": 0, "AU1": 0.75, "AU12": 0, "yaw": 0.2, "pitch": 0, "roll": 0, "split": "train"}
+        base = {
+            "atlas": 0,
+            "AU1": 0.75,
+            "AU10": 1,
+            "AU11": 0.5,
+            "AU12": 0,
+            "yaw": 0.2,
+            "pitch": 0,
+            "roll": 0,
+            "split": "train",
+        }
         rows = [{**base, "index": 0, "cell": 0, "compound": "Sadly Angry"}]
         rows += [{**base, "index": 1, "cell": 1, "compound": ""}]
         self.table(root / "labels.csv", rows)

@@ -174,7 +174,7 @@ def test_rendered_heads_have_units_and_sometimes_a_compound(layouts: Any, collec
     samples, account = collect(Synth3dSource(root))
     compound, mix = samples["00#0"], samples["00#1"]
     assert compound.class_name == "Sadly Angry" and compound.targets.sum() == 2
-    assert compound.action_units == {"AU01": 0.75, "AU12": 0}
+    assert compound.action_units == {"AU01": 0.75, "AU10": 0.5, "AU12": 0}  # the column AU11 is AU10
     assert not mix.mask.any() and mix.class_name == "" and not account.excluded
     path = root / "labels.csv"
     path.write_text(path.read_text().replace("0.75", "1.5", 1).replace("0.75", "much"))

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 from femae.cli import main
 from femae.config.export import ExportConfig
 from femae.config.model import ModelConfig
+from femae.config.train import InitConfig
 from femae.engine.load import load_engine
 from femae.engine.torch import TorchEngine
 from femae.errors import ConfigError, DataError, MissingDependencyError, ModelError, OutputError
@@ -20,7 +21,8 @@ from femae.export.crops import labelled_rows, made_up_crops, sample_crops
 from femae.export.run import export_model
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
-from femae.models.weights import WeightsInfo, load_model, save_weights
+from femae.models.weights import WeightsInfo, load_model, read_info, save_weights, shipped
+from femae.training.start import start_encoder
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 
@@ -184,3 +186,43 @@ def test_balance_lifts_rare_emotions_and_keeps_the_mean(run: Path) -> None:
         probs = TorchEngine.of(model, info=version).run(crops)[0].astype(np.float64)
         logits.append(np.log(probs / (1 - probs)))
     np.testing.assert_allclose(logits[1] - logits[0], np.tile(offsets, (5, 1)), atol=1e-4)
+
+
+def test_weights_to_pass_on_and_the_encoder_to_train_from(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, half, part = (tmp_path / name for name in ("whole.safetensors", "half.safetensors", "part.safetensors"))
+    plain = ["export", str(run), "--format", "safetensors", "--out"]
+    balance = ["--balance", "0.5", "--class-counts", "8", "1", "1", "8", "8", "8"]
+    assert main([*plain, str(whole), "--name", "Whole", "--terms", "free", *balance]) == 0
+    assert capsys.readouterr().out.startswith(f"{whole}: 0.")
+    assert main([*plain, str(half), "--precision", "fp16"]) == 0
+    assert main([*plain, str(part), "--part", "encoder"]) == 0
+    info = read_info(whole)
+    assert (info.name, info.terms, info.kind) == ("Whole", "free", "face")
+    crops = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    before, after, rounded = (load_engine(path).run(crops)[0] for path in (run, whole, half))
+    np.testing.assert_allclose(rounded, before, atol=5e-3)
+    assert (after[:, 1:3] > before[:, 1:3]).all() and (after[:, 0] < before[:, 0]).all()
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    encoder = FaceModel(TINY).encoder
+    report = start_encoder(encoder, InitConfig(weights=part))
+    assert report is not None and not report.fresh
+    expected = load_model(run)[0].encoder.state_dict()  # type: ignore[union-attr]
+    assert all(torch.equal(value, expected[name]) for name, value in encoder.state_dict().items())
+    with pytest.raises(ModelError, match="is an encoder of pretraining"):
+        load_engine(part)
+    assert main(["export", str(run), "--format", "safetensors"]) == 1
+    assert "is the file that is exported: name another with --out" in capsys.readouterr().err
+    assert main(["export", str(run), "--precision", "fp16"]) == 2
+    assert "add --format safetensors" in capsys.readouterr().err
+
+
+def test_a_shipped_start_is_named_by_the_package() -> None:
+    with pytest.raises(ModelError, match="femae ships no weights 'encoder-xyz'; it ships femae:encoder-au"):
+        shipped(Path("femae:encoder-xyz"))
+    for name in ("encoder-mae", "encoder-au"):
+        encoder = FaceModel(ModelConfig()).encoder
+        report = start_encoder(encoder, InitConfig(weights=Path(f"femae:{name}")))
+        assert report is not None and not report.resampled
+        assert len(report.loaded) > 80

@@ -34,10 +34,14 @@ def write_faces(
     num_train: int = 96,
     num_val: int = 36,
     source: str = "drawn",
+    other: str = "",
     seed: int = 0,
     splits: tuple[str, ...] = ("train", "val"),
 ) -> Path:
-    """Two shards of faces with soft emotion labels and three action units; fold = row % 5, some rows held out."""
+    """Two shards of faces with soft emotion labels and three action units; fold = row % 5, some rows held out.
+
+    Every third row is of the source `other`, if one is named.
+    """
     rng = np.random.default_rng(seed)
     samples = []
     for number in range(num_train + num_val):
@@ -55,7 +59,7 @@ def write_faces(
         samples.append(
             ShardSample(
                 key=f"{number:05d}.png",
-                source=source,
+                source=other if other and number % 3 == 1 else source,
                 group=f"{source}/{number}",
                 split=splits[0] if number < num_train else splits[1 + number % (len(splits) - 1)],
                 class_name=EMOTIONS[emotion],

@@ -76,6 +76,16 @@ def test_erase_covers_and_soften_blurs_about_their_share() -> None:
     assert 0.2 < float((softened.std((1, 2, 3)) < 0.2).float().mean()) < 0.4
 
 
+def test_sharpen_steepens_edges_of_about_its_share() -> None:
+    ramp = (torch.arange(48).float().sub(24).div(6).sigmoid() * 150 + 50).to(torch.uint8).expand(400, 1, 48, 48)
+    sharp = augment_batch(ramp, AugmentConfig(**OFF | {"sharpen": 0.5}), draws=Draws(1, total=400), size=48)
+    steepness = (sharp[..., 1:] - sharp[..., :-1]).amax((1, 2, 3))
+    plain = float((ramp[0, 0, 0, 1:].float() - ramp[0, 0, 0, :-1].float()).max() / 255)
+    assert 0.4 < float((steepness > plain + 1e-4).float().mean()) < 0.6
+    assert float(steepness.min()) > plain - 1e-4
+    assert float((sharp.mean((1, 2, 3)) - ramp.float().mean() / 255).abs().max()) < 0.01
+
+
 def test_a_part_of_a_batch_is_changed_as_in_the_whole() -> None:
     images, config = pictures(), AugmentConfig(noise=0.0)
     whole = augment_batch(images, config, draws=Draws(9, total=12), size=48)

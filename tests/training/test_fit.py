@@ -174,6 +174,7 @@ def test_a_run_killed_again_and_again_gives_the_same_losses_bit_by_bit(
     recipe = settings(faces, shape, stage=stage, run=run)
     if stage == "emotion":
         recipe |= {"mixup": {"alpha": 1.0, "compound_share": [0, 1]}, "softmax_weight": 1.0}
+        recipe["optim"] = {**recipe["optim"], "kind": "muon"}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     whole = load_recipe(path)

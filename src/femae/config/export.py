@@ -1,14 +1,16 @@
 """Settings of `femae export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import tyro
 from pydantic import Field, model_validator
 
 from femae.config.base import Config
 
-__all__ = ["ExportConfig"]
+__all__ = ["SUFFIXES", "ExportConfig"]
+
+SUFFIXES: Final = {"onnx": ".onnx", "openvino": ".xml", "safetensors": ".safetensors"}
 
 
 class ExportConfig(Config):
@@ -20,8 +22,15 @@ class ExportConfig(Config):
     out: Path | None = Field(
         None, description="file to write; default: model.onnx, model.int8.onnx, model.xml ... beside the weights"
     )
-    format: Literal["onnx", "openvino"] = Field("onnx", description="openvino: an .xml file and its .bin")
-    precision: Literal["fp32", "int8"] = Field("fp32", description="int8: needs --calibration")
+    format: Literal["onnx", "openvino", "safetensors"] = Field(
+        "onnx", description="openvino: an .xml file and its .bin; safetensors: the weights, to pass on or to train from"
+    )
+    precision: Literal["fp32", "fp16", "int8"] = Field(
+        "fp32", description="int8: needs --calibration; fp16: of safetensors alone, half the size"
+    )
+    part: Literal["model", "encoder"] = Field(
+        "model", description="encoder: without heads or decoder, as a start for training; safetensors alone"
+    )
     calibration: Path | None = Field(
         None, description="folder of shards with faces like those the model will see; parity is measured on them too"
     )
@@ -42,9 +51,14 @@ class ExportConfig(Config):
 
     @model_validator(mode="after")
     def _complete(self) -> "ExportConfig":
-        suffix = ".onnx" if self.format == "onnx" else ".xml"
+        suffix = SUFFIXES[self.format]
         if self.out is not None and self.out.suffix != suffix:
             raise ValueError(f"out is {self.out}, but a file of the format {self.format} ends in {suffix}")
+        plain = self.format == "safetensors"
+        if (self.precision == "fp16" or self.part == "encoder") and not plain:
+            raise ValueError("fp16 and part encoder are of the format safetensors: add --format safetensors")
+        if plain and (self.precision == "int8" or self.calibration or self.labels):
+            raise ValueError("safetensors holds the weights themselves: int8, calibration and labels do not apply")
         if self.precision == "int8" and self.calibration is None:
             raise ValueError("int8 needs --calibration, a folder of shards with real faces (`femae data prepare`)")
         if bool(self.balance) != bool(self.class_counts):

@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field, field_validator
 
 from femae.config.base import Config
+from femae.config.formats import check_formats, split_formats
 
 __all__ = [
     "FORMATS",
@@ -17,19 +18,10 @@ __all__ = [
     "ModelsConfig",
     "PredictConfig",
     "RuleConfig",
-    "check_formats",
 ]
 
 FORMATS = ("csv", "parquet", "jsonl")
 EngineName = Literal["onnx", "openvino", "torch"]
-
-
-def check_formats(value: str) -> str:
-    """The value itself where it names table formats, separated by commas. Raises ValueError."""
-    wrong = [part for part in value.split(",") if part.strip().lower() not in FORMATS]
-    if wrong:
-        raise ValueError(f"'{wrong[0]}' is not a table format; expected one or more of {', '.join(FORMATS)}")
-    return value
 
 
 class DetectConfig(Config):
@@ -101,12 +93,12 @@ class PredictConfig(Config):
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats asked for, in order, each once."""
-        return tuple(dict.fromkeys(part.strip().lower() for part in self.format.split(",")))
+        return split_formats(self.format)
 
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        return check_formats(value)
+        return check_formats(value, known=FORMATS, kind="table")
 
 
 class DemoConfig(Config):

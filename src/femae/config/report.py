@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field, field_validator
 
 from femae.config.base import Config
+from femae.config.formats import check_formats, split_formats
 
 __all__ = ["FIGURE_FORMATS", "ReportConfig"]
 
@@ -36,14 +37,9 @@ class ReportConfig(Config):
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats of figures asked for, in order, each once."""
-        return tuple(dict.fromkeys(part.strip().lower() for part in self.format.split(",")))
+        return split_formats(self.format)
 
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        wrong = [part for part in value.split(",") if part.strip().lower() not in FIGURE_FORMATS]
-        if wrong:
-            raise ValueError(
-                f"'{wrong[0]}' is not a figure format; expected one or more of {', '.join(FIGURE_FORMATS)}"
-            )
-        return value
+        return check_formats(value, known=FIGURE_FORMATS, kind="figure")

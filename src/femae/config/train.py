@@ -1,7 +1,7 @@
 """Settings of the training stages: data, step, run, and the parts that all stages share (paper, section 4.2)."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,7 @@ class AugmentConfig(Config):
     shift: float = Field(0.12, ge=0, description="in half pictures")
     stretch: float = Field(0.08, ge=0, description="log of the aspect ratio")
     soften: float = Field(0.2, ge=0, le=1, description="share of pictures brought to a half or third of their size")
+    sharpen: float = Field(0, ge=0, le=1, description="share of pictures sharpened, as cameras and players do")
     gamma: float = Field(0.4, ge=0, description="log")
     contrast: float = Field(0.35, ge=0, description="log")
     brightness: float = Field(0.12, ge=0)
@@ -83,8 +84,11 @@ class AugmentConfig(Config):
 
 
 class OptimConfig(Config):
-    """AdamW and its schedule."""
+    """The optimizer and its schedule."""
 
+    kind: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: Muon for the encoder's matrices and kernels, AdamW for the rest"
+    )
     lr: float = Field(1e-3, gt=0, description="at the top of the schedule")
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
@@ -103,7 +107,9 @@ class InitConfig(Config):
     """Where the encoder's weights come from, and what of it learns."""
 
     weights: Path | None = Field(
-        None, description="a run's folder or model.safetensors, or a checkpoint of MAE, MAE-Face, FMAE or timm"
+        None,
+        description="a run's folder or model.safetensors, femae:encoder-mae or femae:encoder-au (those that ship), or "
+        "a checkpoint of MAE, MAE-Face, FMAE or timm",
     )
     allow_pickle: bool = Field(False, description="read .pth files too (weights only, no code is run)")
     train: Literal["all", "last_block", "head"] = Field("all", description="what learns; the rest stays as it is")
@@ -143,6 +149,14 @@ class StageConfig(_Settings):
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
 
+    @model_validator(mode="after")
+    def _whole_matrices(self) -> Self:
+        if self.optim.kind == "muon" and self.run.strategy == "fsdp":
+            raise ValueError("optim.kind muon needs whole matrices, fsdp divides them: set run.strategy to ddp")
+        if self.optim.kind == "muon" and self.run.precision == "16-mixed":
+            raise ValueError("optim.kind muon knows no scaled gradients: set run.precision to bf16-mixed or 32-true")
+        return self
+
 
 class PretrainConfig(StageConfig):
     """Masked-autoencoder pretraining on faces without labels (paper, section 3.2)."""
@@ -176,6 +190,10 @@ class DistillConfig(_Settings):
     """Learning from frozen teachers: earlier runs, or an ensemble."""
 
     teachers: tuple[Path, ...] = Field((), description="runs' folders or model.safetensors; several are averaged")
+    members: Literal["all", "one"] = Field(
+        "all",
+        description="one: each step asks one teacher, by lot: on average the gradient of all, at the cost of one",
+    )
     weight: float = Field(1.0, ge=0)
     loss: Literal["mse", "kl"] = Field("mse", description="mse of the outputs; kl of the probabilities")
     target: Literal["probs", "logits", "features"] = Field("probs", description="what mse compares")

@@ -8,7 +8,8 @@ import tyro
 from pydantic import Field, field_validator
 
 from femae.config.base import Config
-from femae.config.predict import DetectConfig, LiveRuleConfig, check_formats
+from femae.config.formats import check_formats, split_formats
+from femae.config.predict import FORMATS, DetectConfig, LiveRuleConfig
 
 __all__ = ["WebcamConfig"]
 
@@ -39,12 +40,12 @@ class WebcamConfig(Config):
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats asked for, in order, each once."""
-        return tuple(dict.fromkeys(part.strip().lower() for part in self.format.split(",")))
+        return split_formats(self.format)
 
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        return check_formats(value)
+        return check_formats(value, known=FORMATS, kind="table")
 
     @field_validator("size")
     @classmethod

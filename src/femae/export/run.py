@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from femae.config.export import ExportConfig
+from femae.config.export import SUFFIXES, ExportConfig
 from femae.engine.load import load_engine
 from femae.engine.spec import preprocess
 from femae.errors import MissingDependencyError, OutputError
@@ -37,6 +37,14 @@ class ExportResult:
 
 def run_export(config: ExportConfig) -> int:
     """Write the file and say what it lost. Raises FemaeError."""
+    if config.format == "safetensors":
+        _require(config)
+        from femae.export.weights import export_weights
+
+        path = export_weights(config)
+        if not config.quiet:
+            Console(soft_wrap=True, highlight=False).print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", markup=False)
+        return 0
     status = Console(stderr=True)
     result = export_model(config, status=None if config.quiet or not status.is_terminal else status)
     if not config.quiet:
@@ -52,16 +60,13 @@ def export_model(config: ExportConfig, *, status: Console | None = None) -> Expo
     import torch
 
     from femae.engine.torch import TorchEngine, spec_of
-    from femae.export.balance import balanced
     from femae.export.int8 import quantise
     from femae.export.onnx import to_onnx, write_onnx
+    from femae.export.weights import described
     from femae.models.weights import FaceProbs, load_model, weights_path
 
     model, info = load_model(config.weights)
-    words = {key: getattr(config, key) for key in ("name", "version", "description", "terms")}
-    info = info.model_copy(update={key: value for key, value in words.items() if value is not None})
-    if config.balance:
-        info = balanced(info, class_counts=config.class_counts, balance=config.balance)
+    info = described(info, config)
     spec = spec_of(info).model_copy(update={"precision": config.precision})
     out = config.out or weights_path(config.weights).parent / default_name(config)
     rows = [labelled_rows(folder, sources=config.label_sources, splits=config.label_splits) for folder in config.labels]
@@ -104,8 +109,7 @@ def export_model(config: ExportConfig, *, status: Console | None = None) -> Expo
 
 def default_name(config: ExportConfig) -> str:
     """model.onnx, model.int8.onnx, model.xml, model.int8.xml."""
-    suffix = ".onnx" if config.format == "onnx" else ".xml"
-    return "model" + (".int8" if config.precision == "int8" else "") + suffix
+    return "model" + (".int8" if config.precision == "int8" else "") + SUFFIXES[config.format]
 
 
 def _crops(config: ExportConfig, *, size: int) -> tuple[Any, int]:

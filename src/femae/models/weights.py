@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -24,11 +25,14 @@ __all__ = [
     "load_model",
     "read_info",
     "save_weights",
+    "shipped",
     "weights_path",
 ]
 
 _KEY: Final = "femae"
-WEIGHTS_NAME: Final = "model.safetensors"
+_SUFFIX: Final = ".safetensors"
+_SHIPPED: Final = "femae:"
+WEIGHTS_NAME: Final = f"model{_SUFFIX}"
 
 
 class WeightsInfo(Config):
@@ -74,8 +78,27 @@ def save_weights(path: Path, tensors: dict[str, torch.Tensor], *, info: WeightsI
         part.unlink(missing_ok=True)
 
 
+def shipped(path: Path) -> Path:
+    """`femae:NAME` -> the file NAME.safetensors that comes with the package; any other path as it is.
+
+    Raises ModelError when there is none of that name.
+    """
+    if not path.name.startswith(_SHIPPED):
+        return path
+    folder = resources.files("femae") / "weights"
+    names = sorted(item.name.removesuffix(_SUFFIX) for item in folder.iterdir() if item.name.endswith(_SUFFIX))
+    name = path.name.removeprefix(_SHIPPED)
+    if name not in names:
+        raise ModelError(f"femae ships no weights {name!r}; it ships {', '.join(_SHIPPED + name for name in names)}")
+    return Path(str(folder / f"{name}{_SUFFIX}"))
+
+
 def weights_path(path: Path) -> Path:
-    """A run's folder -> its model.safetensors; a file as it is. Raises ModelError when there is none."""
+    """A run's folder -> its model.safetensors; `femae:NAME` -> a shipped file; a file as it is.
+
+    Raises ModelError when there is none.
+    """
+    path = shipped(path)
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"there are no weights at {path}: give a run's folder with {WEIGHTS_NAME}, or such a file")

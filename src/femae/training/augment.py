@@ -52,6 +52,13 @@ def _soften(pixels: torch.Tensor, probability: float, draws: Draws) -> torch.Ten
     return pixels
 
 
+def _sharpen(pixels: torch.Tensor, probability: float, draws: Draws) -> torch.Tensor:
+    """Up to twice the difference from the mean of 3 x 3 pixels is added to some pictures (unsharp masking)."""
+    strength = draws.uniform(0, 2) * draws.chance(probability)
+    mean = F.avg_pool2d(pixels, 3, stride=1, padding=1, count_include_pad=False)
+    return (pixels + _on(pixels, strength) * (pixels - mean)).clamp(0, 1)
+
+
 def _light(pixels: torch.Tensor, config: AugmentConfig, draws: Draws) -> torch.Tensor:
     gamma = _on(pixels, torch.exp(draws.uniform(-config.gamma, config.gamma)))
     contrast = _on(pixels, torch.exp(draws.uniform(-config.contrast, config.contrast)))
@@ -91,6 +98,8 @@ def augment_batch(pictures: torch.Tensor, config: AugmentConfig, *, draws: Draws
     pixels = _move(pictures.float() / 255, config, draws, size)
     if config.soften:
         pixels = _soften(pixels, config.soften, draws)
+    if config.sharpen:
+        pixels = _sharpen(pixels, config.sharpen, draws)
     pixels = _light(pixels, config, draws)
     if pixels.shape[1] == 3:
         pixels = _colour(pixels, config, draws)

@@ -1,12 +1,14 @@
-"""AdamW's groups of parameters, and the learning rate as a function of the step (paper, section 4.2)."""
+"""The optimizer's groups of parameters, and the learning rate as a function of the step (paper, section 4.2)."""
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from femae.config.train import OptimConfig
+from femae.training.muon import MuonAdamW
 
 __all__ = ["learning_rate", "make_optimizer", "make_schedule", "parameter_groups"]
 
@@ -43,18 +45,25 @@ def _layer(name: str, depth: int) -> int:
     return 0 if name.startswith(("patch_embed", "pos_embed", "cls_token", "reg_token", "norm_pre")) else depth + 1
 
 
+def _turns(name: str, param: nn.Parameter) -> bool:
+    """Is this a matrix or kernel of the encoder or decoder's inner layers, as Muon takes them?"""
+    inner = name.startswith(("encoder.blocks.", "encoder.patch_embed.", "decoder_blocks.", "decoder_embed."))
+    return inner and param.ndim >= 2 and param.flatten(1).shape[1] > 9  # 9: the first kernel over a gray picture
+
+
 def parameter_groups(
     named: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, *, depth: int
-) -> list[dict[str, object]]:
-    """Groups of learning parameters: by layer (layer_decay), and without weight decay where a tensor has one dimension.
+) -> list[dict[str, Any]]:
+    """Groups of learning parameters: by layer (layer_decay), without weight decay where a tensor has one dimension.
 
-    Each group has `params`, `names`, `lr` and `weight_decay`; groups come in a fixed order.
+    Each group has `params`, `names`, `lr`, `weight_decay` and `muon`; groups come in a fixed order.
     """
-    groups: dict[tuple[int, bool], dict[str, list[object]]] = {}
+    groups: dict[tuple[int, bool, bool], dict[str, list[object]]] = {}
     for name, param in named:
         if param.requires_grad:
             plain = param.ndim <= 1 or name.endswith(("pos_embed", "cls_token", "reg_token", "mask_token"))
-            group = groups.setdefault((_layer(name, depth), plain), {"params": [], "names": []})
+            muon = config.kind == "muon" and not plain and _turns(name, param)
+            group = groups.setdefault((_layer(name, depth), plain, muon), {"params": [], "names": []})
             group["params"].append(param)
             group["names"].append(name)
     return [
@@ -62,14 +71,17 @@ def parameter_groups(
             **group,
             "lr": config.lr * config.layer_decay ** (depth + 1 - layer),
             "weight_decay": 0.0 if plain else config.weight_decay,
+            "muon": muon,
         }
-        for (layer, plain), group in sorted(groups.items())
+        for (layer, plain, muon), group in sorted(groups.items())
     ]
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig, *, depth: int) -> torch.optim.AdamW:
-    """AdamW over a model's learning parameters; fused, where a step is one pass over memory."""
+    """The optimizer over a model's learning parameters; AdamW is fused: a step is one pass over memory."""
     groups = parameter_groups(model.named_parameters(), config, depth=depth)
+    if config.kind == "muon":
+        return MuonAdamW(groups, betas=config.betas)
     return torch.optim.AdamW(groups, betas=config.betas, fused=True)
 
 

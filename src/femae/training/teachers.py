@@ -1,12 +1,13 @@
 """Frozen teachers of distillation: earlier runs or an ensemble (paper, section 4.4; Hinton et al. 2015)."""
 
 from pathlib import Path
+from typing import Any, Final, cast
 
 import torch
 from torch import nn
 
 from femae.config.model import ModelConfig
-from femae.config.train import DistillConfig
+from femae.config.train import DistillConfig, RunConfig
 from femae.errors import ConfigError
 from femae.labels import EMOTIONS
 from femae.models.face import Ensemble, FaceModel, FaceOutput
@@ -17,25 +18,36 @@ from femae.training.task import normalise
 __all__ = ["Teacher", "distill_loss", "load_teacher"]
 
 
+_HALVES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+
+
 class Teacher(nn.Module):
     """Several models as one frozen teacher; takes pictures in 0..1 and normalises them itself."""
 
-    def __init__(self, models: list[FaceModel | Ensemble]) -> None:
+    def __init__(self, models: list[FaceModel | Ensemble], *, precision: str, compiled: bool) -> None:
         super().__init__()
         members: list[FaceModel] = []
         for model in models:
             members += model.parts() if isinstance(model, Ensemble) else [model]
-        self.model: FaceModel | Ensemble = members[0] if len(members) == 1 else Ensemble(members)
+        self.members = nn.ModuleList(members)
         self.requires_grad_(False)
         self.eval()
+        self.config = members[0].config
+        self._half = _HALVES.get(precision)
+        self._all: FaceModel | Ensemble = members[0] if len(members) == 1 else Ensemble(members)
+        self._calls: list[Any] = [torch.compile(member) if compiled else member for member in members]
+        self._call_all: Any = self._calls[0] if len(members) == 1 else self._all
 
     @torch.no_grad()
-    def forward(self, pixels: torch.Tensor) -> FaceOutput:
-        """float[B, C, S, S] in 0..1 -> the models' common answer."""
-        return self.model(normalise(pixels, self.model.config))
+    def forward(self, pixels: torch.Tensor, *, draw: float | None = None) -> FaceOutput:
+        """float[B, C, S, S] in 0..1 -> the models' common answer; with `draw` (0..1) that of one of them."""
+        network = self._call_all if draw is None else self._calls[int(draw * len(self._calls))]
+        kind = pixels.device.type
+        with torch.autocast(kind, dtype=self._half or torch.bfloat16, enabled=self._half is not None):
+            return cast(FaceOutput, network(normalise(pixels, self.config)))
 
 
-def load_teacher(config: DistillConfig, student: ModelConfig) -> Teacher | None:
+def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) -> Teacher | None:
     """The teacher of a recipe; None without one. Raises ConfigError or ModelError when it does not fit the student."""
     if not config.teachers or config.weight == 0:
         return None
@@ -50,8 +62,8 @@ def load_teacher(config: DistillConfig, student: ModelConfig) -> Teacher | None:
                 f"{student.image_size} pixels {student.color}; they see the same pictures, so these must agree"
             )
         models.append(model)
-    teacher = Teacher(models)
-    alike = isinstance(teacher.model, FaceModel) and teacher.model.config.embed_dim == student.embed_dim
+    teacher = Teacher(models, precision=run.precision, compiled=run.compile)
+    alike = len(teacher.members) == 1 and teacher.config.embed_dim == student.embed_dim
     if config.target == "features" and not alike:
         raise ConfigError(
             f"distill.target features needs one teacher as wide as the student (embed_dim {student.embed_dim}); set "

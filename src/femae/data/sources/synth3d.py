@@ -2,6 +2,8 @@
 
 `labels.csv`: index, atlas, cell, compound, one column per action unit (0..1), yaw, pitch, roll, split. A head with a
 compound sets its two emotions; of a random mix of action units nothing is known of the emotions. Each head is a group.
+Columns are named by FACS but for two: `AU11` raises the upper lip, which is AU10, and `AU10` pushes it up from within
+(ARKit's mouthShrugUpper), which is no unit of its own and is left unknown.
 """
 
 import re
@@ -19,6 +21,7 @@ __all__ = ["Synth3dSource"]
 _CELL = 96
 _COLUMNS = 24
 _UNIT = re.compile(r"AU\d+")
+_RENAMED = {"AU10": None, "AU11": "AU10"}  # column -> unit of FACS
 
 
 class Synth3dSource(AtlasSource):
@@ -33,7 +36,8 @@ class Synth3dSource(AtlasSource):
     def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
         try:
             label = label_targets(row["compound"]) if row["compound"] else unknown_targets()
-            units = {action_unit_name(name): float(row[name]) for name in row if _UNIT.fullmatch(name) and row[name]}
+            named = {name: _RENAMED.get(name, name) for name in row if _UNIT.fullmatch(name) and row[name]}
+            units = {action_unit_name(unit): float(row[name]) for name, unit in named.items() if unit is not None}
         except LabelError:
             raise LeftOut("label is not a known word") from None
         except ValueError:

@@ -90,7 +90,7 @@ class EmotionTask:
         if self.model.au_head is not None:
             start_head(self.model.au_head, au_names=self.names, init=config.init)
             self.model.au_head.requires_grad_(config.au_head == "joint")
-        self.teacher = load_teacher(config.distill, config.model)
+        self.teacher = load_teacher(config.distill, config.model, config.run)
 
     def shown(self) -> Floats:
         return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
@@ -113,7 +113,8 @@ class EmotionTask:
             )
             total = total + config.au_weight * parts["loss_au"]
         if self.teacher is not None:
-            parts["loss_distill"] = distill_loss(output, self.teacher(pixels), config.distill)
+            drawn = draws.one() if config.distill.members == "one" else None
+            parts["loss_distill"] = distill_loss(output, self.teacher(pixels, draw=drawn), config.distill)
             total = total + config.distill.weight * parts["loss_distill"]
         return StepOutput(loss=total, log=parts if len(parts) > 1 else {})
 
