@@ -189,7 +189,9 @@ class MixupConfig(_Settings):
 class DistillConfig(_Settings):
     """Learning from frozen teachers: earlier runs, or an ensemble."""
 
-    teachers: tuple[Path, ...] = Field((), description="runs' folders or model.safetensors; several are averaged")
+    teachers: tuple[Path, ...] = Field(
+        (), description="runs' folders or model.safetensors; several are averaged, one named twice counts twice"
+    )
     members: Literal["all", "one"] = Field(
         "all",
         description="one: each step asks one teacher, by lot: on average the gradient of all, at the cost of one",

@@ -22,9 +22,14 @@ _HALVES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16
 
 
 class Teacher(nn.Module):
-    """Several models as one frozen teacher; takes pictures in 0..1 and normalises them itself."""
+    """Several models as one frozen teacher; takes pictures in 0..1 and normalises them itself.
 
-    def __init__(self, models: list[FaceModel | Ensemble], *, precision: str, compiled: bool) -> None:
+    `together` False: only single models are asked (`draw`), so they may differ in what they say beyond the emotions.
+    """
+
+    def __init__(
+        self, models: list[FaceModel | Ensemble], *, together: bool = True, precision: str, compiled: bool
+    ) -> None:
         super().__init__()
         members: list[FaceModel] = []
         for model in models:
@@ -34,14 +39,16 @@ class Teacher(nn.Module):
         self.eval()
         self.config = members[0].config
         self._half = _HALVES.get(precision)
-        self._all: FaceModel | Ensemble = members[0] if len(members) == 1 else Ensemble(members)
-        self._calls: list[Any] = [torch.compile(member) if compiled else member for member in members]
-        self._call_all: Any = self._calls[0] if len(members) == 1 else self._all
+        calls = {id(member): torch.compile(member) if compiled else member for member in members}
+        self._calls: list[Any] = [calls[id(member)] for member in members]
+        self._all: Any = Ensemble(members) if len(members) > 1 and together else self._calls[0]
 
     @torch.no_grad()
     def forward(self, pixels: torch.Tensor, *, draw: float | None = None) -> FaceOutput:
         """float[B, C, S, S] in 0..1 -> the models' common answer; with `draw` (0..1) that of one of them."""
-        network = self._call_all if draw is None else self._calls[int(draw * len(self._calls))]
+        if next(self.parameters()).device != pixels.device:
+            self.to(pixels.device)
+        network = self._all if draw is None else self._calls[int(draw * len(self._calls))]
         kind = pixels.device.type
         with torch.autocast(kind, dtype=self._half or torch.bfloat16, enabled=self._half is not None):
             return cast(FaceOutput, network(normalise(pixels, self.config)))
@@ -51,8 +58,10 @@ def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) ->
     """The teacher of a recipe; None without one. Raises ConfigError or ModelError when it does not fit the student."""
     if not config.teachers or config.weight == 0:
         return None
-    models = []
+    loaded: dict[Path, FaceModel | Ensemble] = {}
     for path in config.teachers:
+        if path in loaded:
+            continue
         model, info = load_model(Path(path))
         if info.outputs[: len(EMOTIONS)] != EMOTIONS:
             raise ConfigError(f"distill.teachers: {path} has no emotion head; give a run of the stage emotion")
@@ -61,8 +70,9 @@ def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) ->
                 f"distill.teachers: {path} takes {info.model.image_size} pixels {info.model.color}, the student "
                 f"{student.image_size} pixels {student.color}; they see the same pictures, so these must agree"
             )
-        models.append(model)
-    teacher = Teacher(models, precision=run.precision, compiled=run.compile)
+        loaded[path] = model
+    models = [loaded[path] for path in config.teachers]
+    teacher = Teacher(models, together=config.members == "all", precision=run.precision, compiled=run.compile)
     alike = len(teacher.members) == 1 and teacher.config.embed_dim == student.embed_dim
     if config.target == "features" and not alike:
         raise ConfigError(
