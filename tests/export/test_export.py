@@ -21,7 +21,8 @@ from femae.export.crops import labelled_rows, made_up_crops, sample_crops
 from femae.export.run import export_model
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
-from femae.models.weights import WeightsInfo, load_model, read_info, save_weights, shipped
+from femae.models.weights import WeightsInfo, load_model, read_info, save_weights
+from femae.shipped import shipped
 from femae.training.start import start_encoder
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
@@ -219,8 +220,8 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
 
 
 def test_a_shipped_start_is_named_by_the_package() -> None:
-    with pytest.raises(ModelError, match="femae ships no weights 'encoder-xyz'; it ships femae:encoder-au"):
-        shipped(Path("femae:encoder-xyz"))
+    with pytest.raises(ModelError, match=r"ships no .safetensors file 'encoder-xyz'; it ships femae:encoder-au, "):
+        shipped(Path("femae:encoder-xyz"), suffixes=(".safetensors",))
     for name in ("encoder-mae", "encoder-au"):
         encoder = FaceModel(ModelConfig()).encoder
         report = start_encoder(encoder, InitConfig(weights=Path(f"femae:{name}")))

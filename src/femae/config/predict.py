@@ -81,7 +81,8 @@ class PredictConfig(Config):
     report: bool = Field(False, description="also write a page to look at: film, timeline, shares, strongest moments")
     model: Path | None = Field(
         None,
-        description="a model instead of the one that ships: .onnx, .xml, .safetensors, a run's folder, hf://owner/name",
+        description="a model instead of the default: .onnx, .xml, .safetensors, a run's folder, hf://owner/name, or "
+        "femae:model.int8, the default one in 8 bits",
     )
     engine: EngineName | None = Field(None, description="what runs the model; default: by the kind of its file")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()

@@ -8,6 +8,7 @@ from femae.config.predict import EngineName
 from femae.engine.hub import is_hub_address, local_file
 from femae.engine.spec import Engine
 from femae.errors import MissingDependencyError, ModelError
+from femae.shipped import shipped
 
 __all__ = ["engines_for", "load_engine"]
 
@@ -33,13 +34,14 @@ def engines_for(path: Path) -> tuple[EngineName, ...]:
 
 
 def load_engine(path: Path, *, engine: EngineName | None = None, num_threads: int = 1) -> Engine:
-    """Load a model file, run folder or hf://owner/name[/file]; num_threads: of one call of `run`.
+    """Load a model file, run folder, femae:NAME (one that ships) or hf://owner/name[/file].
 
-    engine None: by the kind of file. Raises ModelError when the file is missing, damaged or not for this engine,
+    num_threads: of one call of `run`. engine None: by the kind of file. Raises ModelError when the file is missing, damaged or not for this engine,
     MissingDependencyError when the engine's package is not installed.
     """
     if is_hub_address(path):
         path = local_file(path, engine=engine)
+    path = shipped(path, suffixes=(".safetensors",) if engine == "torch" else (".onnx", ".safetensors"))
     if not path.exists():
         raise ModelError(f"there is no model file {path}; give an .onnx, .xml or .safetensors file, or a run's folder")
     fitting = engines_for(path)

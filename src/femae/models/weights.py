@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -17,6 +16,7 @@ from femae.config.model import ModelConfig
 from femae.errors import ConfigError, ModelError
 from femae.labels import EMOTIONS
 from femae.models.face import Ensemble, FaceModel
+from femae.shipped import shipped
 
 __all__ = [
     "FaceProbs",
@@ -25,13 +25,11 @@ __all__ = [
     "load_model",
     "read_info",
     "save_weights",
-    "shipped",
     "weights_path",
 ]
 
 _KEY: Final = "femae"
 _SUFFIX: Final = ".safetensors"
-_SHIPPED: Final = "femae:"
 WEIGHTS_NAME: Final = f"model{_SUFFIX}"
 
 
@@ -78,27 +76,12 @@ def save_weights(path: Path, tensors: dict[str, torch.Tensor], *, info: WeightsI
         part.unlink(missing_ok=True)
 
 
-def shipped(path: Path) -> Path:
-    """`femae:NAME` -> the file NAME.safetensors that comes with the package; any other path as it is.
-
-    Raises ModelError when there is none of that name.
-    """
-    if not path.name.startswith(_SHIPPED):
-        return path
-    folder = resources.files("femae") / "weights"
-    names = sorted(item.name.removesuffix(_SUFFIX) for item in folder.iterdir() if item.name.endswith(_SUFFIX))
-    name = path.name.removeprefix(_SHIPPED)
-    if name not in names:
-        raise ModelError(f"femae ships no weights {name!r}; it ships {', '.join(_SHIPPED + name for name in names)}")
-    return Path(str(folder / f"{name}{_SUFFIX}"))
-
-
 def weights_path(path: Path) -> Path:
     """A run's folder -> its model.safetensors; `femae:NAME` -> a shipped file; a file as it is.
 
     Raises ModelError when there is none.
     """
-    path = shipped(path)
+    path = shipped(path, suffixes=(_SUFFIX,))
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"there are no weights at {path}: give a run's folder with {WEIGHTS_NAME}, or such a file")

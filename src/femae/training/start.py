@@ -8,13 +8,14 @@ from torch import nn
 from femae.config.train import InitConfig
 from femae.errors import ModelError
 from femae.models.keymap import LoadReport, load_encoder, read_checkpoint
-from femae.models.weights import WEIGHTS_NAME, load_model, shipped
+from femae.models.weights import WEIGHTS_NAME, load_model
+from femae.shipped import shipped
 
 __all__ = ["choose_learning", "start_encoder", "start_head"]
 
 
 def _file(path: Path) -> Path:
-    path = shipped(path)
+    path = shipped(path, suffixes=(".safetensors",))
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         raise ModelError(f"init.weights: there are no weights at {path}")
