@@ -36,8 +36,8 @@ def engines_for(path: Path) -> tuple[EngineName, ...]:
 def load_engine(path: Path, *, engine: EngineName | None = None, num_threads: int = 1) -> Engine:
     """Load a model file, run folder, femae:NAME (one that ships) or hf://owner/name[/file].
 
-    num_threads: of one call of `run`. engine None: by the kind of file. Raises ModelError when the file is missing, damaged or not for this engine,
-    MissingDependencyError when the engine's package is not installed.
+    num_threads: of one call of `run`. engine None: by the kind of file. Raises ModelError when the file is missing,
+    damaged or not for this engine, MissingDependencyError when the engine's package is not installed.
     """
     if is_hub_address(path):
         path = local_file(path, engine=engine)

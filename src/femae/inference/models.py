@@ -11,6 +11,7 @@ from femae.config.predict import ModelsConfig
 from femae.engine.hub import is_hub_address
 from femae.engine.load import load_engine
 from femae.inference.predictor import shipped_model
+from femae.shipped import shipped
 
 __all__ = ["print_models"]
 
@@ -45,6 +46,7 @@ def _file(path: Path, *, precision: str) -> str:
     """Where a model is and how large, with what belongs to it."""
     if is_hub_address(path):
         return f"{path.as_posix().replace('hf:/', 'hf://', 1)} ({precision})"
+    path = shipped(path, suffixes=(".onnx", ".safetensors"))
     parts = [path / "model.safetensors"] if path.is_dir() else [path]
     if path.suffix == ".xml":
         parts.append(path.with_suffix(".bin"))
