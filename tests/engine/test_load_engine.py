@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from femae.cli import main
 from femae.engine.load import engines_for, load_engine
 from femae.errors import MissingDependencyError, ModelError
 from femae.inference.predictor import Predictor
@@ -76,20 +78,32 @@ def test_a_package_that_is_not_installed_is_named(
 
 
 def test_the_shipped_model_runs_in_openvino() -> None:
-    import numpy as np
-
     crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
     first, second = (Predictor(faces="whole", engine=name).engine for name in ("onnx", "openvino"))
     assert first.spec == second.spec
     np.testing.assert_allclose(first.run(crops)[0], second.run(crops)[0], atol=1e-4)
 
 
-def test_the_shipped_weights_are_taken_by_torch_or_missed_in_words() -> None:
-    if (SHIPPED.parent / "model.safetensors").is_file():
-        assert Predictor(faces="whole", engine="torch").engine.spec.emotions
-        return
-    with pytest.raises(ModelError, match=r"ships no model\.safetensors, which the engine torch needs"):
-        Predictor(faces="whole", engine="torch")
+def test_the_shipped_weights_say_the_same_in_torch() -> None:
+    pytest.importorskip("torch", reason="needs femae[train]")
+    crops = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3), dtype=np.uint8)
+    first, second = (Predictor(faces="whole", engine=name).engine for name in ("onnx", "torch"))
+    assert first.spec == second.spec
+    np.testing.assert_allclose(first.run(crops)[0], second.run(crops)[0], atol=1e-4)
+
+
+def test_the_shipped_model_in_eight_bits_goes_by_its_name(
+    astronaut: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crops = np.stack([astronaut[y : y + 130, 160:290][::2, ::2][:48, :48] for y in range(40, 90, 10)])
+    float32, small = load_engine(Path("femae:model")), load_engine(Path("femae:model.int8"))
+    assert (float32.spec.precision, small.spec.precision) == ("fp32", "int8")
+    assert float32.spec.name == Predictor(faces="whole").engine.spec.name
+    np.testing.assert_allclose(float32.run(crops)[0], small.run(crops)[0], atol=0.1)
+    assert main(["models", "femae:model.int8"]) == 0
+    assert "model.int8.onnx (2." in capsys.readouterr().out.replace("\n", "")
+    with pytest.raises(ModelError, match=r"ships no .onnx or .safetensors file 'big'; it ships femae:encoder-au, "):
+        load_engine(Path("femae:big"))
 
 
 def test_only_the_engine_torch_imports_torch() -> None:

@@ -205,6 +205,10 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
     before, after, rounded = (load_engine(path).run(crops)[0] for path in (run, whole, half))
     np.testing.assert_allclose(rounded, before, atol=5e-3)
     assert (after[:, 1:3] > before[:, 1:3]).all() and (after[:, 0] < before[:, 0]).all()
+    cool = tmp_path / "cool.safetensors"
+    assert main([*plain, str(cool), "--temperature", "0.5", *balance]) == 0
+    logits, twice = (np.log(probs / (1 - probs)) for probs in (after, load_engine(cool).run(crops)[0]))
+    np.testing.assert_allclose(twice, 2 * logits, atol=1e-4)
     assert half.stat().st_size < 0.7 * whole.stat().st_size
     encoder = FaceModel(TINY).encoder
     report = start_encoder(encoder, InitConfig(weights=part))

@@ -42,6 +42,9 @@ class ExportConfig(Config):
     class_counts: tuple[float, ...] = Field(
         (), description="for --balance: how often the six emotions were seen in training, in the order of the outputs"
     )
+    temperature: float = Field(
+        1.0, gt=0, description="logits are divided by it, the balance included: below 1 for a model that is too unsure"
+    )
     name: str | None = Field(None, description="of the model, as the file will say; default: the weights' own")
     version: str | None = Field(None, description="as name")
     description: str | None = Field(None, description="what it was trained on; default: the weights' own words")

@@ -6,19 +6,19 @@ from safetensors.torch import load_file
 
 from femae.config.export import ExportConfig
 from femae.errors import ModelError, OutputError
-from femae.export.balance import balanced
+from femae.export.balance import balanced, tempered
 from femae.models.weights import WeightsInfo, read_info, save_weights, weights_path
 
 __all__ = ["described", "export_weights"]
 
 
 def described(info: WeightsInfo, config: ExportConfig) -> WeightsInfo:
-    """The metadata with the words and the balance of a command line."""
+    """The metadata with the words, the balance and the temperature of a command line."""
     words = {key: getattr(config, key) for key in ("name", "version", "description", "terms")}
     info = info.model_copy(update={key: value for key, value in words.items() if value is not None})
     if config.balance:
         info = balanced(info, class_counts=config.class_counts, balance=config.balance)
-    return info
+    return tempered(info, temperature=config.temperature)
 
 
 def export_weights(config: ExportConfig) -> Path:
