@@ -57,6 +57,7 @@ class MuonAdamW(torch.optim.AdamW):
     def _turn(self, alike: list[tuple[torch.Tensor, dict[str, Any]]]) -> None:
         ahead = []
         for param, _ in alike:
+            assert param.grad is not None
             state = self.state[param]
             if "momentum_buffer" not in state:
                 state["momentum_buffer"] = torch.zeros_like(param)
