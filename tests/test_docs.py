@@ -106,6 +106,8 @@ def in_small(arguments: list[str]) -> list[str]:
     }
     if "au.yaml" in arguments[1]:
         small |= {"data.sources": "ferplus", "data.pseudo_aus": "[]", "aus": "[AU01, AU02]"}
+    if "student.yaml" in arguments[1]:
+        small["distill.teachers"] = "runs/open-kfold"
     return arguments + [word for name, value in small.items() for word in (prefix + name, value)]
 
 

@@ -40,7 +40,7 @@ def write_faces(
 ) -> Path:
     """Two shards of faces with soft emotion labels and three action units; fold = row % 5, some rows held out.
 
-    Every third row is of the source `other`, if one is named.
+    Every fourth row is of the source `other`, if one is named.
     """
     rng = np.random.default_rng(seed)
     samples = []
@@ -59,7 +59,7 @@ def write_faces(
         samples.append(
             ShardSample(
                 key=f"{number:05d}.png",
-                source=other if other and number % 3 == 1 else source,
+                source=other if other and number % 4 == 3 else source,
                 group=f"{source}/{number}",
                 split=splits[0] if number < num_train else splits[1 + number % (len(splits) - 1)],
                 class_name=EMOTIONS[emotion],
