@@ -187,7 +187,15 @@ def test_a_table_of_scores_has_its_own_labels_and_subgroups(tmp_path: Path) -> N
     assert got["emotions"]["accuracy"] == pytest.approx(np.mean(right), abs=1e-6)
     low, high = got["emotions"]["accuracy_interval"]
     assert low < np.mean(right) < high
-    assert got["emotion_labels"]["average_precision"]["fear"] is None
+    by_itself = got["emotion_labels"]
+    assert by_itself["average_precision"]["fear"] is None and by_itself["average_precision_intervals"]["fear"] is None
+    for figure in ("average_precision", "auroc"):
+        low, high = by_itself[f"{figure}_intervals"]["anger"]
+        assert low < by_itself[figure]["anger"] < high
+        low, high = by_itself[f"mean_{figure}_interval"]
+        assert low < by_itself[f"mean_{figure}"] < high
+    low, high = by_itself["mean_ece_interval"]
+    assert 0 < low < high < 1
     assert list(got["by"]["lit"]) == ["bright", "dark"] and got["by"]["lit"]["dark"]["num_samples"] == 30
     assert list(got["by"]["yaw_deg"]) == ["[1, 40.33)", "[40.33, 79.67)", "[79.67, 119]", "(none)"]
     assert [part["num_samples"] for part in got["by"]["yaw_deg"].values()] == [36, 36, 36, 12]

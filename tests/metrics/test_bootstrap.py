@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from femae.metrics import bootstrap
 from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
 from femae.metrics.f1 import f1_per_class
+from femae.metrics.ranking import bootstrap_ranking
+from femae.metrics.reliability import bootstrap_ece, reliability
 
 
 def example(num_groups: int = 12, size: int = 90) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -54,3 +57,39 @@ def test_interval_of_a_mean_agrees_with_its_standard_error() -> None:
     low, high = interval(draws)
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(4000), rel=0.08)
     assert np.isnan(interval(np.zeros(0))).all()
+    assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
+
+
+def labelled(size: int = 120) -> dict[str, np.ndarray]:
+    """Probabilities with ties, soft targets, unknown labels, and a label that few groups show."""
+    rng = np.random.default_rng(8)
+    targets = np.clip(rng.random((size, 3)) + np.array([0, 0, -0.47]), 0, 1)
+    probs = np.round(np.clip(targets + rng.normal(0, 0.4, targets.shape), 0, 1), 1)
+    mask = rng.random(targets.shape) < 0.8
+    return {"probs": probs, "targets": targets, "mask": mask, "groups": rng.integers(0, 15, size) * 3}
+
+
+def test_ranking_and_calibration_of_a_draw_are_those_of_the_samples_of_the_groups_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bootstrap, "_DRAWN_AT_ONCE", 700)
+    example = labelled()
+    groups = example["groups"]
+    precision, area = bootstrap_ranking(**example, num=40, seed=3)
+    error = bootstrap_ece(**example, num=40, seed=3, num_bins=7)
+    codes = np.unique(groups)
+    undefined = 0
+    for draw, picked in enumerate(np.random.default_rng(3).integers(0, len(codes), (40, len(codes)))):
+        rows = np.concatenate([np.flatnonzero(groups == codes[one]) for one in picked])
+        probs, targets, mask = (example[name][rows] for name in ("probs", "targets", "mask"))
+        np.testing.assert_allclose(error[draw], reliability(probs, targets=targets, mask=mask, num_bins=7).ece)
+        for column, known in enumerate(mask.T):
+            present = targets[known, column] >= 0.5
+            if present.any():
+                expected = average_precision_score(present, probs[known, column])
+                assert precision[draw, column] == pytest.approx(expected)
+                assert area[draw, column] == pytest.approx(roc_auc_score(present, probs[known, column]))
+            else:
+                undefined += 1
+                assert np.isnan(precision[draw, column]) and np.isnan(area[draw, column])
+    assert undefined  # some draws hold no sample that shows the third label

@@ -56,6 +56,18 @@ def test_table_2_gives_mean_and_deviation_over_seeds_beside_the_components() -> 
     assert math.isnan(AblationRow(name="x", f1=[]).mean)
 
 
+def test_table_2_has_what_else_the_runs_measured() -> None:
+    runs = [{"macro_f1": 0.6, "accuracy": 0.8, "compound_macro_f1": 0.5}, {"macro_f1": 0.7, "accuracy": 0.82}]
+    rows = [
+        AblationRow.of_runs(runs[:1], name="a", components={}),
+        AblationRow.of_runs(runs, name="b", components={}),
+    ]
+    head, _, first, second = cells(table2(rows))
+    assert head[-4:] == ["accuracy", "deviation", "compound F1", "deviation"]
+    assert first[-4:] == ["0.8000", "-", "0.5000", "-"]
+    assert second[-4:] == ["0.8100", "0.0141", "-", "-"]  # a seed without the figure: no mean of the others
+
+
 @pytest.mark.parametrize(("score", "rank"), [(0.6, 1), (0.3, 2), (0.2201, 5), (0.1, 6), (math.nan, 6)])
 def test_table_3_puts_a_score_in_its_place(score: float, rank: int) -> None:
     rows = cells(table3(score, name="my | model".replace(" | ", " ")))

@@ -66,9 +66,17 @@ def _labels_json(figures: LabelFigures) -> dict[str, Any]:
         "mean_auroc": _plain(mean_of_defined(figures.auroc)),
         "ece": _by_name(names, figures.bins.ece),
         "mean_ece": _plain(mean_of_defined(figures.bins.ece)),
+        **_intervals_json("average_precision", names, figures.average_precision_intervals),
+        **_intervals_json("auroc", names, figures.auroc_intervals),
+        **_intervals_json("ece", names, figures.ece_intervals),
         "best_threshold_on_these_samples": _by_name(names, figures.best_thresholds),
         "best_f1_on_these_samples": _by_name(names, figures.best_f1),
     }
+
+
+def _intervals_json(figure: str, names: Sequence[str], intervals: Sequence[Interval]) -> dict[str, Any]:
+    *each, mean = map(_pair, intervals)
+    return {f"{figure}_intervals": dict(zip(names, each, strict=True)), f"mean_{figure}_interval": mean}
 
 
 def mean_of_defined(values: Any) -> float:
@@ -107,14 +115,23 @@ def _class_rows(figures: ClassFigures) -> Rows:
 
 
 def _label_rows(figures: LabelFigures) -> Rows:
-    rows = [["label", "known", "positive", "threshold", "F1", "average precision", "AUROC", "ECE"]]
-    values = (figures.thresholds, figures.f1, figures.average_precision, figures.auroc, figures.bins.ece)
+    ranked = {
+        "average precision": (figures.average_precision, figures.average_precision_intervals),
+        "AUROC": (figures.auroc, figures.auroc_intervals),
+        "ECE": (figures.bins.ece, figures.ece_intervals),
+    }
+    heads = [part for name in ranked for part in (name, "95 % interval")]
+    rows = [["label", "known", "positive", "threshold", "F1", *heads]]
     for place, name in enumerate(figures.names):
-        counts = [str(figures.num_known[place]), str(figures.num_positive[place])]
-        rows.append([name, *counts, *(_number(float(column[place])) for column in values)])
-    means = (figures.mean_f1, *(mean_of_defined(column) for column in values[2:]))
-    rows.append(["mean", "", "", "", *map(_number, means)])
-    return rows
+        row = [name, str(figures.num_known[place]), str(figures.num_positive[place])]
+        row += [_number(float(figures.thresholds[place])), _number(float(figures.f1[place]))]
+        for values, spans in ranked.values():
+            row += [_number(float(values[place])), _interval(spans[place])]
+        rows.append(row)
+    mean = ["mean", "", "", "", _number(figures.mean_f1)]
+    for values, spans in ranked.values():
+        mean += [_number(mean_of_defined(values)), _interval(spans[-1])]
+    return [*rows, mean]
 
 
 def _confusion_rows(figures: ClassFigures) -> Rows:

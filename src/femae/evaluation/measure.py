@@ -10,6 +10,7 @@ Average precision, AUROC and calibration need a probability and are of found fac
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,8 @@ from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, in
 from femae.metrics.calibration import best_thresholds
 from femae.metrics.confusion import confusion
 from femae.metrics.f1 import binary_f1, f1_from_counts, f1_per_class
-from femae.metrics.ranking import auroc, average_precision
-from femae.metrics.reliability import Reliability, reliability
+from femae.metrics.ranking import auroc, average_precision, bootstrap_ranking
+from femae.metrics.reliability import Reliability, bootstrap_ece, reliability
 
 __all__ = ["ClassFigures", "LabelFigures", "Measures", "Settings", "measure"]
 
@@ -78,8 +79,11 @@ class LabelFigures:
     mean_f1: float  # over labels with a positive sample
     mean_f1_interval: Interval
     average_precision: Floats  # f64[C]; NaN: undefined
+    average_precision_intervals: tuple[Interval, ...]  # per label, then of the mean
     auroc: Floats  # f64[C]; NaN: undefined
+    auroc_intervals: tuple[Interval, ...]  # as above
     bins: Reliability
+    ece_intervals: tuple[Interval, ...]  # as above
     best_thresholds: Floats  # f64[C], chosen on these very samples
     best_f1: Floats  # f64[C]
 
@@ -160,6 +164,14 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if values.size else float("nan")
 
 
+def _intervals(draws: Floats) -> tuple[Interval, ...]:
+    """Of draws f64[num, C]: an interval per label, and one of the mean over the labels that have a value."""
+    defined = ~np.isnan(draws)
+    count = defined.sum(1)
+    means = np.where(count > 0, np.where(defined, draws, 0).sum(1) / np.maximum(count, 1), np.nan)
+    return (*(interval(column) for column in draws.T), interval(means))
+
+
 def _labels(
     probs: npt.NDArray[np.float32],
     targets: npt.NDArray[np.float32],
@@ -181,6 +193,14 @@ def _labels(
     sums = group_sums(np.concatenate([given & present, given.astype(np.int64) + present], axis=1), groups=groups)
     totals = bootstrap_sums(sums, num=settings.num_draws, seed=settings.seed)
     draws = f1_from_counts(totals[:, : len(names)], both=totals[:, len(names) :])
+    bootstrap: Any = {
+        "targets": targets,
+        "mask": seen,
+        "groups": groups,
+        "num": settings.num_draws,
+        "seed": settings.seed,
+    }
+    precisions, areas = bootstrap_ranking(filled, **bootstrap)
     return LabelFigures(
         names=names,
         num_known=np.asarray(mask.sum(0), np.int64),
@@ -191,8 +211,11 @@ def _labels(
         mean_f1=_mean(f1[shown]),
         mean_f1_interval=interval(draws[:, shown].mean(1)) if shown.any() else (np.nan, np.nan),
         average_precision=average_precision(filled, targets=targets, mask=seen),
+        average_precision_intervals=_intervals(precisions),
         auroc=auroc(filled, targets=targets, mask=seen),
+        auroc_intervals=_intervals(areas),
         bins=reliability(filled, targets=targets, mask=seen, num_bins=settings.num_bins),
+        ece_intervals=_intervals(bootstrap_ece(filled, num_bins=settings.num_bins, **bootstrap)),
         best_thresholds=best,
         best_f1=np.where(shown, binary_f1(probs, targets=targets, mask=mask, thresholds=best), np.nan),
     )

@@ -37,10 +37,9 @@ def ablation_table(folder: Path) -> str:
         name, seeds = entry.get("name"), entry.get("seeds")
         if not isinstance(name, str) or not isinstance(seeds, list):
             raise DataError(f"{folder / 'ablation.json'}: a row lacks `name` or `seeds`")
-        f1 = [seed["macro_f1"] for seed in seeds if isinstance(seed, dict) and _is_number(seed.get("macro_f1"))]
-        if len(f1) < len(seeds):
+        if not all(isinstance(seed, dict) and _is_number(seed.get("macro_f1")) for seed in seeds):
             raise DataError(f"{folder / 'ablation.json'}, row {name}: a seed lacks `macro_f1`")
-        rows.append(AblationRow(name=name, f1=f1, components=entry.get("components") or {}))
+        rows.append(AblationRow.of_runs(seeds, name=name, components=entry.get("components") or {}))
     return table2(rows)
 
 

@@ -1,15 +1,18 @@
 """Bootstrap over groups: how much a figure would change with other persons or films of the same kind.
 
 Samples of one person or film are alike, so groups are drawn, with replacement, never single samples. Figures that
-follow from sums over samples (F1, accuracy) need only the sums of each group: all draws are one matrix product.
+follow from sums over samples (F1, accuracy, ECE) need only the sums of each group: all draws are one matrix product.
+Those that follow from an order (average precision, AUROC) count each sample as often as its group was drawn.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.metrics.f1 import f1_from_counts
 
-__all__ = ["bootstrap_f1", "bootstrap_sums", "group_sums", "interval"]
+__all__ = ["bootstrap_f1", "bootstrap_sums", "draw_groups", "group_sums", "interval"]
 
 _DRAWN_AT_ONCE = 4_000_000  # numbers
 
@@ -22,22 +25,29 @@ def group_sums(values: npt.NDArray[np.number], *, groups: npt.NDArray[np.integer
     return out
 
 
+def draw_groups(size: int, *, num: int, seed: int, width: int = 0) -> Iterator[tuple[slice, npt.NDArray[np.integer]]]:
+    """`num` draws of `size` groups with replacement, some at a time: which draws, and how often each came i[K, G].
+
+    width: numbers that the caller needs per draw, where these are more than the groups. Equal arguments give equal
+    draws, however many are made at once.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(1, _DRAWN_AT_ONCE // max(size, width, 1))
+    for start in range(0, num if size else 0, step):
+        count = min(step, num - start)
+        drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
+        yield slice(start, start + count), times
+
+
 def bootstrap_sums(sums: npt.NDArray[np.float64], *, num: int, seed: int) -> npt.NDArray[np.float64]:
     """`num` draws of as many groups as there are, with replacement: totals f64[num, K] of sums f64[G, K].
 
     Equal arguments give equal draws.
     """
-    size = len(sums)
     out = np.zeros((num, sums.shape[1]))
-    if size == 0:
-        return out
-    rng = np.random.default_rng(seed)
-    step = max(1, _DRAWN_AT_ONCE // size)
-    for start in range(0, num, step):
-        count = min(step, num - start)
-        drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
-        out[start : start + count] = times @ sums
+    for place, times in draw_groups(len(sums), num=num, seed=seed):
+        out[place] = times @ sums
     return out
 
 
@@ -63,8 +73,9 @@ def bootstrap_f1(
 
 
 def interval(draws: npt.NDArray[np.float64], *, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of draws f64[num], by percentiles; NaN, NaN without a draw."""
-    if draws.size == 0:
+    """The middle `level` of draws f64[num], by percentiles. NaN draws do not count; NaN, NaN without another."""
+    defined = draws[~np.isnan(draws)]
+    if defined.size == 0:
         return float("nan"), float("nan")
-    low, high = np.percentile(draws, [50 * (1 - level), 50 * (1 + level)])
+    low, high = np.percentile(defined, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)

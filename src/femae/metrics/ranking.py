@@ -1,7 +1,8 @@
 """How well probabilities put the samples with a label before those without: average precision and AUROC, per label.
 
 Neither is a number where its counts make none: average precision needs a positive sample, AUROC a positive and a
-negative one. There the value is NaN, never 0. Both are scikit-learn's.
+negative one. There the value is NaN, never 0. Both are scikit-learn's; those of bootstrap draws are computed here, for
+all draws at once, and equal scikit-learn's with sample weights.
 """
 
 from collections.abc import Callable
@@ -9,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from femae.metrics.bootstrap import draw_groups
 from femae.metrics.sklearn import sklearn_metrics
 
-__all__ = ["auroc", "average_precision"]
+__all__ = ["auroc", "average_precision", "bootstrap_ranking"]
 
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_] | None
@@ -44,3 +46,49 @@ def _per_label(
         if present.any() and not (needs_negative and present.all()):
             out[column] = score(present, probs[chosen, column])
     return out
+
+
+def bootstrap_ranking(
+    probs: Floats,
+    *,
+    targets: Floats,
+    mask: Mask = None,
+    groups: npt.NDArray[np.integer],
+    num: int = 1000,
+    seed: int = 0,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Average precision and AUROC, f64[num, C] each, of `num` draws of groups; groups i[N], else as above.
+
+    NaN where a draw makes none. Equal arguments give equal draws, those of `bootstrap_f1`.
+    """
+    known = np.ones(targets.shape, np.bool_) if mask is None else mask
+    assert probs.shape == targets.shape == known.shape and probs.ndim == 2, (probs.shape, targets.shape, known.shape)
+    codes, group = np.unique(groups, return_inverse=True)
+    precision, area = np.full((2, num, targets.shape[1]), np.nan)
+    orders = []  # per label: known samples, the most probable first, and the last one of each run of equal ones
+    for column, chosen in enumerate(known.T):
+        rows = np.flatnonzero(chosen)
+        rows = rows[np.argsort(-probs[rows, column], kind="stable")]
+        orders.append((rows, np.flatnonzero(np.diff(probs[rows, column], append=np.nan) != 0)))
+    for place, times in draw_groups(len(codes), num=num, seed=seed, width=len(probs)):
+        for column, (rows, last) in enumerate(orders):
+            if len(rows):
+                weights = times[:, group[rows]].astype(np.float64)  # [K, n]
+                present = targets[rows, column] >= 0.5
+                precision[place, column], area[place, column] = _curve_figures(weights, present, last)
+    return precision, area
+
+
+def _curve_figures(
+    weights: npt.NDArray[np.float64], present: npt.NDArray[np.bool_], last: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Average precision and AUROC f64[K] of ordered samples with weights f64[K, n], thresholds after samples `last`."""
+    hits = np.cumsum(weights * present, axis=1)[:, last]
+    count = np.cumsum(weights, axis=1)[:, last]
+    false = count - hits
+    positive, negative = hits[:, -1], false[:, -1]
+    more_hits, more_false = (np.diff(values, axis=1, prepend=0) for values in (hits, false))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = (more_hits * hits / np.maximum(count, 1)).sum(1) / positive
+        area = (more_false * (hits - more_hits / 2)).sum(1) / (positive * negative)
+    return np.where(positive > 0, precision, np.nan), np.where(positive * negative > 0, area, np.nan)

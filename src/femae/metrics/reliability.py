@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Reliability", "reliability"]
+from femae.metrics.bootstrap import bootstrap_sums, group_sums
+
+__all__ = ["Reliability", "bootstrap_ece", "reliability"]
 
 Floats = npt.NDArray[np.floating]
 
@@ -49,8 +51,7 @@ def reliability(
     num_labels = targets.shape[1]
     row, column = np.nonzero(known)
     chosen = probs[row, column].astype(np.float64)
-    inner = np.linspace(0, 1, num_bins + 1)[1:-1]
-    place = column * num_bins + np.searchsorted(inner, chosen, side="right")
+    place = column * num_bins + _bin_of(chosen, num_bins)
     size = num_labels * num_bins
 
     def total(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -60,3 +61,31 @@ def reliability(
     with np.errstate(invalid="ignore"):
         mean_prob, mean_target = total(chosen) / count, total(targets[row, column].astype(np.float64)) / count
     return Reliability(count=np.asarray(count, np.int64), mean_prob=mean_prob, mean_target=mean_target)
+
+
+def _bin_of(probs: Floats, num_bins: int) -> npt.NDArray[np.intp]:
+    return np.searchsorted(np.linspace(0, 1, num_bins + 1)[1:-1], probs, side="right")
+
+
+def bootstrap_ece(
+    probs: Floats,
+    *,
+    targets: Floats,
+    groups: npt.NDArray[np.integer],
+    mask: npt.NDArray[np.bool_] | None = None,
+    num_bins: int = 15,
+    num: int = 1000,
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """ECE f64[num, C] of `num` draws of groups i[N]; NaN where a draw holds no sample of which the label is known."""
+    known = np.ones(targets.shape, np.bool_) if mask is None else mask
+    num_samples, num_labels = targets.shape
+    surplus = np.zeros((num_samples, num_labels, num_bins))
+    row, column = np.nonzero(known)
+    chosen = probs[row, column].astype(np.float64)
+    surplus[row, column, _bin_of(chosen, num_bins)] = chosen - targets[row, column]
+    parts = np.concatenate([surplus.reshape(num_samples, -1), known], axis=1)  # [N, C * B + C]
+    totals = bootstrap_sums(group_sums(parts, groups=groups), num=num, seed=seed)
+    distance = np.abs(totals[:, :-num_labels]).reshape(num, num_labels, num_bins).sum(2)
+    count = totals[:, -num_labels:]
+    return np.asarray(np.where(count > 0, distance / np.maximum(count, 1), np.nan), np.float64)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,24 @@ class AblationRow:
     name: str
     f1: Sequence[float]  # macro-F1 per seed
     components: Mapping[str, bool] = field(default_factory=dict)  # e.g. {"Pretraining": True, "EMA": False}
+    accuracy: Sequence[float] = ()  # of six, per seed; empty: not measured
+    compound_f1: Sequence[float] = ()  # macro-F1 over the compounds present, per seed; empty: not measured
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[Mapping[str, Any]], *, name: str, components: Mapping[str, bool]) -> Self:
+        """From what each seed's run reached: `macro_f1`, and `accuracy` and `compound_macro_f1` where all have them."""
+
+        def all_of(key: str) -> list[float]:
+            values = [run.get(key) for run in runs]
+            return [float(value) for value in values if value is not None] if None not in values else []
+
+        return cls(
+            name=name,
+            f1=[float(run["macro_f1"]) for run in runs],
+            components=components,
+            accuracy=all_of("accuracy"),
+            compound_f1=all_of("compound_macro_f1"),
+        )
 
     @property
     def mean(self) -> float:
@@ -80,14 +98,21 @@ def table2(rows: Sequence[AblationRow]) -> str:
     """Macro-F1 with and without each part of the method, mean and deviation over seeds: Table 2.
 
     The columns of the components are those of all rows, in order of first appearance; a row that does not name one has
-    it off.
+    it off. Accuracy and the compounds' macro-F1 stand beside where a row has them.
     """
     components = list(dict.fromkeys(name for row in rows for name in row.components))
+    further = {"accuracy": [row.accuracy for row in rows], "compound F1": [row.compound_f1 for row in rows]}
+    further = {name: values for name, values in further.items() if any(values)}
     body = []
-    for row in rows:
+    for place, row in enumerate(rows):
         marks = ["✓" if row.components.get(name, False) else "\u00d7" for name in components]
-        body.append([row.name, *marks, _number(row.mean), _number(row.deviation), str(len(row.f1))])
-    return markdown_table(["Method", *components, "F1 score", "deviation", "seeds"], body)
+        cells = [row.name, *marks, _number(row.mean), _number(row.deviation), str(len(row.f1))]
+        for values in further.values():
+            seeds = np.asarray(values[place], np.float64)
+            cells += [_number(float(seeds.mean()) if seeds.size else float("nan")), _number(_deviation(seeds))]
+        body.append(cells)
+    head = ["Method", *components, "F1 score", "deviation", "seeds"]
+    return markdown_table(head + [part for name in further for part in (name, "deviation")], body)
 
 
 def table3(macro_f1: float, *, name: str = "femae") -> str:

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -16,6 +16,8 @@ from femae.training.run import train_stage
 from femae.training.run_folder import RunFolder, write_text
 
 __all__ = ["draw_rows", "train_rows"]
+
+_KEPT: Final = ("macro_f1", "accuracy", "compound_macro_f1", "loss", "f1")  # of a run's validation
 
 
 def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> None:
@@ -31,7 +33,7 @@ def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> Non
         for row in config.rows:
             folder = run / row.name / f"seed-{seed}"
             result = train_stage(config.row(row, seed=seed), run=folder, quiet=quiet)
-            scores = {name: result.log.get(name) for name in ("macro_f1", "compound_macro_f1", "f1")}
+            scores = {name: result.log.get(name) for name in _KEPT}
             done[row.name].append({"seed": seed, "run": f"{row.name}/seed-{seed}"} | scores)
             if first_process():
                 _write(config, run, done)
@@ -41,7 +43,7 @@ def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> Non
 
 def _write(config: AblationConfig, run: Path, done: Mapping[str, list[dict[str, Any]]]) -> None:
     rows = [
-        AblationRow(name=row.name, f1=[one["macro_f1"] for one in done[row.name]], components=row.components)
+        AblationRow.of_runs(done[row.name], name=row.name, components=row.components)
         for row in config.rows
         if done[row.name]
     ]
