@@ -12,7 +12,9 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,13 +26,15 @@ from femae.data.sources.ferplus import read_ferplus
 from femae.labels import EMOTIONS
 
 
-def predict_split(data: Path, split: str, folder: Path, model: Path | None) -> Path:
-    """Write the split's pictures, run the command, and give the csv of (index, six probabilities)."""
+def predict_split(
+    data: Path, split: str, folder: Path, model: Path | None, *, change: Callable[[Any], Any] = lambda picture: picture
+) -> Path:
+    """Write the split's pictures u8[48, 48], run the command, and give the csv of (index, six probabilities)."""
     pictures = folder / "pictures"
     pictures.mkdir()
     ferplus = read_ferplus(data / "ferplus", split=split)
     for index, picture in zip(ferplus.index, ferplus.pictures, strict=True):
-        Image.fromarray(picture).save(pictures / f"{index}.png")
+        Image.fromarray(change(picture)).save(pictures / f"{index}.png")
     arguments = ["predict", str(pictures), "--faces", "whole", "--out", str(folder), "--quiet"]
     status = femae(arguments + (["--model", str(model)] if model else []))
     assert status == 0, f"femae predict ended with status {status}"

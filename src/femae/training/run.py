@@ -32,6 +32,7 @@ def train_stage(config: Stage, *, run: Path, quiet: bool = False) -> FitResult:
     """One stage into one run folder; a folder of the same settings is gone on with."""
     import torch
 
+    torch.compiler.reset()  # each run compiles its own networks; torch stops compiling after eight of one kind
     fabric = make_fabric(config.run)
     torch.manual_seed(config.run.seed)
     task = _task(config)
