@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "CLEAR_PROB",
     "Face",
     "FaceCrop",
     "FaceResult",
@@ -19,6 +20,7 @@ __all__ = [
 ]
 
 Status = Literal["ok", "no_face", "unreadable"]
+CLEAR_PROB: Final = 0.5  # from here on a face shows an emotion more likely than not
 
 
 def _check(name: str, array: npt.NDArray[Any], dtype: type, shape: Sequence[int | None]) -> None:
@@ -103,6 +105,11 @@ class FaceResult:
             _check("raw_probs", self.raw_probs, np.float32, (6,))
         _check("scores", self.scores, np.float32, (None,))
         _check("au_probs", self.au_probs, np.float32, (None,))
+
+    @property
+    def weak(self) -> bool:
+        """No emotion reaches CLEAR_PROB: the compound is the best of its set and says little."""
+        return not bool(np.max(self.probs) >= CLEAR_PROB)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

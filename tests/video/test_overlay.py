@@ -127,6 +127,18 @@ def test_the_two_emotions_of_the_compound_are_bright() -> None:
     assert bright.astype(int).sum() > plain.astype(int).sum()
 
 
+@pytest.mark.parametrize("height", [72, 360])  # a label alone, and a panel
+def test_the_label_of_a_face_that_shows_nothing_is_faint(height: int) -> None:
+    box = [10, 30, 60, 60] if height == 72 else [100, 80, 220, 240]
+    clear, weak = (
+        draw(ground(height, 640, 0), result(face(box, probs=[0, 0, 0, 0, 0.1, top])), ABAW_COMPOUNDS)
+        for top in (0.5, 0.49)
+    )
+    letters = [(picture >= 200).all(axis=2).sum() for picture in (clear, weak)]
+    box_alone = 2 * (50 + 30) if height == 72 else 2 * (120 + 160)
+    assert letters[0] > letters[1] + 8 and letters[1] >= box_alone - 8
+
+
 def test_a_panel_keeps_its_place_when_the_compound_changes() -> None:
     def bar_ground(compound: str) -> npt.NDArray[np.bool_]:
         drawn = draw(ground(360, 640), result(face([100, 80, 220, 240], compound=compound)), ABAW_COMPOUNDS)

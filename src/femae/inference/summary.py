@@ -4,14 +4,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
 from femae.labels import Compound
-from femae.types import FrameResult
+from femae.types import CLEAR_PROB, FrameResult
 
 __all__ = ["Summary"]
-
-WEAK_SCORE = 0.5  # a sum of two probabilities under this says that the face shows little of either
 
 
 class Summary:
@@ -32,7 +28,7 @@ class Summary:
             self.num_faces += 1
             self.face_ids.add(face.face_id)
             self.labels[face.compound] += 1
-            self.num_weak += bool(np.max(face.probs) < WEAK_SCORE)
+            self.num_weak += face.weak
 
     @property
     def num_frames(self) -> int:
@@ -56,6 +52,6 @@ class Summary:
             lines.append("  " + ", ".join(shares))
             if self.num_weak:
                 share = self.num_weak / self.num_faces
-                lines.append(f"  in {share:.0%} of the rows no emotion reaches {WEAK_SCORE}: read the label with care")
+                lines.append(f"  in {share:.0%} of the rows no emotion reaches {CLEAR_PROB}: read the label with care")
         lines += [f"  -> {path}" for path in outputs]
         return lines

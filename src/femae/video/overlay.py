@@ -27,6 +27,7 @@ EMOTION_COLOURS: Final[dict[Emotion, Rgb]] = {
 _WORDS: Final = {"no_face": "no face", "unreadable": "unreadable"}
 _DARK: Final[Rgb] = (0, 0, 0)
 _DIM: Final[Rgb] = (190, 190, 190)
+_FAINT: Final[Rgb] = (150, 150, 150)
 _TRACK: Final[Rgb] = (70, 70, 70)
 _OPACITY: Final = 165  # of a panel's ground, of 255
 _MIN_TEXT: Final = 9  # pixels
@@ -40,7 +41,8 @@ def draw(image: npt.NDArray[np.uint8], result: FrameResult, compounds: tuple[Com
     """A copy of `image`, u8[H, W, 3] RGB, with what `result` says of it.
 
     Bars are left out where there is no room for them beside the faces, then the texts; boxes are always drawn. The
-    names of the two emotions of a compound (looked up in `compounds`) are brighter than the others.
+    names of the two emotions of a compound (looked up in `compounds`) are brighter than the others. A label is faint
+    where no emotion is clear (FaceResult.weak).
     """
     picture = image.copy()
     height, width = picture.shape[:2]
@@ -136,7 +138,7 @@ def _lay_label(picture: npt.NDArray[np.uint8], face: FaceResult, box: Box, text_
         mask = line_mask(parts, size)
         if mask.shape[1] + size <= width and mask.shape[0] <= height * _MAX_LABEL_SHARE:
             sheet = Sheet.empty(mask.shape[0], mask.shape[1] + size, opacity=_OPACITY)
-            sheet.write(mask, x=size // 2, y=0)
+            sheet.write(mask, x=size // 2, y=0, colour=_label_colour(face))
             x, y = min(box[0], width - sheet.width), box[1] - sheet.height
             y = y if y >= 0 else min(box[1], height - sheet.height)
             sheet.lay(picture, x=x, y=y)
@@ -149,17 +151,22 @@ def _texts(face: FaceResult) -> tuple[str, ...]:
     return (identity, face.compound, f"{face.compound_score:.2f}") if face.compound else (identity, DASH)
 
 
+def _label_colour(face: FaceResult) -> Rgb:
+    return _FAINT if face.weak else WHITE
+
+
 def _panel(face: FaceResult, size: int, compounds: tuple[Compound, ...]) -> Sheet:
     """Label and six bars."""
     label = line_mask(_texts(face), size)
-    bright = next((frozenset(c.pair) for c in compounds if c.name == face.compound), frozenset())
+    shown = "" if face.weak else face.compound
+    bright = next((frozenset(c.pair) for c in compounds if c.name == shown), frozenset())
     # As wide as the longest compound needs it, so that the panel does not change from frame to frame.
     identity = _texts(face)[0]
     widest = max((line_width((identity, c.name, "0.00"), size) for c in compounds), default=0)
     ground, (bar_x, bar_width) = _ground(size, bright, max(label.shape[1], widest))
     sheet = ground.copy()
     row, pad = round(size * 1.25), size // 2
-    sheet.write(label, x=pad, y=pad // 2)
+    sheet.write(label, x=pad, y=pad // 2, colour=_label_colour(face))
     for number, emotion in enumerate(EMOTIONS):
         y = pad // 2 + row * (number + 1)
         prob = float(np.clip(np.nan_to_num(face.probs[number]), 0, 1))
