@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "CLEAR_PROB",
+    "CLEAR_SUM",
     "Face",
     "FaceCrop",
     "FaceResult",
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 Status = Literal["ok", "no_face", "unreadable"]
-CLEAR_PROB: Final = 0.5  # from here on a face shows an emotion more likely than not
+CLEAR_SUM: Final = 0.5  # from here on a face shows one of the six emotions, or a blend, rather than none
 
 
 def _check(name: str, array: npt.NDArray[Any], dtype: type, shape: Sequence[int | None]) -> None:
@@ -108,8 +108,8 @@ class FaceResult:
 
     @property
     def weak(self) -> bool:
-        """No emotion reaches CLEAR_PROB: the compound is the best of its set and says little."""
-        return not bool(np.max(self.probs) >= CLEAR_PROB)
+        """The six probabilities add up to less than CLEAR_SUM: the compound is the best of its set and says little."""
+        return not bool(np.sum(self.probs) >= CLEAR_SUM)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

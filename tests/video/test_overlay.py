@@ -131,8 +131,8 @@ def test_the_two_emotions_of_the_compound_are_bright() -> None:
 def test_the_label_of_a_face_that_shows_nothing_is_faint(height: int) -> None:
     box = [10, 30, 60, 60] if height == 72 else [100, 80, 220, 240]
     clear, weak = (
-        draw(ground(height, 640, 0), result(face(box, probs=[0, 0, 0, 0, 0.1, top])), ABAW_COMPOUNDS)
-        for top in (0.5, 0.49)
+        draw(ground(height, 640, 0), result(face(box, probs=[0, 0, 0, 0, 0.2, top])), ABAW_COMPOUNDS)
+        for top in (0.35, 0.25)
     )
     letters = [(picture >= 200).all(axis=2).sum() for picture in (clear, weak)]
     box_alone = 2 * (50 + 30) if height == 72 else 2 * (120 + 160)

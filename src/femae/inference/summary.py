@@ -3,11 +3,15 @@
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 from femae.labels import Compound
-from femae.types import CLEAR_PROB, FrameResult
+from femae.types import CLEAR_SUM, FrameResult
 
 __all__ = ["Summary"]
+
+_WEAK: Final = "nothing clear"
+_ABSTAINED: Final = "abstained"
 
 
 class Summary:
@@ -18,7 +22,6 @@ class Summary:
         self.status: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.num_faces = 0
-        self.num_weak = 0
         self.face_ids: set[int] = set()
         self._started = time.perf_counter()
 
@@ -27,8 +30,7 @@ class Summary:
         for face in result.faces:
             self.num_faces += 1
             self.face_ids.add(face.face_id)
-            self.labels[face.compound] += 1
-            self.num_weak += face.weak
+            self.labels[_WEAK if face.weak and face.compound else face.compound or _ABSTAINED] += 1
 
     @property
     def num_frames(self) -> int:
@@ -46,12 +48,9 @@ class Summary:
         rate = f"{self.num_frames / max(seconds, 1e-9):.0f} {unit}s/s"
         lines = [f"{self.name}: {frames} ({', '.join(parts)}){people}, {seconds:.1f} s, {rate}"]
         if self.num_faces:
-            shares = [
-                f"{name or 'abstained'} {count / self.num_faces:.0%}" for name, count in self.labels.most_common()
-            ]
+            shares = [f"{name} {count / self.num_faces:.0%}" for name, count in self.labels.most_common()]
             lines.append("  " + ", ".join(shares))
-            if self.num_weak:
-                share = self.num_weak / self.num_faces
-                lines.append(f"  in {share:.0%} of the rows no emotion reaches {CLEAR_PROB}: read the label with care")
+            if self.labels[_WEAK]:
+                lines.append(f"  {_WEAK}: the six probabilities add up to less than {CLEAR_SUM}; the table has a label")
         lines += [f"  -> {path}" for path in outputs]
         return lines

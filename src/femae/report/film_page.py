@@ -19,6 +19,7 @@ from femae.report.shares import SHARE_NOTE, emotion_words, share_table, track_su
 from femae.report.style import compound_code
 from femae.report.tables import PredictionTable, table_csv
 from femae.report.tracks import Gap, Track, clock_text, find_gaps, frame_times, split_tracks, usual_step_s
+from femae.types import CLEAR_SUM
 
 __all__ = ["film_page"]
 
@@ -219,6 +220,7 @@ def _script_data(
         "end_s": float(times[-1]) + step,
         "film_offset_s": float(times[0]),
         "groups": groups,
+        "clear_sum": CLEAR_SUM,
         "labels": labels,
         "tracks": [info | place for info, place in zip(infos, places, strict=True)],
         "gaps": [

@@ -42,7 +42,7 @@ def draw(image: npt.NDArray[np.uint8], result: FrameResult, compounds: tuple[Com
 
     Bars are left out where there is no room for them beside the faces, then the texts; boxes are always drawn. The
     names of the two emotions of a compound (looked up in `compounds`) are brighter than the others. A label is faint
-    where no emotion is clear (FaceResult.weak).
+    where nothing is clear (FaceResult.weak).
     """
     picture = image.copy()
     height, width = picture.shape[:2]

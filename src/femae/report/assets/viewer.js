@@ -32,7 +32,7 @@ function readTracks(buffer) {
     const track = {...info, number, frames, values: columns, label: new Uint8Array(buffer, info.labels_at, info.length)};
     track.times = Float64Array.from(frames, frame => times[frame - 1]);
     const emotions = data.groups[0].series.map(series => columns[series.column]);
-    track.weak = Uint8Array.from(frames, (_, row) => emotions.every(column => column[row] === 65535 || column[row] * info.scale < .5) ? 1 : 0);
+    track.weak = Uint8Array.from(frames, (_, row) => emotions.reduce((sum, column) => sum + (column[row] === 65535 ? 0 : column[row] * info.scale), 0) < data.clear_sum ? 1 : 0);
     track.part = new Uint32Array(info.length);
     for (let i = 0, part = 0; i < info.length; i++) { while (frames[i] > info.parts[part][1]) part++; track.part[i] = part; }
     return track;
@@ -233,7 +233,7 @@ function showTip(event) {
   const row = panel.track ? rowAt(panel.track, frame) : -1;
   if (row >= 0) {
     const label = data.labels[panel.track.label[row]];
-    tip.append(`${panel.track.name}: ${label ? label.name : "abstained"}${panel.track.weak[row] ? ", no emotion reaches 0.5" : ""}`);
+    tip.append(`${panel.track.name}: ${label ? label.name : "abstained"}${panel.track.weak[row] ? ", nothing clear" : ""}`);
     if (panel.kind === "lines") tip.append(tipRows(panel.track, [panel.group], row));
   } else tip.append(gap ? (gap.status === "unreadable" ? "frame cannot be decoded" : "no face in this frame") : panel.track ? `${panel.track.name} is not in this frame` : "no gap here");
   tip.hidden = false;
