@@ -77,11 +77,21 @@ def test_hover_tells_the_exact_time_frame_and_values(film: Any, make_table: Call
     table = make_table(num_frames=NUM_FRAMES, rate=RATE, missing={2: range(1, 21)}, gaps=GAPS).table.to_pylist()
     row = next(row for row in table if row["frame"] == frame and row["face_id"] == 1)
     assert f"happiness\t{row['happiness']:.3f}" in tip
-    assert row["compound"] in tip
+    assert row["compound"] in tip and "nothing clear" not in tip
     canvas(page, 0).hover(position={"x": x_of(page, 1.4), "y": 60})
     assert "no face in this frame" in page.locator("#tip").inner_text()
     canvas(page, 0).hover(position={"x": x_of(page, 41.5 / RATE), "y": 60})
     assert "cannot be decoded" in page.locator("#tip").inner_text()
+
+
+def test_a_face_that_shows_nothing_is_said_to(
+    tmp_path: Path, small_film: Path, make_table: Callable[..., Any], open_page: Callable[..., Any]
+) -> None:
+    for lift, weak in ((-0.75, True), (-0.2, False)):  # all below 0.06; none above 0.6, two or three of them high
+        table = make_table(num_frames=NUM_FRAMES, rate=RATE, lift=lift)
+        page = open_page(write_video_report(table, out=tmp_path / f"{weak}.html", video=small_film)).page
+        canvas(page, 0, "lane").hover(position={"x": x_of(page, 1.0), "y": 8})
+        assert ("nothing clear" in page.locator("#tip").inner_text()) is weak
 
 
 def test_a_click_on_the_timeline_seeks_the_film(film: Any, until: Callable[[Any, str], None]) -> None:
