@@ -210,6 +210,8 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
     logits, twice = (np.log(probs / (1 - probs)) for probs in (after, load_engine(cool).run(crops)[0]))
     np.testing.assert_allclose(twice, 2 * logits, atol=1e-4)
     assert half.stat().st_size < 0.7 * whole.stat().st_size
+    (tmp_path / "usual").touch()
+    assert whole.stat().st_mode == (tmp_path / "usual").stat().st_mode  # others may read it, as any new file
     encoder = FaceModel(TINY).encoder
     report = start_encoder(encoder, InitConfig(weights=part))
     assert report is not None and not report.fresh

@@ -26,6 +26,7 @@ __all__ = [
     "read_info",
     "save_weights",
     "weights_path",
+    "write_tensors",
 ]
 
 _KEY: Final = "femae"
@@ -67,10 +68,21 @@ class WeightsInfo(Config):
 
 def save_weights(path: Path, tensors: dict[str, torch.Tensor], *, info: WeightsInfo) -> None:
     """Write a weights file at once; an unfinished one never stands under its name."""
-    part = path.with_name(f".{path.name}.partial")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_tensors(path, plain, metadata={_KEY: info.model_dump_json()})
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], *, metadata: dict[str, str]) -> None:
+    """A safetensors file under another name, renamed when it is whole; readable by whom new files are.
+
+    Raises OSError or SafetensorError with the old file intact.
+    """
+    part = path.with_name(f".{path.name}.partial")
     try:
-        save_file(plain, part, metadata={_KEY: info.model_dump_json()})
+        part.touch()
+        mode = part.stat().st_mode & 0o777
+        save_file(tensors, part, metadata=metadata)
+        part.chmod(mode)  # safetensors lets nobody but the owner read what it writes
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from femae.errors import OutputError, TrainingError
+from femae.models.weights import write_tensors
 from femae.training.ema import WeightAverage
 
 __all__ = ["BEST", "LAST", "TrainState", "load_checkpoint", "read_state", "save_checkpoint"]
@@ -77,17 +78,13 @@ def gather_tensors(
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
     """Write a state at once. Raises OutputError, with the old file intact, when the disk is full."""
-    part = path.with_name(f".{path.name}.partial")
     try:
-        save_file(tensors, part, metadata={"state": json.dumps(asdict(state))})
-        part.replace(path)
+        write_tensors(path, tensors, metadata={"state": json.dumps(asdict(state))})
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"{path} cannot be written ({error}); the state before it is intact: make room and start the same command "
             "again, it goes on from there"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> TrainState:
