@@ -79,13 +79,15 @@ def bootstrap_ece(
 ) -> npt.NDArray[np.float64]:
     """ECE f64[num, C] of `num` draws of groups i[N]; NaN where a draw holds no sample of which the label is known."""
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
-    num_samples, num_labels = targets.shape
-    surplus = np.zeros((num_samples, num_labels, num_bins))
+    num_labels = targets.shape[1]
+    codes, group = np.unique(groups, return_inverse=True)
     row, column = np.nonzero(known)
     chosen = probs[row, column].astype(np.float64)
-    surplus[row, column, _bin_of(chosen, num_bins)] = chosen - targets[row, column]
-    parts = np.concatenate([surplus.reshape(num_samples, -1), known], axis=1)  # [N, C * B + C]
-    totals = bootstrap_sums(group_sums(parts, groups=groups), num=num, seed=seed)
+    place = (group[row] * num_labels + column) * num_bins + _bin_of(chosen, num_bins)
+    surplus = np.bincount(place, weights=chosen - targets[row, column], minlength=len(codes) * num_labels * num_bins)
+    counts = group_sums(known.astype(np.int64), groups=groups)  # [G, C]
+    sums = np.concatenate([surplus.reshape(len(codes), -1), counts], axis=1)  # [G, C * B + C]
+    totals = bootstrap_sums(sums, num=num, seed=seed)
     distance = np.abs(totals[:, :-num_labels]).reshape(num, num_labels, num_bins).sum(2)
     count = totals[:, -num_labels:]
     return np.asarray(np.where(count > 0, distance / np.maximum(count, 1), np.nan), np.float64)
