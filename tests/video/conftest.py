@@ -54,6 +54,7 @@ def _write_film(
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = pix_fmt
         video.codec_context.gop_size = gop
+        video.codec_context.thread_count = 3  # equal bytes on every machine: by default it follows the cores
         tracks = [container.add_stream(sound, rate=sample_rate) for _ in range(num_tracks)] if sound else []
         for track in tracks:
             track.layout = layout
