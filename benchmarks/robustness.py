@@ -24,6 +24,7 @@ from PIL import Image, ImageFilter
 
 from femae import __version__
 from femae.cli import main as femae
+from femae.engine.load import load_engine
 from femae.labels import EMOTIONS
 
 Picture = npt.NDArray[np.uint8]  # u8[48, 48]
@@ -72,7 +73,7 @@ CHANGES: dict[str, Callable[[Picture], Picture]] = {
 }
 
 
-def changed_scores(data: Path, scorer: Path, model: Path | None, change: Callable[[Picture], Picture]) -> list[str]:
+def changed_scores(data: Path, scorer: Path, model: Path, change: Callable[[Picture], Picture]) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         scores = predict_split(data, "PublicTest", Path(folder), model, change=change)
         command = [sys.executable, str(scorer), str(scores), "--labels", str(data / "ferplus")]
@@ -80,14 +81,14 @@ def changed_scores(data: Path, scorer: Path, model: Path | None, change: Callabl
     return [f"{found[task]['macro_f1']:.3f}" for task in ("six", "compound")]
 
 
-def colour_faces(data: Path, model: Path | None) -> dict[str, str]:
+def colour_faces(data: Path, model: Path) -> dict[str, str]:
     """Mean probability of the emotion of the word, and how often it is the strongest, per word."""
     pictures = data / "sfhq_samples"
     with (pictures / "labels.csv").open(newline="") as file:
         words = {row["name"]: row["query_label"] for row in csv.DictReader(file)}
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["predict", str(pictures / "*.jpg"), "--out", folder, "--quiet"]
-        assert femae(arguments + (["--model", str(model)] if model else [])) == 0
+        assert femae([*arguments, "--model", str(model)]) == 0
         with (Path(folder) / "pictures.csv").open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
     out = {}
@@ -105,8 +106,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs="*", default=[], help="default: the one that ships")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    models: list[Path | None] = arguments.model or [None]
-    names = [model.name if model else "the model that ships" for model in models]
+    models: list[Path] = arguments.model or [Path("femae:model")]
+    specs = [load_engine(model).spec for model in models]
+    names = [f"{spec.name} {spec.version}" for spec in specs]
     lines = ["# Worse pictures than those of FER+, and better ones", ""]
     lines += [f"`python benchmarks/robustness.py`, {date.today()}, femae {__version__}.", ""]
     lines += ["PublicTest, macro-F1 of six emotions and of the compounds, all pictures changed in one way:", ""]

@@ -51,8 +51,6 @@ class Summary:
             shares = [f"{name} {count / self.num_faces:.0%}" for name, count in self.labels.most_common()]
             lines.append("  " + ", ".join(shares))
             if self.labels[_WEAK]:
-                lines.append(
-                    f"  {_WEAK}: the six probabilities add up to less than {CLEAR_SUM}; the table has the best label"
-                )
+                lines.append(f"  {_WEAK}: the six add up to less than {CLEAR_SUM}; the table gives the best label all the same")
         lines += [f"  -> {path}" for path in outputs]
         return lines
