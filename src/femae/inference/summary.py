@@ -51,6 +51,8 @@ class Summary:
             shares = [f"{name} {count / self.num_faces:.0%}" for name, count in self.labels.most_common()]
             lines.append("  " + ", ".join(shares))
             if self.labels[_WEAK]:
-                lines.append(f"  {_WEAK}: the six add up to less than {CLEAR_SUM}; the table gives the best label all the same")
+                lines.append(
+                    f"  {_WEAK}: the six add up to less than {CLEAR_SUM}; the table has the best label even so"
+                )
         lines += [f"  -> {path}" for path in outputs]
         return lines
