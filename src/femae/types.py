@@ -96,6 +96,8 @@ class FaceResult:
     compound: str  # name in words; empty: abstained
     compound_score: float  # the largest score, also when abstained
     au_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[A]
+    expression: str = ""  # the label for people: none, an emotion, or a compound's name; empty: not decided yet
+    expression_probability: float = float("nan")  # 0..1, calibrated where the model carries fitted numbers
     raw_probs: npt.NDArray[np.float32] | None = None  # f32[6] before smoothing; None: probs were not smoothed
     filled: bool = False  # not detected in this frame: interpolated from frames before and after; Face.score is NaN
 

@@ -20,7 +20,7 @@ from femae.cli import main
 CONTRACT = (
     "source,frame,time_s,face_id,status,x1,y1,x2,y2,detection_score,surprise,fear,disgust,happiness,sadness,anger,"
     "fearfully_surprised,happily_surprised,sadly_surprised,disgustedly_surprised,angrily_surprised,sadly_fearful,"
-    "sadly_angry,compound,compound_score"
+    "sadly_angry,compound,compound_score,expression,expression_probability"
 ).split(",")
 EMOTIONS = CONTRACT[10:16]
 COMPOUNDS = CONTRACT[16:23]

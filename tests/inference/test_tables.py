@@ -47,6 +47,8 @@ CONTRACT = [
     "sadly_angry",
     "compound",
     "compound_score",
+    "expression",
+    "expression_probability",
 ]
 NASTY_NAMES = [
     "a,b.mp4",
@@ -88,6 +90,8 @@ def make_face(
         scores=scores,
         compound="" if abstained else compounds[int(scores.argmax())].name,
         compound_score=float(scores.max()),
+        expression="none" if seed % 3 else compounds[0].name,
+        expression_probability=float(rng.random(dtype=np.float32)),
         au_probs=rng.random(num_aus, np.float32),
         raw_probs=rng.random(6, np.float32) if smoothed and not filled else None,
         filled=filled,
@@ -124,7 +128,7 @@ def test_columns_of_the_contract_in_their_order() -> None:
     schema = prediction_schema(ABAW_COMPOUNDS)
     assert schema.names == CONTRACT
     assert [str(schema.field(name).type) for name in CONTRACT[:5]] == ["string", "int64", "double", "int64", "string"]
-    floats = set(CONTRACT[5:]) - {"compound"}
+    floats = set(CONTRACT[5:]) - {"compound", "expression"}
     assert {str(schema.field(name).type) for name in floats} == {"float"}
     assert schema.field("compound").type == pa.string()
     assert {field.name for field in schema if not field.nullable} == {"source", "frame", "status"}
@@ -141,7 +145,7 @@ def test_other_class_sets_bring_their_own_columns(classes: str) -> None:
     schema = prediction_schema(compounds)
     place = CONTRACT.index("fearfully_surprised")
     own = [compound.column for compound in compounds]
-    assert schema.names == [*CONTRACT[:place], *own, "compound", "compound_score"]
+    assert schema.names == [*CONTRACT[:place], *own, *CONTRACT[CONTRACT.index("compound") :]]
     face = make_face(compounds=compounds)
     row = results_to_batch([make_frame(1, face)], schema=schema).to_pylist()[0]
     np.testing.assert_array_equal([row[name] for name in own], face.scores)
@@ -164,6 +168,7 @@ def test_values_of_a_face_stand_in_their_columns() -> None:
     row = batch.to_pylist()[0]
     assert (row["source"], row["frame"], row["time_s"], row["face_id"], row["status"]) == ("clip.mp4", 7, 0.25, 3, "ok")
     assert (row["compound"], row["compound_score"]) == (face.compound, face.compound_score)
+    assert (row["expression"], row["expression_probability"]) == (face.expression, face.expression_probability)
     assert face.raw_probs is not None
     for names, values in (
         (("x1", "y1", "x2", "y2"), face.face.box_xyxy),
@@ -313,7 +318,7 @@ def test_written_and_read_back_by_three_libraries(suffix: str, tmp_path: Path) -
         for name in CONTRACT:
             column = frame[name].to_list()
             truth = wanted[name].to_list()
-            if name in ("source", "status", "compound"):  # empty and missing text are one in CSV
+            if name in ("source", "status", "compound", "expression"):  # empty and missing text are one in CSV
                 assert [value or "" for value in column] == [value or "" for value in truth], (library, name)
                 continue
             tolerance = 0 if suffix == "parquet" else 0.0051 if name in ("x1", "y1", "x2", "y2") else 5.1e-7

@@ -58,6 +58,12 @@ class LiveRuleConfig(Config):
     threshold: float | None = Field(
         None, ge=0, description="abstain (empty compound) where the largest score is below this"
     )
+    expression_window: float = Field(
+        0.25,
+        ge=0,
+        description="seconds to either side (live: before) over which a film's expression is decided; 0: each frame by "
+        "itself",
+    )
 
 
 class RuleConfig(LiveRuleConfig):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from femae.config.base import Config
+from femae.config.expression import ExpressionParams
 from femae.errors import ConfigError, ModelError
 from femae.labels import EMOTIONS
 
@@ -37,6 +38,7 @@ class ModelSpec(Config):
     au_names: tuple[str, ...] = ()
     framing: str = ""  # JSON of faces.crop.Framing; empty: the default framing
     thresholds: tuple[float, ...] = ()  # per emotion, where it counts as shown; empty: 0.5
+    expression: ExpressionParams | None = None  # of the label for people; None: the defaults of compound.expression
     precision: Literal["fp32", "int8"] = "fp32"
     description: str = ""
     terms: str = ""

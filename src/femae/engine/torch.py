@@ -28,6 +28,7 @@ def spec_of(info: WeightsInfo) -> ModelSpec:
         emotions=EMOTIONS,
         au_names=info.au_names,
         thresholds=info.thresholds,
+        expression=info.expression,
         description=info.description,
         terms=info.terms,
     )

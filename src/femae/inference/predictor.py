@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from femae.compound.expression import ExpressionRule
 from femae.compound.rules import parse_weights
 from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig
 from femae.engine.load import load_engine
@@ -28,6 +29,7 @@ from femae.faces.load import load_detector
 from femae.faces.track import Tracker
 from femae.inference.classification import Classifier, TrackedFrame
 from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
+from femae.inference.expressions import ExpressionStage
 from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
 from femae.inference.temporal import TemporalStage
@@ -65,7 +67,8 @@ class Predictor:
     """Reads films and pictures with one set of models and settings; may be used for many inputs.
 
     Arguments are the options of `femae predict` (see config.predict): model, engine, detector, faces, detect_every,
-    min_face, max_faces, detection_threshold, rule, weights, classes, threshold, smooth, fill_gaps, threads.
+    min_face, max_faces, detection_threshold, rule, weights, classes, threshold, expression_window, smooth, fill_gaps,
+    threads.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Predictor:
         if self.detect_config.faces == "detect":
             threshold = self.detect_config.detection_threshold
             self.detector = load_detector(self.detect_config.detector, num_threads=1, score_threshold=threshold)
+        self.expression = ExpressionRule(self.compounds, params=self.engine.spec.expression)
         self.framing = Framing.from_json(self.engine.spec.framing) if self.engine.spec.framing else Framing()
 
     @classmethod
@@ -107,6 +111,7 @@ class Predictor:
             "model": f"{self.engine.spec.name} {self.engine.spec.version}".strip(),
             "detection": self.detect_config.model_dump_json(),
             "rules": self.rule_config.model_dump_json(),
+            "expression": self.expression.describe(),
         }
         return prediction_schema(self.compounds, au_names=self.engine.spec.au_names, raw=raw, metadata=metadata)
 
@@ -165,14 +170,17 @@ class Predictor:
                 results = self._classifier().stream(tracked, pool=pool, ahead=self.num_threads + 1)
                 if not keep_images:
                     results = map(_without_image, results)
-                yield from self._smooth(results) if film else results
+                if film:
+                    results = self._smooth(results)
+                yield from self._express(results, mode="film" if film else "single")
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def live(self, frames: Iterable[Frame]) -> Generator[FrameResult, None, None]:
         """The result of each frame before the next one is taken, for cameras and streams.
 
-        Every frame is detected; nothing is held back, so there is no smoothing and no filling of gaps.
+        Every frame is detected; nothing is held back, so there is no smoothing and no filling of gaps, and the
+        expression is decided on the frames so far.
         """
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
             feed = iter(frames)
@@ -180,7 +188,8 @@ class Predictor:
                 detected = whole_pictures(feed)
             else:
                 detected = detect_live(feed, detector=self.detector, config=self.detect_config, pool=pool)
-            yield from self._classifier().one_by_one(self._track(detected, film=True))
+            results = self._classifier().one_by_one(self._track(detected, film=True))
+            yield from self._express(results, mode="live")
 
     def _detect(self, frames: Iterator[Frame], *, film: bool, pool: ThreadPoolExecutor) -> Iterator[DetectedFrame]:
         if self.detector is None:
@@ -220,6 +229,17 @@ class Predictor:
             rule=config.rule,
             weights=self.weights,
             threshold=config.threshold,
+        )
+        return stage(results)
+
+    def _express(
+        self, results: Iterator[FrameResult], *, mode: Literal["single", "film", "live"]
+    ) -> Iterator[FrameResult]:
+        """The label for people; what is smoothed already is not smoothed once more."""
+        window_s = self.rule_config.expression_window
+        smoothed = mode == "film" and self.rule_config.smooth > 0
+        stage = ExpressionStage(
+            self.expression, window_s=0 if smoothed else window_s, mode=mode if window_s > 0 else "single"
         )
         return stage(results)
 

@@ -1,8 +1,8 @@
 """The table of predictions: one row per face and frame, and one for each frame without a face.
 
 Columns, in this order: source, frame, time_s, face_id, status, x1, y1, x2, y2, detection_score, the six emotions, one
-column per compound of the class set, compound, compound_score, action units where the model has them, and, where
-smoothing or filling was asked for, the six raw probabilities.
+column per compound of the class set, compound, compound_score, expression, expression_probability, action units where
+the model has them, and, where smoothing or filling was asked for, the six raw probabilities.
 
 A value that does not exist is null: in rows without a face all from x1 on, and face_id; the time of a picture;
 detection score and raw probabilities of a face that was filled in. `compound` is null without a face and an empty
@@ -44,7 +44,7 @@ def prediction_schema(
     metadata: how the table came about, kept beside `femae_version` and `compounds` in Arrow and Parquet.
     """
     floats = ["x1", "y1", "x2", "y2", "detection_score", *EMOTIONS, *(compound.column for compound in compounds)]
-    last = ["compound_score", *au_names, *(f"raw_{emotion}" for emotion in EMOTIONS if raw)]
+    last = ["expression_probability", *au_names, *(f"raw_{emotion}" for emotion in EMOTIONS if raw)]
     fields: list[pa.Field[Any]] = [
         pa.field("source", pa.string(), nullable=False),
         pa.field("frame", pa.int64(), nullable=False),
@@ -53,6 +53,8 @@ def prediction_schema(
         pa.field("status", pa.string(), nullable=False),
         *(pa.field(name, pa.float32()) for name in floats),
         pa.field("compound", pa.string()),
+        pa.field("compound_score", pa.float32()),
+        pa.field("expression", pa.string()),
         *(pa.field(name, pa.float32()) for name in last),
     ]
     names = [field.name for field in fields]
@@ -86,6 +88,7 @@ def results_to_batch(results: Sequence[FrameResult], *, schema: pa.Schema) -> pa
         "face_id": pa.array([face and face.face_id for _, face in rows], pa.int64()),
         "status": pa.array([result.status for result, _ in rows], pa.string()),
         "compound": pa.array([face and face.compound for _, face in rows], pa.string()),
+        "expression": pa.array([face and face.expression for _, face in rows], pa.string()),
     }
     for name, column in zip(float_names, values.T, strict=True):
         columns[name] = pa.array(column, pa.float32(), mask=np.isnan(column))
@@ -94,8 +97,8 @@ def results_to_batch(results: Sequence[FrameResult], *, schema: pa.Schema) -> pa
 
 def _numbers(face: FaceResult, *, raw: bool) -> npt.NDArray[np.float32]:
     """The float columns of a face, in the schema's order."""
-    parts: list[Any] = [face.face.box_xyxy, [face.face.score], face.probs, face.scores, [face.compound_score]]
-    parts.append(face.au_probs)
+    parts: list[Any] = [face.face.box_xyxy, [face.face.score], face.probs, face.scores]
+    parts += [[face.compound_score], [face.expression_probability], face.au_probs]
     if raw:
         unsmoothed = np.full(len(EMOTIONS), np.nan) if face.filled else face.probs
         parts.append(unsmoothed if face.raw_probs is None else face.raw_probs)

@@ -22,7 +22,7 @@ from femae.errors import ConfigError
 from femae.labels import Compound
 from femae.types import Face, FaceResult, FrameResult
 
-__all__ = ["TemporalStage"]
+__all__ = ["HeldFrame", "TemporalStage", "held_back"]
 
 
 class TemporalStage:
@@ -56,17 +56,9 @@ class TemporalStage:
         if self.window_s == 0 and self.max_gap_s == 0:
             yield from results
             return
-        line = _Line(window_s=self.window_s, max_gap_s=self.max_gap_s)
-        for result in results:
-            time_s = result.frame.time_s
-            if time_s is not None and time_s < line.now_s:
-                yield from map(self._finish, line.end())
-                line = _Line(window_s=self.window_s, max_gap_s=self.max_gap_s)
-            line.add(result)
-            yield from map(self._finish, line.ready())
-        yield from map(self._finish, line.end())
+        yield from map(self._finish, held_back(results, window_s=self.window_s, max_gap_s=self.max_gap_s))
 
-    def _finish(self, held: "_Held") -> FrameResult:
+    def _finish(self, held: "HeldFrame") -> FrameResult:
         """Score the changed faces of a frame and order all of them by id."""
         changed = {face_id: face for face_id, face in held.faces.items() if face.filled or face.raw_probs is not None}
         if not changed:
@@ -82,9 +74,22 @@ class TemporalStage:
         return replace(held.result, status="ok", faces=faces)
 
 
+def held_back(results: Iterator[FrameResult], *, window_s: float, max_gap_s: float) -> Iterator["HeldFrame"]:
+    """Each frame once, in order, when its faces are smoothed and filled; their scores are still those that came."""
+    line = _Line(window_s=window_s, max_gap_s=max_gap_s)
+    for result in results:
+        time_s = result.frame.time_s
+        if time_s is not None and time_s < line.now_s:
+            yield from line.end()
+            line = _Line(window_s=window_s, max_gap_s=max_gap_s)
+        line.add(result)
+        yield from line.ready()
+    yield from line.end()
+
+
 @dataclass(kw_only=True, slots=True)
-class _Held:
-    """A frame in the waiting line."""
+class HeldFrame:
+    """A frame in the waiting line: as it came, and its faces as they are now."""
 
     result: FrameResult
     number: int  # position in the stream
@@ -128,12 +133,12 @@ class _Line:
     def __init__(self, *, window_s: float, max_gap_s: float) -> None:
         self.window_s, self.max_gap_s = window_s, max_gap_s
         self.now_s = -math.inf  # no later frame is earlier than this
-        self.frames: deque[_Held] = deque()
+        self.frames: deque[HeldFrame] = deque()
         self.series: dict[int, _Series] = {}
         self.num_added = 0
 
     def add(self, result: FrameResult) -> None:
-        held = _Held(result=result, number=self.num_added, faces={face.face_id: face for face in result.faces})
+        held = HeldFrame(result=result, number=self.num_added, faces={face.face_id: face for face in result.faces})
         self.num_added += 1
         self.frames.append(held)
         if held.time_s is None:
@@ -147,7 +152,7 @@ class _Line:
             elif held.fillable and face_id not in held.faces and series.missing_since_s is None:
                 series.missing_since_s = self.now_s
 
-    def _see(self, face: FaceResult, *, held: _Held, time_s: float) -> None:
+    def _see(self, face: FaceResult, *, held: HeldFrame, time_s: float) -> None:
         """Take a face of the newest frame into its series, after filling the gap before it."""
         series = self.series.setdefault(face.face_id, _Series(last=face, last_s=time_s))
         if series.missing_since_s is not None and bridges(series.last_s, time_s, max_gap_s=self.max_gap_s):
@@ -158,7 +163,7 @@ class _Line:
 
     def _fill(self, series: _Series, *, face: FaceResult, time_s: float) -> None:
         """Put the face into the waiting frames between its last sight and the newest frame."""
-        gap: list[_Held] = []
+        gap: list[HeldFrame] = []
         for held in list(self.frames)[-2::-1]:
             if face.face_id in held.faces and held.time_s is not None:
                 break
@@ -172,18 +177,18 @@ class _Line:
             if self.window_s > 0:
                 series.append(number=held.number, time_s=held.time_s, probs=filled.probs)
 
-    def ready(self) -> Iterator[_Held]:
+    def ready(self) -> Iterator[HeldFrame]:
         """The frames at the head of the line that nothing later can change, smoothed."""
         while self.frames and self._is_final(self.frames[0]):
             yield self._smooth(self.frames.popleft())
         self._forget()
 
-    def end(self) -> Iterator[_Held]:
+    def end(self) -> Iterator[HeldFrame]:
         """All frames left, when nothing more will come."""
         while self.frames:
             yield self._smooth(self.frames.popleft())
 
-    def _is_final(self, held: _Held) -> bool:
+    def _is_final(self, held: HeldFrame) -> bool:
         if held.time_s is None:
             return True
         reach_s = held.time_s + self.window_s
@@ -199,7 +204,7 @@ class _Line:
                 return False
         return True
 
-    def _smooth(self, held: _Held) -> _Held:
+    def _smooth(self, held: HeldFrame) -> HeldFrame:
         if self.window_s > 0 and held.time_s is not None:
             for face_id, face in held.faces.items():
                 series = self.series[face_id]

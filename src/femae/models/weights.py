@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from femae.config.base import Config
+from femae.config.expression import ExpressionParams
 from femae.config.model import ModelConfig
 from femae.errors import ConfigError, ModelError
 from femae.labels import EMOTIONS
@@ -46,6 +47,7 @@ class WeightsInfo(Config):
     scale: tuple[float, ...] = ()  # calibration of the six logits: scale * logit + offset; empty: none
     offset: tuple[float, ...] = ()
     thresholds: tuple[float, ...] = ()  # per emotion, of the calibrated probability; empty: 0.5
+    expression: ExpressionParams | None = None  # of the label for people, for the calibrated probabilities
     description: str = ""
     terms: str = ""
 
