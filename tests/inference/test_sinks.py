@@ -293,6 +293,26 @@ def test_signals_at_any_moment_leave_whole_rows(tmp_path: Path) -> None:
         assert max(counts) - min(counts) <= 4096
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_an_interruption_beside_a_row_group_neither_loses_nor_doubles_it(
+    after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pq.ParquetWriter.write_table
+
+    def interrupted(writer: pq.ParquetWriter, table: pa.Table, *, row_group_size: int) -> None:
+        monkeypatch.setattr(pq.ParquetWriter, "write_table", whole)
+        if after:
+            writer.write_table(table, row_group_size=row_group_size)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", interrupted)
+    with pytest.raises(KeyboardInterrupt), ParquetSink(tmp_path / "clip.parquet", schema=SCHEMA) as sink:
+        for first in range(1, 9001, 50):
+            sink.write(make_batch(first))
+    frames = frames_in(tmp_path / "clip.partial.parquet")
+    assert frames == list(range(1, len(frames) + 1)) and len(frames) == 4100
+
+
 # --- when it goes wrong
 
 

@@ -8,6 +8,7 @@ import os
 import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -72,31 +73,56 @@ class JsonlSink(_TextSink):
         return jsonl_lines(batch)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rows:
+    """Where the rows of a Parquet file are: one value, so that an interruption finds all of one moment."""
+
+    num_written: int = 0
+    pending: tuple[pa.RecordBatch, ...] = ()
+    under_way: pa.Table | None = None  # being written
+    end_before: int = 0  # of the file, when that began
+
+    @property
+    def num_pending(self) -> int:
+        return sum(batch.num_rows for batch in self.pending)
+
+
 class ParquetSink(FileSink):
     """Parquet with the declared schema and its metadata, in row groups of 4096 rows."""
 
     def _open(self) -> None:
-        self._pending: list[pa.RecordBatch] = []
-        self._num_written = 0
+        self._rows = _Rows()
         # Arrow's own file, not Python's: an interruption cannot fall into the midst of a row group.
         self._file = pa.OSFile(os.fspath(self._part), "wb")
         self._writer = pq.ParquetWriter(self._file, self.schema, compression="zstd")
 
     def _write(self, batch: pa.RecordBatch) -> None:
-        self._pending.append(batch)
-        num_pending = sum(pending.num_rows for pending in self._pending)
-        if num_pending >= _ROW_GROUP:
-            self._write_groups(num_pending - num_pending % _ROW_GROUP)
+        rows = self._rows
+        rows = self._rows = replace(rows, pending=(*rows.pending, batch))
+        if rows.num_pending >= _ROW_GROUP:
+            self._write_groups(rows.num_pending - rows.num_pending % _ROW_GROUP)
 
     def _write_groups(self, num_rows: int) -> None:
-        """Write the first pending rows; they leave the line first, so that an interruption cannot double them."""
-        table = pa.Table.from_batches(self._pending, schema=self.schema)
-        self._pending = table.slice(num_rows).to_batches()
-        self._writer.write_table(table.slice(0, num_rows), row_group_size=_ROW_GROUP)
-        self._num_written += num_rows
+        """Write the first pending rows. An interruption finds them pending, under way, or written."""
+        rows = self._rows
+        table = pa.Table.from_batches(list(rows.pending), schema=self.schema)
+        group, rest = table.slice(0, num_rows), tuple(table.slice(num_rows).to_batches())
+        self._rows = replace(rows, pending=rest, under_way=group, end_before=self._file.tell())
+        self._writer.write_table(group, row_group_size=_ROW_GROUP)
+        self._rows = _Rows(num_written=rows.num_written + num_rows, pending=rest)
 
     def _num_complete(self) -> int:
-        return self._num_written + sum(batch.num_rows for batch in self._pending)
+        rows = self._rows
+        return rows.num_written + (rows.under_way.num_rows if rows.under_way is not None else 0) + rows.num_pending
+
+    def _settle(self) -> None:
+        """After an interruption: rows that were under way are written, or pending once more."""
+        rows = self._rows
+        if rows.under_way is not None and self._file.tell() > rows.end_before:
+            self._rows = _Rows(num_written=rows.num_written + rows.under_way.num_rows, pending=rows.pending)
+        elif rows.under_way is not None:
+            pending = (*rows.under_way.to_batches(), *rows.pending)
+            self._rows = _Rows(num_written=rows.num_written, pending=pending)
 
     def _rewind(self) -> None:
         """Batches are whole or not there."""
@@ -104,8 +130,10 @@ class ParquetSink(FileSink):
     def _finish(self) -> None:
         try:
             if hasattr(self, "_writer") and self._writer.is_open:
-                if self._pending and self._is_open:
-                    self._write_groups(self._num_complete() - self._num_written)
+                if self._is_open:
+                    self._settle()
+                    if self._rows.pending:
+                        self._write_groups(self._rows.num_pending)
                 self._writer.close()
         finally:
             if hasattr(self, "_file"):
