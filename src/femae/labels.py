@@ -24,6 +24,7 @@ __all__ = [
     "EMOTIONS",
     "FERPLUS_VOTES",
     "LABEL_ORDERS",
+    "NO_EXPRESSION",
     "OTHER_EXPRESSIONS",
     "RAF_DB_COMPOUNDS",
     "Compound",
@@ -37,6 +38,9 @@ __all__ = [
 
 Emotion = Literal["surprise", "fear", "disgust", "happiness", "sadness", "anger"]
 EMOTIONS: Final[tuple[Emotion, ...]] = get_args(Emotion)
+
+# What a face shows that shows none of the six, and the output for it that training has beside them.
+NO_EXPRESSION: Final = "none"
 
 # How an emotion is said as the first and as the second word of a compound's name.
 _ADVERBS: Final = {

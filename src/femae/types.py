@@ -98,6 +98,7 @@ class FaceResult:
     au_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[A]
     expression: str = ""  # the label for people: none, an emotion, or a compound's name; empty: not decided yet
     expression_probability: float = float("nan")  # 0..1, calibrated where the model carries fitted numbers
+    none_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[1]: none of them
     raw_probs: npt.NDArray[np.float32] | None = None  # f32[6] before smoothing; None: probs were not smoothed
     filled: bool = False  # not detected in this frame: interpolated from frames before and after; Face.score is NaN
 
@@ -107,6 +108,12 @@ class FaceResult:
             _check("raw_probs", self.raw_probs, np.float32, (6,))
         _check("scores", self.scores, np.float32, (None,))
         _check("au_probs", self.au_probs, np.float32, (None,))
+        _check("none_probs", self.none_probs, np.float32, (None,))
+
+    @property
+    def outputs(self) -> npt.NDArray[np.float32]:
+        """f32[6 or 7]: the six probabilities and, where the model gives it, that of none of them."""
+        return np.concatenate([self.probs, self.none_probs])
 
     @property
     def weak(self) -> bool:

@@ -50,7 +50,7 @@ def _network(kind: str, seed: int) -> FaceModel:
         model = FaceModel(config, outputs=EMOTIONS, au_names=AUS)
     else:
         config = ModelConfig(embed_dim=32, depth=1, num_heads=2, stem_width=8)
-        model = FaceModel(config, outputs=(*EMOTIONS, "neutral", "contempt"))
+        model = FaceModel(config, outputs=(*EMOTIONS, "neutral", "none"))
     for head in (model.head, model.au_head):
         if head is not None:
             torch.nn.init.normal_(head.weight, std=0.15)

@@ -46,7 +46,7 @@ def engine(kind, exported) -> Engine:
     return loaded(exported.folder / kind[1], kind[0])
 
 
-def by_hand(exported) -> tuple[np.ndarray, np.ndarray]:
+def by_hand(exported) -> tuple[np.ndarray, ...]:
     """The probabilities from the weights alone: preprocessing, calibration and sigmoid written out in float64."""
     model, info = load_model(exported.folder / "model.safetensors")
     spec, crops = exported.spec, exported.crops
@@ -59,16 +59,18 @@ def by_hand(exported) -> tuple[np.ndarray, np.ndarray]:
     pixels = torch.from_numpy((planes / 255 - mean) / std)
     with torch.inference_mode():
         out = model.double()(pixels)
-    logits = out.logits.double().numpy()[:, :6]
+    logits = out.logits.double().numpy()
+    none = logits[:, [place for place, name in enumerate(info.outputs) if name == "none"]]
+    logits = logits[:, :6]
     if info.scale:
         logits = logits * np.array(info.scale) + np.array(info.offset)
-    return tuple(1 / (1 + np.exp(-values)) for values in (logits, out.au_logits.double().numpy()))
+    return tuple(1 / (1 + np.exp(-values)) for values in (logits, out.au_logits.double().numpy(), none))
 
 
 def test_the_probabilities_are_those_of_the_weights(engine, kind, exported) -> None:
     expected, found = by_hand(exported), engine.run(exported.crops)
     names = exported.spec.au_names
-    assert [part.shape for part in found] == [(16, 6), (16, len(names))]
+    assert [part.shape for part in found] == [(16, 6), (16, len(names)), (16, int(exported.spec.says_none))]
     assert all(part.dtype == np.float32 for part in found)
     difference = np.abs(np.concatenate(found, 1) - np.concatenate(expected, 1))
     assert difference.max() < (FP32 if kind[2] == "fp32" else INT8)
@@ -78,11 +80,11 @@ def test_the_probabilities_are_those_of_the_weights(engine, kind, exported) -> N
 
 @pytest.mark.parametrize("batch", [0, 1, 3, 16])
 def test_any_number_of_crops(engine, exported, batch) -> None:
-    probs, au_probs = engine.run(exported.crops[:batch])
-    assert probs.shape == (batch, len(EMOTIONS)) and au_probs.shape == (batch, len(exported.spec.au_names))
-    whole = engine.run(exported.crops)
-    np.testing.assert_allclose(probs, whole[0][:batch], atol=1e-5)
-    np.testing.assert_allclose(au_probs, whole[1][:batch], atol=1e-5)
+    found = engine.run(exported.crops[:batch])
+    sizes = (len(EMOTIONS), len(exported.spec.au_names), int(exported.spec.says_none))
+    assert [part.shape for part in found] == [(batch, size) for size in sizes]
+    for part, whole in zip(found, engine.run(exported.crops), strict=True):
+        np.testing.assert_allclose(part, whole[:batch], atol=1e-5)
 
 
 def test_the_file_says_what_the_weights_say(engine, kind, exported) -> None:
@@ -106,8 +108,8 @@ def test_several_threads_at_once_get_what_one_gets(kind, exported, num_threads) 
         with ThreadPoolExecutor(4) as pool:
             for results in pool.map(work, range(4)):
                 for found, expected in zip(results, alone, strict=True):
-                    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
-                    np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+                    for one, other in zip(found, expected, strict=True):
+                        np.testing.assert_allclose(one, other, atol=1e-6)
     finally:
         torch.set_num_threads(before)
 

@@ -25,7 +25,8 @@ class LevelEngine:
         level = crops.mean((1, 2, 3)) / 255
         probs = np.full((len(crops), 6), 0.1, np.float32)
         probs[:, EMOTIONS.index("happiness")], probs[:, EMOTIONS.index("sadness")] = level, 1 - level
-        return probs, np.zeros((len(crops), 0), np.float32)
+        empty = np.zeros((len(crops), 0), np.float32)
+        return Probabilities(probs, empty, empty)
 
 
 def corner_crop(image: npt.NDArray[np.uint8], face: Face) -> FaceCrop:

@@ -45,6 +45,11 @@ class ExportConfig(Config):
     temperature: float = Field(
         1.0, gt=0, description="logits are divided by it, the balance included: below 1 for a model that is too unsure"
     )
+    expression_from: tuple[Path, ...] = Field(
+        (),
+        description="tables of scores of faces the weights were not trained on (scores.parquet of a fold, oof.parquet "
+        "of a kfold run): the numbers of the label for people are fitted to them",
+    )
     name: str | None = Field(None, description="of the model, as the file will say; default: the weights' own")
     version: str | None = Field(None, description="as name")
     description: str | None = Field(None, description="what it was trained on; default: the weights' own words")

@@ -10,18 +10,18 @@ __all__ = ["ExpressionParams"]
 class ExpressionParams(Config):
     """The numbers of the rule, as a model file carries them; without any, those that stand here.
 
-    The defaults suit six probabilities that mean shares of annotators' votes: none where they add up to less than about
-    a half, a compound where the second is at least about half of the first.
+    The defaults are rounded from a network trained on the vote shares of FER+; they suit six probabilities that mean
+    shares of annotators' votes.
     """
 
-    none_bias: float = 0.0
-    none_slope: float = Field(1.0, ge=0)
-    stronger: float = Field(0.5, ge=0)
-    weaker: float = Field(0.5, ge=0)
-    compound_bias: float = 0.0
-    scale: float = Field(1.0, gt=0)
-    emotion_gain: float = Field(1.0, gt=0)  # against none
-    compound_gain: float = Field(1.0, gt=0)  # against none
+    none_bias: float = -1.0
+    none_slope: float = Field(0.9, ge=0)
+    none_weight: float = Field(0.0, ge=0)  # of the model's own output for none of the six
+    stronger: float = Field(0.35, ge=0)
+    weaker: float = Field(1.1, ge=0)
+    compound_bias: float = 0.7
+    scale: float = Field(1.7, gt=0)
+    compound_gain: float = Field(2.0, gt=0)  # of compounds against none and single emotions
     num_faces: int = Field(0, ge=0)  # that they were fitted on; 0: the defaults, whose probability is a rough one
 
     @property

@@ -13,7 +13,7 @@ __all__ = ["OnnxEngine"]
 
 
 class OnnxEngine:
-    """Engine over an ONNX file with input `pixels` f32[N, C, S, S] and outputs `probs` (and `au_probs`)."""
+    """Engine over an ONNX file with input `pixels` f32[N, C, S, S] and the outputs of ModelSpec.output_names."""
 
     def __init__(self, path: Path, *, num_threads: int = 1) -> None:
         """Load the file. Raises ModelError when it is missing, not ONNX, or not a femae model."""
@@ -35,7 +35,7 @@ class OnnxEngine:
         )
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        """u8[N, S, S, 3] RGB crops -> their probabilities."""
         if len(crops) == 0:
             return self.spec.no_faces()
         return self.spec.to_probabilities(self._session.run(None, {"pixels": preprocess(crops, spec=self.spec)}))

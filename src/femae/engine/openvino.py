@@ -22,7 +22,7 @@ openvino: Any = import_module("openvino")  # its own annotations differ from rel
 
 
 class OpenVinoEngine:
-    """Engine over an .xml or .onnx file with input `pixels` f32[N, C, S, S] and outputs `probs` (and `au_probs`)."""
+    """Engine over an .xml or .onnx file: input `pixels` f32[N, C, S, S], outputs as ModelSpec.output_names says."""
 
     def __init__(self, path: Path, *, num_threads: int = 1) -> None:
         """Load the file; num_threads: of one call. Raises ModelError when it is missing or not a femae model."""
@@ -53,7 +53,7 @@ class OpenVinoEngine:
         self._local = threading.local()
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        """u8[N, S, S, 3] RGB crops -> their probabilities."""
         if len(crops) == 0:
             return self.spec.no_faces()
         if not hasattr(self._local, "request"):

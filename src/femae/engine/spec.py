@@ -6,7 +6,7 @@ the preprocessing stands anywhere else (DESIGN, house rule 6).
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,13 @@ __all__ = ["METADATA_KEY", "Engine", "ModelSpec", "Probabilities", "preprocess"]
 
 METADATA_KEY = "femae"
 
-# probs f32[N, 6] in the order of EMOTIONS, au_probs f32[N, A]
-Probabilities = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+class Probabilities(NamedTuple):
+    """What a model says of N crops."""
+
+    probs: npt.NDArray[np.float32]  # f32[N, 6] in the order of EMOTIONS
+    au_probs: npt.NDArray[np.float32]  # f32[N, A] in the order of ModelSpec.au_names
+    none_probs: npt.NDArray[np.float32]  # f32[N, 1]: none of the six; f32[N, 0] where the model does not say
 
 
 class ModelSpec(Config):
@@ -36,6 +41,7 @@ class ModelSpec(Config):
     std: tuple[float, ...]
     emotions: tuple[str, ...]
     au_names: tuple[str, ...] = ()
+    says_none: bool = False  # a further output: the probability of none of the six
     framing: str = ""  # JSON of faces.crop.Framing; empty: the default framing
     thresholds: tuple[float, ...] = ()  # per emotion, where it counts as shown; empty: 0.5
     expression: ExpressionParams | None = None  # of the label for people; None: the defaults of compound.expression
@@ -50,7 +56,7 @@ class ModelSpec(Config):
     @property
     def output_names(self) -> list[str]:
         """Names of the outputs of a file, in order."""
-        return ["probs", "au_probs"] if self.au_names else ["probs"]
+        return ["probs", *(["au_probs"] if self.au_names else []), *(["none_probs"] if self.says_none else [])]
 
     def to_metadata(self) -> dict[str, str]:
         return {METADATA_KEY: self.model_dump_json()}
@@ -70,6 +76,8 @@ class ModelSpec(Config):
             raise ModelError(f"{path}: the entry '{METADATA_KEY}' of its metadata is damaged ({first})") from error
         if spec.emotions != EMOTIONS:
             raise ModelError(f"{path} gives {', '.join(spec.emotions)}; expected {', '.join(EMOTIONS)}, in this order")
+        if spec.expression is not None and spec.expression.none_weight and not spec.says_none:
+            raise ModelError(f"{path}: its numbers of the expression ask for an output of none that it does not have")
         if not len(spec.mean) == len(spec.std) == spec.num_channels:
             raise ModelError(f"{path}: mean and std must have {spec.num_channels} values for {spec.color} pictures")
         return spec
@@ -84,13 +92,14 @@ class ModelSpec(Config):
 
     def no_faces(self) -> Probabilities:
         """What any model says of no crops."""
-        return np.zeros((0, len(EMOTIONS)), np.float32), np.zeros((0, len(self.au_names)), np.float32)
+        sizes = (len(EMOTIONS), len(self.au_names), int(self.says_none))
+        return Probabilities(*(np.zeros((0, size), np.float32) for size in sizes))
 
     def to_probabilities(self, outputs: Sequence[Any]) -> Probabilities:
-        """A network's outputs f32[N, 6] and f32[N, A], if any, as every engine gives them."""
-        probs = np.asarray(outputs[0], np.float32)
-        aus = np.asarray(outputs[1], np.float32) if self.au_names else np.zeros((len(probs), 0), np.float32)
-        return probs, aus
+        """A network's outputs, in the order of output_names, as every engine gives them."""
+        given = dict(zip(self.output_names, (np.asarray(output, np.float32) for output in outputs), strict=True))
+        empty = np.zeros((len(given["probs"]), 0), np.float32)
+        return Probabilities(given["probs"], given.get("au_probs", empty), given.get("none_probs", empty))
 
 
 class Engine(Protocol):
@@ -99,7 +108,7 @@ class Engine(Protocol):
     spec: ModelSpec
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        """u8[N, S, S, 3] RGB crops -> their probabilities."""
         ...
 
 

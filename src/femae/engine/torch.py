@@ -27,6 +27,7 @@ def spec_of(info: WeightsInfo) -> ModelSpec:
         std=model.channel_values(model.std),
         emotions=EMOTIONS,
         au_names=info.au_names,
+        says_none=info.says_none,
         thresholds=info.thresholds,
         expression=info.expression,
         description=info.description,
@@ -55,7 +56,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> (probs f32[N, 6], au_probs f32[N, A])."""
+        """u8[N, S, S, 3] RGB crops -> their probabilities."""
         if len(crops) == 0:
             return self.spec.no_faces()
         outputs = self._net(torch.from_numpy(preprocess(crops, spec=self.spec)))

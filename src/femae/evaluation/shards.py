@@ -53,7 +53,7 @@ def score_shards(manifest: Manifest, *, engine: Engine, num_threads: int, quiet:
 
     def run(part: npt.NDArray[np.intp]) -> int:
         crops = load_pictures(manifest, size=size, positions=part)
-        probs[part], au_probs[part] = engine.run(np.stack([lift_crop(crop) for crop in crops]))
+        probs[part], au_probs[part], _ = engine.run(np.stack([lift_crop(crop) for crop in crops]))
         return len(part)
 
     console = Console(stderr=True)

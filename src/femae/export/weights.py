@@ -1,13 +1,16 @@
 """Weights as they are passed on: with their name, terms and calibration inside; or the encoder alone, to train from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
 
 from femae.config.export import ExportConfig
-from femae.errors import ModelError, OutputError
+from femae.config.expression import ExpressionParams
+from femae.errors import ConfigError, DataError, ModelError, OutputError
 from femae.export.balance import balanced, tempered
 from femae.models.weights import WeightsInfo, read_info, save_weights, weights_path
+from femae.training.expression import MIN_COMPOUNDS, MIN_FACES, fit_expression_to_tables
 
 __all__ = ["described", "export_weights"]
 
@@ -18,7 +21,29 @@ def described(info: WeightsInfo, config: ExportConfig) -> WeightsInfo:
     info = info.model_copy(update={key: value for key, value in words.items() if value is not None})
     if config.balance:
         info = balanced(info, class_counts=config.class_counts, balance=config.balance)
-    return tempered(info, temperature=config.temperature)
+    info = tempered(info, temperature=config.temperature)
+    if config.expression_from:
+        return info.model_copy(update={"expression": _fitted(info, config.expression_from)})
+    if info.expression is not None and (config.balance or config.temperature != 1):
+        raise ConfigError(
+            "the numbers of the expression that these weights carry were fitted to probabilities without this balance "
+            "and temperature: give the tables of scores to fit them anew with --expression-from"
+        )
+    return info
+
+
+def _fitted(info: WeightsInfo, tables: Sequence[Path]) -> ExpressionParams:
+    """The numbers of the label for people. Raises DataError where the tables hold too few faces."""
+    for path in tables:
+        if not path.is_file():
+            raise DataError(f"there is no table of scores {path}: give the scores.parquet or oof.parquet of a run")
+    fitted = fit_expression_to_tables(tables, scale=info.scale, offset=info.offset)
+    if fitted is None:
+        raise DataError(
+            f"the tables of --expression-from hold too few faces to fit to: at least {MIN_FACES} with a clear label, "
+            f"{MIN_COMPOUNDS} of them compounds"
+        )
+    return fitted
 
 
 def export_weights(config: ExportConfig) -> Path:
@@ -32,9 +57,8 @@ def export_weights(config: ExportConfig) -> Path:
         if info.kind == "ensemble":
             raise ModelError(f"{source} is an ensemble of encoders: export one of its members")
         tensors = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-        info = info.model_copy(
-            update={"kind": "encoder", "outputs": (), "au_names": (), "scale": (), "offset": (), "thresholds": ()}
-        )
+        of_heads = dict.fromkeys(("outputs", "au_names", "scale", "offset", "thresholds"), ())
+        info = info.model_copy(update={"kind": "encoder", **of_heads, "expression": None})
     if config.precision == "fp16":
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     try:

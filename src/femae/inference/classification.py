@@ -95,7 +95,7 @@ class Classifier:
         if not faces:
             return []
         crops = [self.cropper(frame.image, face).image for frame, _, face in faces if frame.image is not None]
-        probs, au_probs = self.engine.run(np.stack(crops))
+        probs, au_probs, none_probs = self.engine.run(np.stack(crops))
         scores = combine(probs, compounds=self.compounds, rule=self.rule, weights=self.weights)
         names, best = decide(scores, compounds=self.compounds, threshold=self.threshold)
         return [
@@ -107,6 +107,7 @@ class Classifier:
                 compound=names[i],
                 compound_score=float(best[i]),
                 au_probs=au_probs[i],
+                none_probs=none_probs[i],
             )
             for i, (_, face_id, face) in enumerate(faces)
         ]

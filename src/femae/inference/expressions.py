@@ -25,7 +25,7 @@ __all__ = ["MARGIN", "ExpressionStage"]
 MARGIN: Final = 1.5  # by which another label must be preferred
 _FORGET_S: Final = 1.0  # out of sight for longer, a face is judged afresh
 
-Probs = npt.NDArray[np.float32]
+Outputs = npt.NDArray[np.float32]  # f32[6 or 7] of a face: FaceResult.outputs
 
 
 @dataclass(kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class _Track:
     label: int = -1  # of ExpressionRule.names
     last_s: float = -math.inf
     times_s: list[float] = field(default_factory=list)  # of a live stream: the samples within the window
-    probs: list[Probs] = field(default_factory=list)
+    outputs: list[Outputs] = field(default_factory=list)
 
 
 class ExpressionStage:
@@ -63,16 +63,16 @@ class ExpressionStage:
                 yield self._in_time(result, [self._looking_back(face, result) for face in result.faces])
         else:
             for held in held_back(results, window_s=self.window_s, max_gap_s=0):
-                yield self._in_time(held.result, [held.faces[face.face_id].probs for face in held.result.faces])
+                yield self._in_time(held.result, [held.faces[face.face_id].outputs for face in held.result.faces])
 
     def _by_itself(self, result: FrameResult) -> FrameResult:
         if not result.faces:
             return result
-        names, values = self.rule.decide(np.stack([face.probs for face in result.faces]))
+        names, values = self.rule.decide(np.stack([face.outputs for face in result.faces]))
         faces = zip(result.faces, names, values, strict=True)
         return replace(result, faces=tuple(_labelled(face, name, float(value)) for face, name, value in faces))
 
-    def _in_time(self, result: FrameResult, smoothed: list[Probs]) -> FrameResult:
+    def _in_time(self, result: FrameResult, smoothed: list[Outputs]) -> FrameResult:
         """Judge the faces of a frame on their smoothed probabilities, each in the light of its label so far."""
         time_s = result.frame.time_s
         if time_s is None or not result.faces:
@@ -95,20 +95,20 @@ class ExpressionStage:
             self._tracks = {i: t for i, t in self._tracks.items() if time_s - t.last_s <= _FORGET_S}
         return replace(result, faces=tuple(faces))
 
-    def _looking_back(self, face: FaceResult, result: FrameResult) -> Probs:
-        """The mean f32[6] over the window that ends now."""
+    def _looking_back(self, face: FaceResult, result: FrameResult) -> Outputs:
+        """The mean f32[6 or 7] over the window that ends now."""
         time_s = result.frame.time_s
         if time_s is None or self.window_s == 0:
-            return face.probs
+            return face.outputs
         if time_s < self._now_s:
             self._tracks.clear()
         track = self._tracks.setdefault(face.face_id, _Track())
         track.times_s.append(time_s)
-        track.probs.append(face.probs)
+        track.outputs.append(face.outputs)
         stale = sum(time_s - earlier >= self.window_s for earlier in track.times_s)
-        del track.times_s[:stale], track.probs[:stale]
-        times_s, probs = np.array(track.times_s), np.stack(track.probs)
-        return smooth_at(times_s, probs, index=len(times_s) - 1, window_s=self.window_s)
+        del track.times_s[:stale], track.outputs[:stale]
+        times_s, outputs = np.array(track.times_s), np.stack(track.outputs)
+        return smooth_at(times_s, outputs, index=len(times_s) - 1, window_s=self.window_s)
 
 
 def _labelled(face: FaceResult, name: str, probability: float) -> FaceResult:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from femae.compound.rules import Rule, combine, decide
 from femae.compound.smoothing import bridges, lerp, smooth_at, time_share
 from femae.errors import ConfigError
-from femae.labels import Compound
+from femae.labels import EMOTIONS, Compound
 from femae.types import Face, FaceResult, FrameResult
 
 __all__ = ["HeldFrame", "TemporalStage", "held_back"]
@@ -113,18 +113,18 @@ class _Series:
     missing_since_s: float | None = None  # first fillable frame without it, while it may still come back in time
     numbers: list[int] = field(default_factory=list)  # of the samples' frames
     times_s: list[float] = field(default_factory=list)
-    probs: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    outputs: list[npt.NDArray[np.float32]] = field(default_factory=list)  # f32[6 or 7] each
 
-    def append(self, *, number: int, time_s: float, probs: npt.NDArray[np.float32]) -> None:
+    def append(self, *, number: int, time_s: float, outputs: npt.NDArray[np.float32]) -> None:
         self.numbers.append(number)
         self.times_s.append(time_s)
-        self.probs.append(probs)
+        self.outputs.append(outputs)
 
     def forget(self, *, until_s: float) -> None:
         """Drop the samples up to a time, once it pays."""
         stale = bisect.bisect_right(self.times_s, until_s)
         if 2 * stale >= len(self.times_s):
-            del self.numbers[:stale], self.times_s[:stale], self.probs[:stale]
+            del self.numbers[:stale], self.times_s[:stale], self.outputs[:stale]
 
 
 class _Line:
@@ -158,7 +158,7 @@ class _Line:
         if series.missing_since_s is not None and bridges(series.last_s, time_s, max_gap_s=self.max_gap_s):
             self._fill(series, face=face, time_s=time_s)
         if self.window_s > 0:
-            series.append(number=held.number, time_s=time_s, probs=face.probs)
+            series.append(number=held.number, time_s=time_s, outputs=face.outputs)
         series.last, series.last_s, series.missing_since_s = face, time_s, None
 
     def _fill(self, series: _Series, *, face: FaceResult, time_s: float) -> None:
@@ -175,7 +175,7 @@ class _Line:
             filled = _between(series.last, face, share=share)
             held.faces[face.face_id] = filled
             if self.window_s > 0:
-                series.append(number=held.number, time_s=held.time_s, probs=filled.probs)
+                series.append(number=held.number, time_s=held.time_s, outputs=filled.outputs)
 
     def ready(self) -> Iterator[HeldFrame]:
         """The frames at the head of the line that nothing later can change, smoothed."""
@@ -209,10 +209,11 @@ class _Line:
             for face_id, face in held.faces.items():
                 series = self.series[face_id]
                 index = bisect.bisect_left(series.numbers, held.number)
-                times_s, probs = np.array(series.times_s), np.stack(series.probs)
-                smoothed = smooth_at(times_s, probs, index=index, window_s=self.window_s)
+                times_s, outputs = np.array(series.times_s), np.stack(series.outputs)
+                smoothed = smooth_at(times_s, outputs, index=index, window_s=self.window_s)
+                probs, none_probs = np.split(smoothed, [len(EMOTIONS)])
                 raw = None if face.filled else face.probs
-                held.faces[face_id] = replace(face, probs=smoothed, raw_probs=raw)
+                held.faces[face_id] = replace(face, probs=probs, none_probs=none_probs, raw_probs=raw)
         return held
 
     def _forget(self) -> None:
@@ -233,6 +234,7 @@ def _between(start: FaceResult, stop: FaceResult, *, share: float) -> FaceResult
         face=face,
         probs=lerp(start.probs, stop.probs, share=share),
         au_probs=lerp(start.au_probs, stop.au_probs, share=share),
+        none_probs=lerp(start.none_probs, stop.none_probs, share=share),
         raw_probs=None,
         filled=True,
     )

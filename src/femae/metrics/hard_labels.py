@@ -17,9 +17,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MIN_SHARE", "top_emotion", "top_pair"]
+__all__ = ["MIN_CLEAR", "MIN_SHARE", "top_emotion", "top_expression", "top_pair"]
 
 MIN_SHARE = 0.3  # of an emotion that counts as shown
+MIN_CLEAR = 0.6  # of what a face shows and nothing else: none, or one emotion
 _MIN_SUM = 0.4  # of the six emotions, for a pair
 _ROUNDING = 1e-6  # shares are float32
 
@@ -66,3 +67,26 @@ def top_pair(
     for number, (one, other) in enumerate(pairs):
         place[one, other] = place[other, one] = number
     return np.asarray(np.where(clear, place[order[:, 0], order[:, 1]], -1), np.int64)
+
+
+def top_expression(
+    targets: Floats,
+    *,
+    pairs: Sequence[tuple[int, int]],
+    mask: npt.NDArray[np.bool_] | None = None,
+    neutral: Floats | None = None,
+) -> npt.NDArray[np.int64]:
+    """The answer i64[N] that annotators give: 0 none, 1 to 6 an emotion, 7 on a pair of `pairs`, -1 unclear.
+
+    A pair where top_pair finds one; else none where `neutral` has at least MIN_CLEAR of the votes, else the emotion
+    that has as much. Numbered as compound.expression.ExpressionRule.names; arguments as in top_pair.
+    """
+    shares = targets.astype(np.float64)
+    against = _against(shares, neutral)
+    pair = top_pair(targets, pairs=pairs, mask=mask, neutral=neutral)
+    out = np.where(shares.max(1) >= MIN_CLEAR - _ROUNDING, 1 + shares.argmax(1), -1)
+    out = np.where(against >= MIN_CLEAR - _ROUNDING, 0, out)
+    out = np.where(pair >= 0, 7 + pair, out)
+    if mask is not None:
+        out = np.where(mask.all(1), out, -1)
+    return np.asarray(out, np.int64)

@@ -15,7 +15,7 @@ from femae.config.base import Config
 from femae.config.expression import ExpressionParams
 from femae.config.model import ModelConfig
 from femae.errors import ConfigError, ModelError
-from femae.labels import EMOTIONS
+from femae.labels import EMOTIONS, NO_EXPRESSION
 from femae.models.face import Ensemble, FaceModel
 from femae.shipped import shipped
 
@@ -50,6 +50,11 @@ class WeightsInfo(Config):
     expression: ExpressionParams | None = None  # of the label for people, for the calibrated probabilities
     description: str = ""
     terms: str = ""
+
+    @property
+    def says_none(self) -> bool:
+        """Whether the emotion head has an output for none of the six."""
+        return NO_EXPRESSION in self.outputs[len(EMOTIONS) :]
 
     @property
     def model(self) -> ModelConfig:
@@ -142,9 +147,10 @@ def load_encoder_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 class FaceProbs(nn.Module):
-    """What predict needs of a model: calibrated probabilities of the six emotions, then of the action units, if any.
+    """What predict needs of a model: calibrated probabilities of the six emotions, then, where it has them, those of
+    action units and that of none of the six.
 
-    Input float[B, C, S, S], normalised; output (float[B, 6],) or (float[B, 6], float[B, A]).
+    Input float[B, C, S, S], normalised; outputs float[B, 6], then float[B, A] and float[B, 1], as ModelSpec names them.
     """
 
     def __init__(self, model: FaceModel | Ensemble, *, info: WeightsInfo) -> None:
@@ -155,6 +161,7 @@ class FaceProbs(nn.Module):
             said = ", ".join(info.outputs) or "no emotions"
             raise ModelError(f"the model {info.name} gives {said}; expected one of the stage emotion, which gives six")
         self.model, self.has_aus = model, bool(info.au_names)
+        self.none = info.outputs.index(NO_EXPRESSION) if info.says_none else None
         self.scale: torch.Tensor
         self.offset: torch.Tensor
         self.register_buffer("scale", torch.tensor(info.scale or (1.0,) * count))
@@ -162,5 +169,9 @@ class FaceProbs(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         out = self.model(pixels)
-        probs = torch.sigmoid(out.logits[:, : len(EMOTIONS)].float() * self.scale + self.offset)
-        return (probs, torch.sigmoid(out.au_logits.float())) if self.has_aus else (probs,)
+        outputs = [torch.sigmoid(out.logits[:, : len(EMOTIONS)].float() * self.scale + self.offset)]
+        if self.has_aus:
+            outputs.append(torch.sigmoid(out.au_logits.float()))
+        if self.none is not None:
+            outputs.append(torch.sigmoid(out.logits[:, self.none : self.none + 1].float()))
+        return tuple(outputs)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from safetensors.torch import load_file
 
+from femae.config.expression import ExpressionParams
 from femae.config.recipe import KfoldConfig, merge
 from femae.config.train import EmotionConfig
 from femae.errors import DataError
@@ -20,6 +21,7 @@ from femae.metrics.tables import table1
 from femae.models.face import Ensemble, FaceModel
 from femae.models.weights import WEIGHTS_NAME, WeightsInfo, load_model, save_weights
 from femae.training.devices import first_process
+from femae.training.expression import fit_expression_to_tables
 from femae.training.run import train_stage
 from femae.training.run_folder import RunFolder, write_text
 from femae.training.scores import read_scores, write_table
@@ -70,7 +72,9 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
         return weights
     write_table(run / "oof.parquet", pa.concat_tables(tables))
     calibration = fit_calibration(run / "oof.parquet") if config.calibrate else None
-    about: dict[str, Any] = {"folds": folds}
+    scale, offset = ((), ()) if calibration is None else (tuple(calibration.scale), tuple(calibration.offset))
+    expression = fit_expression_to_tables([run / "oof.parquet"], scale=scale, offset=offset)
+    about: dict[str, Any] = {"folds": folds, "expression": expression and expression.model_dump()}
     if calibration is not None:
         about["calibration"] = calibration.as_dict()
     text = table1({f"fold-{fold['fold'] + 1}": np.array(list(fold["f1"].values())) for fold in folds})
@@ -78,10 +82,16 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
     write_text(run / "table1.md", text)
     Console(stderr=True, quiet=quiet).print(text, highlight=False)
     members = [run / f"fold-{fold}" for fold in range(config.num_folds)]
-    return write_ensemble(members, out=weights, calibration=calibration)
+    return write_ensemble(members, out=weights, calibration=calibration, expression=expression)
 
 
-def write_ensemble(members: list[Path], *, out: Path, calibration: Calibration | None = None) -> Path:
+def write_ensemble(
+    members: list[Path],
+    *,
+    out: Path,
+    calibration: Calibration | None = None,
+    expression: ExpressionParams | None = None,
+) -> Path:
     """Join the models of several runs into one weights file. Raises ConfigError where they do not go together."""
     models = []
     for member in members:
@@ -94,7 +104,7 @@ def write_ensemble(members: list[Path], *, out: Path, calibration: Calibration |
     for number, member in enumerate(members):
         loaded = load_file(member / WEIGHTS_NAME if member.is_dir() else member)
         tensors |= {f"members.{number}.{name}": value for name, value in loaded.items()}
-    info = WeightsInfo.of(ensemble, name="femae-ensemble")
+    info = WeightsInfo.of(ensemble, name="femae-ensemble").model_copy(update={"expression": expression})
     if calibration is not None:
         fitted = {name: tuple(getattr(calibration, name).tolist()) for name in ("scale", "offset", "thresholds")}
         info = info.model_copy(update=fitted)

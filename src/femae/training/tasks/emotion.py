@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from femae.compound.rules import combine
+from femae.config.expression import ExpressionParams
 from femae.config.train import EmotionConfig
 from femae.errors import ConfigError, DataError
-from femae.labels import ABAW_COMPOUNDS, EMOTIONS
+from femae.labels import ABAW_COMPOUNDS, EMOTIONS, NO_EXPRESSION, emotion_indices
 from femae.metrics.f1 import f1_per_class, macro_f1
-from femae.metrics.hard_labels import top_emotion, top_pair
+from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, read_info, save_weights
 from femae.training.augment import augment_batch
 from femae.training.draws import Draws
+from femae.training.expression import fit_expression
 from femae.training.feed import Batch
 from femae.training.losses import cross_entropy_six, weighted_bce
 from femae.training.mixup import draw_mix
@@ -29,8 +31,6 @@ from femae.training.tasks.au import au_columns, judge_units, loss_weights
 from femae.training.teachers import distill_loss, load_teacher
 
 __all__ = ["EmotionTask", "judge_emotions"]
-
-NONE: Final = "none"  # the further output that training alone uses: none of the six
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -83,13 +83,16 @@ class EmotionTask:
             mode=config.class_weights,
             largest=config.max_weight,
         )
-        outputs = (*EMOTIONS, NONE) if config.softmax_weight > 0 else EMOTIONS
+        outputs = (*EMOTIONS, NO_EXPRESSION) if config.softmax_weight > 0 else EMOTIONS
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
         choose_learning(self.model, config.init)
         if self.model.au_head is not None:
             start_head(self.model.au_head, au_names=self.names, init=config.init)
             self.model.au_head.requires_grad_(config.au_head == "joint")
+        # of the label for people; never fitted to test pictures
+        self.expression: ExpressionParams | None = None
+        self._fits_expression = "test" not in self.val_set.strings("split")
         self.teacher = load_teacher(config.distill, config.model, config.run)
 
     def shown(self) -> Floats:
@@ -135,6 +138,7 @@ class EmotionTask:
         return {
             "probs": torch.sigmoid(logits).cpu().numpy(),
             "au_probs": torch.sigmoid(output.au_logits.float()).cpu().numpy(),
+            "none_probs": torch.sigmoid(output.logits[:, len(EMOTIONS) :].float()).cpu().numpy(),
             "loss": losses.cpu().numpy(),
         }
 
@@ -144,8 +148,19 @@ class EmotionTask:
         if self.units:
             au_targets, au_mask = faces.au_targets[:, self.units], faces.au_mask[:, self.units]
             log["au"] = judge_units(collected["au_probs"], au_targets, au_mask, names=self.names)
-        table = scores_table(faces, probs=probs, au_probs=collected["au_probs"], au_names=self.names)
+        if self._fits_expression:
+            outputs = np.concatenate([probs, collected["none_probs"]], axis=1)
+            answers = top_expression(faces.targets, pairs=emotion_indices(ABAW_COMPOUNDS), mask=faces.mask)
+            self.expression = fit_expression(outputs, answers, compounds=ABAW_COMPOUNDS)
+        table = scores_table(
+            faces,
+            probs=probs,
+            none_probs=collected["none_probs"],
+            au_probs=collected["au_probs"],
+            au_names=self.names,
+        )
         return Evaluation(score=float(log["macro_f1"]), log=log, tables={"scores.parquet": table})
 
     def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
-        save_weights(path, tensors, info=WeightsInfo.of(self.model, name="femae"))
+        info = WeightsInfo.of(self.model, name="femae").model_copy(update={"expression": self.expression})
+        save_weights(path, tensors, info=info)
