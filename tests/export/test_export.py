@@ -1,8 +1,11 @@
 """`femae export`: from a run's folder to files that predict takes, and what is said of them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -19,10 +22,12 @@ from femae.export.balance import balance_offsets, balanced
 from femae.export.check import compare_f1
 from femae.export.crops import labelled_rows, made_up_crops, sample_crops
 from femae.export.run import export_model
+from femae.inference.predictor import Predictor
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, load_model, read_info, save_weights
 from femae.shipped import shipped
+from femae.training.expression import fit_expression_to_tables
 from femae.training.start import start_encoder
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
@@ -233,3 +238,64 @@ def test_a_shipped_start_is_named_by_the_package() -> None:
         report = start_encoder(encoder, InitConfig(weights=Path(f"femae:{name}")))
         assert report is not None and not report.resampled
         assert len(report.loaded) > 80
+
+
+def scores_of(run: Path, path: Path, *, num_faces: int = 400) -> Path:
+    """A table of scores as a fold leaves it: faces that show none, an emotion or a compound, and what a model says."""
+    rng = np.random.default_rng(0)
+    targets = np.zeros((num_faces, 6), np.float32)
+    for row in range(num_faces):
+        if row % 4 == 1:
+            targets[row, rng.integers(6)] = 1
+        elif row % 4 > 1:
+            targets[row, [0, 1 + rng.integers(3)]] = 0.5
+    none = 1 - targets.sum(1)
+    noisy = np.clip(np.c_[targets, none] * 0.8 + rng.normal(0.1, 0.1, (num_faces, 7)), 0.01, 0.99).astype(np.float32)
+    columns = {name: noisy[:, i] for i, name in enumerate(EMOTIONS)}
+    columns |= {f"target_{name}": targets[:, i] for i, name in enumerate(EMOTIONS)}
+    if read_info(run).says_none:
+        columns["none"] = noisy[:, 6]
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("outputs", [EMOTIONS, (*EMOTIONS, "none")], ids=["six", "and-none"])
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".safetensors"])
+def test_the_label_for_people_travels_with_the_file(
+    outputs: tuple[str, ...], suffix: str, tmp_path: Path, astronaut: np.ndarray
+) -> None:
+    run = write_run(tmp_path / "run", outputs=outputs)
+    scores, out = scores_of(run, tmp_path / "scores.parquet"), tmp_path / f"model{suffix}"
+    form = {".onnx": "onnx", ".xml": "openvino", ".safetensors": "safetensors"}[suffix]
+    arguments = ["export", str(run), "--format", form, "--out", str(out), "--temperature", "0.8", "--quiet"]
+    assert main([*arguments, "--expression-from", str(scores)]) == 0
+    predictor = Predictor(model=out, faces="whole", expression_window=0)
+    expected = fit_expression_to_tables([scores], scale=(1.25,) * 6, offset=(0.0,) * 6)
+    assert expected is not None and predictor.expression.params == expected
+    assert (expected.none_weight > 0) == ("none" in outputs) == predictor.engine.spec.says_none
+    about = predictor.schema().metadata
+    assert json.loads(about[b"expression"])["rule"] == f"fitted on {expected.num_faces} faces"
+    face = predictor.predict_image(astronaut[60:180, 160:280]).faces[0]
+    assert len(face.none_probs) == ("none" in outputs)
+    names, values = predictor.expression.decide(face.outputs[None])
+    assert (face.expression, face.expression_probability) == (names[0], float(values[0]))
+
+
+def test_numbers_of_the_label_that_cannot_be_fitted_or_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", outputs=(*EMOTIONS, "none"))
+    plain = ["export", str(run), "--format", "safetensors", "--out", str(tmp_path / "out.safetensors"), "--quiet"]
+    assert main([*plain, "--expression-from", str(tmp_path / "nothing.parquet")]) == 2
+    assert "there is no table of scores" in capsys.readouterr().err
+    few = scores_of(run, tmp_path / "few.parquet", num_faces=100)
+    assert main([*plain, "--expression-from", str(few)]) == 2
+    assert "too few faces to fit to: at least 200" in capsys.readouterr().err
+    assert main([*plain, "--expression-from", str(scores_of(run, tmp_path / "scores.parquet"))]) == 0
+    cooler = ["export", str(tmp_path / "out.safetensors"), "--format", "safetensors", "--temperature", "0.9"]
+    assert main([*cooler, "--out", str(tmp_path / "cool.safetensors")]) == 2
+    assert "fit them anew with --expression-from" in capsys.readouterr().err
+    encoder = tmp_path / "encoder.safetensors"
+    assert (
+        main(["export", str(tmp_path / "out.safetensors"), *plain[2:4], "--part", "encoder", "--out", str(encoder)])
+        == 0
+    )
+    assert read_info(encoder).expression is None

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,17 @@ from femae.data.fold_table import Folds, write_folds
 from femae.data.manifest import ShardFile, file_sha256, read_manifest, write_manifest
 from femae.data.shards import ACTION_UNITS, ShardSample, ShardWriter, shard_path
 from femae.data.targets import label_targets, vote_targets
-from femae.labels import EMOTIONS
+from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 
 SIZE = 32
 
 
-def draw_face(emotion: int, rng: np.random.Generator) -> np.ndarray:
-    """u8[32, 32]: a gray picture whose bright block tells the emotion."""
+def draw_face(emotion: int, rng: np.random.Generator, *, second: int | None = None) -> np.ndarray:
+    """u8[32, 32]: a gray picture whose bright blocks tell the emotion, or the two of a compound."""
     picture = rng.integers(40, 90, (SIZE, SIZE))
-    row, column = divmod(emotion, 3)
-    picture[4 + 13 * row : 15 + 13 * row, 10 * column + 1 : 10 * column + 10] += 120
+    for shown in (emotion,) if second is None else (emotion, second):
+        row, column = divmod(shown, 3)
+        picture[4 + 13 * row : 15 + 13 * row, 10 * column + 1 : 10 * column + 10] += 120
     return picture.astype(np.uint8)
 
 
@@ -37,10 +39,11 @@ def write_faces(
     other: str = "",
     seed: int = 0,
     splits: tuple[str, ...] = ("train", "val"),
+    with_compounds: bool = False,
 ) -> Path:
     """Two shards of faces with soft emotion labels and three action units; fold = row % 5, some rows held out.
 
-    Every fourth row is of the source `other`, if one is named.
+    Every fourth row is of the source `other`, if one is named; every fourth shows a compound, if asked for.
     """
     rng = np.random.default_rng(seed)
     samples = []
@@ -51,8 +54,13 @@ def write_faces(
             if number % 2
             else vote_targets({EMOTIONS[emotion]: 8, EMOTIONS[(emotion + 1) % 6]: 2})
         )
+        second = None
+        if with_compounds and number % 4 == 0:
+            compound = ABAW_COMPOUNDS[number // 4 % len(ABAW_COMPOUNDS)]
+            emotion, second = (EMOTIONS.index(name) for name in compound.pair)
+            label = label_targets(compound.name)
         buffer = io.BytesIO()
-        Image.fromarray(draw_face(emotion, rng)).save(buffer, "PNG")
+        Image.fromarray(draw_face(emotion, rng, second=second)).save(buffer, "PNG")
         au_targets, au_mask = np.zeros(len(ACTION_UNITS), np.float32), np.zeros(len(ACTION_UNITS), bool)
         for unit in range(3):
             au_targets[unit], au_mask[unit] = float(emotion % 3 == unit), (number + unit) % 4 != 0
@@ -119,3 +127,9 @@ def tiny() -> dict[str, object]:
         "drop_path": 0.0,
         "stem": "patch",
     }
+
+
+@pytest.fixture
+def make_faces() -> Callable[..., Path]:
+    """write_faces."""
+    return write_faces

@@ -1,5 +1,6 @@
 """The numbers of the label for people, fitted to votes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+pytest.importorskip("torch", reason="needs femae[train]")
+
+from femae.cli import main
 from femae.compound.expression import ExpressionRule
 from femae.config.expression import ExpressionParams
 from femae.errors import DataError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 from femae.metrics.f1 import macro_f1
+from femae.models.weights import read_info
 from femae.training.expression import MIN_FACES, fit_expression, fit_expression_to_tables, gain_curve
 
 TRUE = ExpressionParams(
@@ -137,3 +142,48 @@ def test_tables_of_different_models_are_refused(tmp_path: Path) -> None:
     second = table(tmp_path / "b.parquet", outputs, answers, none=False)
     with pytest.raises(DataError, match="column none"):
         fit_expression_to_tables([first, second])
+
+
+def test_folds_and_their_ensemble_carry_numbers_of_their_own(
+    tmp_path: Path, tiny: dict[str, object], make_faces
+) -> None:
+    faces = make_faces(tmp_path / "faces", num_train=1100, num_val=0, splits=("train",), with_compounds=True)
+    (tmp_path / "emotion.yaml").write_text(
+        json.dumps(
+            {
+                "stage": "emotion",
+                "data": {"folders": [str(faces)]},
+                "model": tiny,
+                "softmax_weight": 1.0,
+                "optim": {"lr": 3e-3, "warmup_epochs": 0},
+                "run": {"epochs": 3, "batch_size": 64, "ema_decay": 0},
+            }
+        )
+    )
+    (tmp_path / "kfold.yaml").write_text("stage: kfold\nemotion: emotion.yaml\nnum_folds: 5\n")
+    run = tmp_path / "folds"
+    assert main(["train", str(tmp_path / "kfold.yaml"), "--out", str(run), "--quiet"]) == 0
+    own, joined = read_info(run / "fold-1").expression, read_info(run).expression
+    assert own is not None and 200 <= own.num_faces <= 220
+    assert joined is not None and joined.num_faces >= 5 * 200
+    assert json.loads((run / "kfold.json").read_text())["expression"] == joined.model_dump()
+    assert joined == fit_expression_to_tables(
+        [run / "oof.parquet"], scale=read_info(run).scale, offset=read_info(run).offset
+    )
+    again = fit_expression_to_tables([run / "fold-1" / "scores.parquet"])
+    assert again is not None and again.model_dump() == pytest.approx(own.model_dump(), abs=0.05)
+
+
+def test_test_pictures_are_never_fitted_to(tmp_path: Path, tiny: dict[str, object], make_faces) -> None:
+    faces = make_faces(tmp_path / "faces", num_train=100, num_val=300, splits=("train", "test"), with_compounds=True)
+    settings = {
+        "stage": "emotion",
+        "data": {"folders": [str(faces)], "val_splits": ["test"]},
+        "model": tiny,
+        "run": {"epochs": 1, "batch_size": 50},
+    }
+    (tmp_path / "emotion.yaml").write_text(json.dumps(settings))
+    assert main(["train", str(tmp_path / "emotion.yaml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert read_info(tmp_path / "run").expression is None
+    scores = tmp_path / "run" / "scores.parquet"
+    assert fit_expression_to_tables([scores]) is not None  # there would have been enough of them

@@ -187,4 +187,4 @@ def test_the_tiny_chain_from_pretraining_to_a_table_of_predictions(
     assert read_info(run / "emotion").au_names == ("AU01", "AU02", "AU03")
     assert json.loads((run / "emotion" / "run.json").read_text())["start"]["fresh"] == []
     header, row = (tmp_path / "out" / "pictures.csv").read_text().splitlines()[:2]
-    assert header.endswith("compound,compound_score,AU01,AU02,AU03") and ",ok," in row
+    assert header.endswith("compound_score,expression,expression_probability,AU01,AU02,AU03") and ",ok," in row
