@@ -15,7 +15,7 @@ __all__ = ["TABLE_SUFFIXES", "read_table"]
 
 TABLE_SUFFIXES: Final = (".parquet", ".jsonl", ".csv")  # in order of precision: csv and jsonl keep six decimals
 
-_TEXTS: Final = ("source", "status", "compound")
+_TEXTS: Final = ("source", "status", "compound", "expression")
 _INTEGERS: Final = ("frame", "face_id")
 
 
