@@ -10,10 +10,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from femae.cli import main
+from femae.labels import EMOTIONS
 
 REPO = Path(__file__).resolve().parent.parent
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
@@ -71,7 +74,6 @@ def trained_run(folder: Path) -> None:
     """A run's folder with the weights of a small network, untrained."""
     pytest.importorskip("torch", reason="needs femae[train]")
     from femae.config.model import ModelConfig
-    from femae.labels import EMOTIONS
     from femae.models.face import FaceModel
     from femae.models.weights import WeightsInfo, save_weights
 
@@ -89,6 +91,18 @@ def drawn_shards(folder: Path, *, source: str, other: str = "") -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.write_faces(folder, source=source, other=other, splits=("train", "val", "test"))
+
+
+def made_up_scores(path: Path) -> None:
+    """A table of scores of 300 faces that show none, an emotion or a compound."""
+    rng = np.random.default_rng(0)
+    targets = np.zeros((300, 6), np.float32)
+    for row in range(300):
+        targets[row, rng.choice(6, row % 3, replace=False)] = 1 / max(1, row % 3)
+    columns = {name: np.clip(targets[:, i] + rng.uniform(0.05, 0.2, 300), 0, 0.95) for i, name in enumerate(EMOTIONS)}
+    columns |= {f"target_{name}": targets[:, i] for i, name in enumerate(EMOTIONS)}
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table(columns), path)
 
 
 def in_small(arguments: list[str]) -> list[str]:
@@ -133,6 +147,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
             noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96))
             noise.save(tmp_path / "portraits" / name / f"{number}.png")
     trained_run(tmp_path / "runs" / "emotion")
+    made_up_scores(tmp_path / "runs" / "folds" / "oof.parquet")
     shutil.copytree(REPO / "recipes", tmp_path / "recipes")
     drawn_shards(tmp_path / "drawn", source="drawn")
     drawn_shards(tmp_path / "runs" / "data" / "open", source="ferplus", other="lfw")
