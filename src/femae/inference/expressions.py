@@ -63,7 +63,9 @@ class ExpressionStage:
                 yield self._in_time(result, [self._looking_back(face, result) for face in result.faces])
         else:
             for held in held_back(results, window_s=self.window_s, max_gap_s=0):
-                yield self._in_time(held.result, [held.faces[face.face_id].outputs for face in held.result.faces])
+                yield self._in_time(
+                    held.result, [held.smoothed.get(face.face_id, face.outputs) for face in held.result.faces]
+                )
 
     def _by_itself(self, result: FrameResult) -> FrameResult:
         if not result.faces:

@@ -60,7 +60,12 @@ class TemporalStage:
 
     def _finish(self, held: "HeldFrame") -> FrameResult:
         """Score the changed faces of a frame and order all of them by id."""
-        changed = {face_id: face for face_id, face in held.faces.items() if face.filled or face.raw_probs is not None}
+        for face_id, outputs in held.smoothed.items():
+            face = held.faces[face_id]
+            raw = None if face.filled else face.probs
+            probs, none_probs = outputs[: len(EMOTIONS)], outputs[len(EMOTIONS) :]
+            held.faces[face_id] = replace(face, probs=probs, none_probs=none_probs, raw_probs=raw)
+        changed = {face_id: face for face_id, face in held.faces.items() if face.filled or face_id in held.smoothed}
         if not changed:
             return held.result
         probs = np.stack([face.probs for face in changed.values()])
@@ -75,7 +80,7 @@ class TemporalStage:
 
 
 def held_back(results: Iterator[FrameResult], *, window_s: float, max_gap_s: float) -> Iterator["HeldFrame"]:
-    """Each frame once, in order, when its faces are smoothed and filled; their scores are still those that came."""
+    """Each frame once, in order, when its gaps are filled and nothing can change its smoothed values any more."""
     line = _Line(window_s=window_s, max_gap_s=max_gap_s)
     for result in results:
         time_s = result.frame.time_s
@@ -89,11 +94,12 @@ def held_back(results: Iterator[FrameResult], *, window_s: float, max_gap_s: flo
 
 @dataclass(kw_only=True, slots=True)
 class HeldFrame:
-    """A frame in the waiting line: as it came, and its faces as they are now."""
+    """A frame in the waiting line: as it came, its faces, and what smoothing makes of them."""
 
     result: FrameResult
     number: int  # position in the stream
     faces: dict[int, FaceResult]  # by face_id, the filled ones too
+    smoothed: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)  # FaceResult.outputs by face_id
 
     @property
     def time_s(self) -> float | None:
@@ -206,14 +212,11 @@ class _Line:
 
     def _smooth(self, held: HeldFrame) -> HeldFrame:
         if self.window_s > 0 and held.time_s is not None:
-            for face_id, face in held.faces.items():
+            for face_id in held.faces:
                 series = self.series[face_id]
                 index = bisect.bisect_left(series.numbers, held.number)
-                times_s, outputs = np.array(series.times_s), np.stack(series.outputs)
-                smoothed = smooth_at(times_s, outputs, index=index, window_s=self.window_s)
-                probs, none_probs = np.split(smoothed, [len(EMOTIONS)])
-                raw = None if face.filled else face.probs
-                held.faces[face_id] = replace(face, probs=probs, none_probs=none_probs, raw_probs=raw)
+                times_s, outputs = np.array(series.times_s), np.array(series.outputs)
+                held.smoothed[face_id] = smooth_at(times_s, outputs, index=index, window_s=self.window_s)
         return held
 
     def _forget(self) -> None:
