@@ -149,3 +149,97 @@ def test_figures_equal_those_of_the_script(tmp_path: Path, shared_data: Path, wi
         assert have["macro_f1_present"] == pytest.approx(want["macro_f1"], abs=1.1e-4)  # theirs is a mean of rounded F1
         assert {name: have["f1"][name] for name in want["f1"]} == pytest.approx(want["f1"], abs=5.1e-5)
     assert (got["emotions"] is None) == with_compound_table
+
+
+def labelled_scores(rows: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """noisy_scores with a label that is often right, and a probability that is too sure of itself."""
+    out = []
+    by_index = {row["index"]: row for row in rows}
+    for row in noisy_scores(rows, rng):
+        votes = by_index[row["index"]]
+        ranked = sorted(SIX, key=lambda emotion: -int(votes[emotion]))
+        pair = next((name for name, pair in PAIRS.items() if set(pair) == set(ranked[:2])), "none")
+        guess = ["none", ranked[0], pair, "Angrily Disgusted", *SIX][
+            rng.choice(10, p=[0.3, 0.4, 0.2, 0.01, *[0.015] * 6])
+        ]
+        out.append(row | {"expression": guess, "expression_probability": round(float(rng.uniform(0.3, 1)), 4)})
+    return out
+
+
+def expected_expression(rows: list[dict[str, Any]], given: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """The figures of the label for people, straight from the rule in words."""
+    pairs = []
+    for row in rows:
+        if row["split"] != "PublicTest" or row["dup_in_training"] or row["NF"]:
+            continue
+        single = expected([row], {})
+        ranked = sorted(SIX, key=lambda emotion: -row[emotion])
+        if single["num_compound"]:
+            true = next(name for name, pair in PAIRS.items() if set(pair) == set(ranked[:2]))
+        elif row["neutral"] >= 6:
+            true = "none"
+        elif row[ranked[0]] >= 6:
+            true = ranked[0]
+        else:
+            continue
+        got = given.get(row["index"], {})
+        pairs.append((true, got.get("expression"), got.get("expression_probability")))
+    true, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    present = [name for name in ("none", *SIX, *PAIRS) if true.count(name) >= 3]
+    other = [name in PAIRS for (t, name, _) in pairs if t not in PAIRS]
+    bins: dict[int, list[float]] = {}
+    for t, name, prob in pairs:
+        if prob is not None:
+            bins.setdefault(min(9, int(prob * 10)), []).append((t == name) - prob)
+    return {
+        "num": len(pairs),
+        "accuracy": np.mean([t == name for t, name in zip(true, said, strict=True)]),
+        "macro_f1_present": np.mean([f1(said, true, name) for name in present]),
+        "compound_said_of_others": np.mean(other),
+        "compound_found": np.mean([t == name for t, name, _ in pairs if t in PAIRS]),
+        "ece": sum(abs(sum(values)) for values in bins.values()) / sum(map(len, bins.values())),
+    }
+
+
+def test_the_label_for_people_is_judged_by_its_rule(tmp_path: Path, votes: list[dict[str, Any]]) -> None:
+    scores = labelled_scores(votes, np.random.default_rng(4))
+    labels, table = write(tmp_path / "labels.csv", votes), write(tmp_path / "scores.csv", scores)
+    got = run(table, "--labels", labels, "--split", "PublicTest", "--bootstrap", "200", out=tmp_path / "out")
+    want = expected_expression(votes, {row["index"]: row for row in scores})
+    have = got["expression"]
+    assert want["num"] > 100 and want["compound_found"] > 0.05 < want["compound_said_of_others"]
+    assert {name: have[name] for name in want} == pytest.approx(want, abs=1e-6)
+    for name in ("accuracy", "macro_f1_present", "compound_said_of_others", "compound_found", "ece"):
+        low, high = have[f"{name}_interval"]
+        assert low < high and low - 0.05 < have[name] < high + 0.05
+    assert sum(map(sum, have["confusion"]["rows"])) == want["num"]
+    page = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "## One label for each face" in page and "a compound said of others" in page and "ECE in 10 bins" in page
+
+
+def test_tables_without_the_label_are_not_judged_by_it(tmp_path: Path, votes: list[dict[str, Any]]) -> None:
+    scores = write(tmp_path / "scores.csv", noisy_scores(votes, np.random.default_rng(1)))
+    got = run(scores, "--labels", write(tmp_path / "labels.csv", votes), out=tmp_path / "out")
+    assert got["expression"] is None and got["emotions"] is not None
+
+
+@pytest.mark.shared
+def test_figures_of_the_label_equal_those_of_the_script(tmp_path: Path, shared_data: Path) -> None:
+    script = shared_data.parent / "tools" / "score_expression.py"
+    if not script.is_file():
+        pytest.skip(f"no {script}")
+    labels = shared_data / "ferplus" / "labels.csv"
+    with labels.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "PublicTest"]
+    scores = write(tmp_path / "scores.csv", labelled_scores(rows, np.random.default_rng(5)))
+    command = [sys.executable, str(script), str(scores), "--labels", str(shared_data / "ferplus")]
+    want = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    have = run(scores, "--labels", labels, "--split", "PublicTest", "--bootstrap", "0", out=tmp_path / "out")[
+        "expression"
+    ]
+    assert have["num"] == want["n"] > 2000
+    for ours, theirs in (("accuracy", "accuracy"), ("macro_f1_present", "macro_f1"), ("ece", "ece")):
+        assert have[ours] == pytest.approx(want[theirs], abs=1.1e-4), ours
+    for name in ("compound_said_of_others", "compound_found"):
+        assert have[name] == pytest.approx(want[name], abs=5.1e-5), name
+    assert {name: have["f1"][name] for name in want["f1"]} == pytest.approx(want["f1"], abs=5.1e-5)

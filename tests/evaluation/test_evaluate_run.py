@@ -41,7 +41,8 @@ def test_a_model_on_shards_gives_what_predict_gives_on_the_same_crops(shards: Pa
     got = metrics(out)
     assert got["emotions"]["num"] == 12 and got["model"] and got["emotions"]["f1"]["happiness"] > 0.5
     assert len(got["by"]["darkness"]) == 4
-    both = {}
+    both: dict[str, Any] = {}
+    labels_of: dict[str, Any] = {}
     for name in ("happiness", "anger"):
         predicted = tmp_path / "predicted"
         main(["predict", str(shards / "raw" / name), "--faces", "whole", "--out", str(predicted), "--quiet"])
@@ -54,8 +55,10 @@ def test_a_model_on_shards_gives_what_predict_gives_on_the_same_crops(shards: Pa
         options = ["--labels", str(tmp_path / f"{name}.csv"), "--out", str(tmp_path / name), "--no-figures", "--quiet"]
         assert main(["evaluate", str(table), *options]) == 0
         both[name] = metrics(tmp_path / name)["emotions"]["confusion"]["rows"][EMOTIONS.index(name)]
+        labels_of[name] = metrics(tmp_path / name)["expression"]["confusion"]["rows"][1 + EMOTIONS.index(name)]
     for name, row in both.items():
         assert got["emotions"]["confusion"]["rows"][EMOTIONS.index(name)] == row
+        assert got["expression"]["confusion"]["rows"][1 + EMOTIONS.index(name)] == labels_of[name]
 
 
 def test_its_table_of_scores_can_be_judged_again_and_a_manifest_serves_as_labels(shards: Path, tmp_path: Path) -> None:
@@ -66,7 +69,7 @@ def test_its_table_of_scores_can_be_judged_again_and_a_manifest_serves_as_labels
     assert main(["evaluate", scores, "--out", str(again), *options]) == 0
     manifest = str(shards / "shards" / "manifest.parquet")
     assert main(["evaluate", scores, "--labels", manifest, "--out", str(joined), *options]) == 0
-    for key in ("emotions", "emotion_labels", "compound"):
+    for key in ("emotions", "emotion_labels", "compound", "expression"):
         assert metrics(first)[key] == metrics(again)[key] == metrics(joined)[key]
 
 
@@ -75,8 +78,10 @@ def test_files_are_whole_and_equal_for_equal_input(shards: Path, tmp_path: Path)
     for out in outs:
         assert main(["evaluate", str(shards / "shards"), "--out", str(out), "--quiet", "--seed", "3"]) == 0
     names = {path.name for path in outs[0].iterdir()}
-    figures = {f"{stem}.{kind}" for stem in ("reliability", "confusion-emotions") for kind in ("svg", "png")}
+    stems = ("reliability", "reliability-expression", "confusion-emotions", "confusion-expression")
+    figures = {f"{stem}.{kind}" for stem in stems for kind in ("svg", "png")}
     tables = {"emotions.csv", "confusion-emotions.csv", "emotion-labels.csv", "reliability.csv"}
+    tables |= {"expression.csv", "confusion-expression.csv", "reliability-expression.csv"}
     assert names == figures | tables | {"metrics.json", "report.md", "scores.parquet"}
     assert all((outs[0] / name).read_bytes() == (outs[1] / name).read_bytes() for name in names)
     with Image.open(outs[0] / "reliability.png") as picture:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from femae.metrics.hard_labels import top_emotion, top_pair
+from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 
 PAIRS = [(1, 0), (3, 0), (4, 1)]
 
@@ -50,3 +50,24 @@ def test_top_pair() -> None:
         pairs=PAIRS,
     )
     assert got.tolist() == [0, 0, -1, -1, -1, -1, -1, 2, 0]
+
+
+def test_top_expression() -> None:
+    rows = shares(
+        [0, 0, 0, 4, 0, 0],  # neutral 6
+        [0, 0, 0, 5, 0, 0],  # neutral 5: unclear
+        [0, 0, 0, 6, 0, 0],
+        [0, 0, 1, 7, 0, 2],
+        [5, 4, 1, 0, 0, 0],  # a pair of the set
+        [0, 5, 5, 0, 0, 0],  # one that is not: unclear
+        [6, 4, 0, 0, 0, 0],  # a pair, though one has six
+        [0, 0, 0, 0, 0, 0],
+        [10, 10, 0, 0, 0, 0],  # a compound's label
+        [0, 10, 10, 0, 0, 0],  # of another set
+    )
+    assert top_expression(rows, pairs=PAIRS).tolist() == [0, -1, 4, 4, 7, -1, 7, 0, 7, -1]
+    neutral = np.array([0.4, 0.5, 0.6, 0, 0, 0, 0, 0.3, 0, 0])
+    assert top_expression(rows, pairs=PAIRS, neutral=neutral).tolist() == [-1, -1, 0, 4, 7, -1, 7, -1, 7, -1]
+    mask = np.ones((10, 6), bool)
+    mask[[2, 4], 5] = False
+    assert top_expression(rows, pairs=PAIRS, mask=mask).tolist() == [0, -1, -1, 4, -1, -1, 7, 0, 7, -1]

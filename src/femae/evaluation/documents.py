@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from femae.evaluation.expressions import ExpressionRates
 from femae.evaluation.measure import ClassFigures, Interval, LabelFigures, Measures
 from femae.evaluation.subgroups import Subgroup
+from femae.metrics.reliability import Reliability
 from femae.metrics.tables import markdown_table
 
-__all__ = ["as_json", "csv_tables", "markdown_report", "mean_of_defined", "summary_of"]
+__all__ = ["as_json", "csv_tables", "markdown_report", "mean_of_defined", "rates_of", "summary_of"]
 
 Rows = list[list[str]]
 
@@ -47,6 +49,20 @@ def _classes_json(figures: ClassFigures) -> dict[str, Any]:
         "f1_intervals": {name: _pair(pair) for name, pair in zip(figures.names, figures.f1_intervals, strict=True)},
         "support": _by_name(figures.names, figures.support),
         "confusion": {"columns": [*figures.names, "(missed)"], "rows": figures.confusion.tolist()},
+    }
+
+
+def _expression_json(measures: Measures) -> dict[str, Any] | None:
+    classes, rates = measures.expression, measures.expression_rates
+    if classes is None or rates is None:
+        return None
+    return _classes_json(classes) | {
+        "compound_said_of_others": _plain(rates.compound_said_of_others),
+        "compound_said_of_others_interval": _pair(rates.compound_said_of_others_interval),
+        "compound_found": _plain(rates.compound_found),
+        "compound_found_interval": _pair(rates.compound_found_interval),
+        "ece": _plain(rates.ece),
+        "ece_interval": _pair(rates.ece_interval),
     }
 
 
@@ -92,6 +108,7 @@ def as_json(measures: Measures) -> dict[str, Any]:
         "num_found": measures.num_found,
         "emotions": measures.emotions and _classes_json(measures.emotions),
         "compound": measures.compound and _classes_json(measures.compound),
+        "expression": _expression_json(measures),
         "emotion_labels": measures.labels and _labels_json(measures.labels),
         "action_units": measures.units and _labels_json(measures.units),
     }
@@ -140,13 +157,13 @@ def _confusion_rows(figures: ClassFigures) -> Rows:
     return rows
 
 
-def _reliability_rows(figures: LabelFigures) -> Rows:
+def _reliability_rows(names: Sequence[str], bins: Reliability) -> Rows:
     rows = [["label", "from", "to", "samples", "mean probability", "mean target"]]
-    edges = figures.bins.edges
-    for place, name in enumerate(figures.names):
-        for part, count in enumerate(figures.bins.count[place].tolist()):
+    edges = bins.edges
+    for place, name in enumerate(names):
+        for part, count in enumerate(bins.count[place].tolist()):
             if count:
-                means = (figures.bins.mean_prob[place, part], figures.bins.mean_target[place, part])
+                means = (bins.mean_prob[place, part], bins.mean_target[place, part])
                 ends = (f"{edges[part]:.4f}", f"{edges[part + 1]:.4f}")
                 rows.append([name, *ends, str(count), *(f"{mean:.6f}" for mean in means)])
     return rows
@@ -154,10 +171,22 @@ def _reliability_rows(figures: LabelFigures) -> Rows:
 
 def _subgroup_rows(column: str, parts: Sequence[Subgroup]) -> Rows:
     head = [column, "samples", "missed", "six: n", "accuracy", "macro-F1 (present)", "95 % interval"]
-    rows = [[*head, "compound: n", "P_CE (present)", "95 % interval", "mean ECE"]]
+    rows = [
+        [
+            *head,
+            "label: n",
+            "accuracy",
+            "macro-F1 (present)",
+            "95 % interval",
+            "compound: n",
+            "P_CE (present)",
+            "95 % interval",
+            "mean ECE",
+        ]
+    ]
     for part in parts:
         got, row = part.measures, [part.name, str(part.measures.num), str(part.measures.num - part.measures.num_found)]
-        for figures, with_accuracy in ((got.emotions, True), (got.compound, False)):
+        for figures, with_accuracy in ((got.emotions, True), (got.expression, True), (got.compound, False)):
             if figures is None:
                 row += ["0", *["-"] * (2 + with_accuracy)]
             else:
@@ -172,14 +201,17 @@ def _subgroup_rows(column: str, parts: Sequence[Subgroup]) -> Rows:
 def csv_tables(measures: Measures, by: Mapping[str, Sequence[Subgroup]]) -> dict[str, Rows]:
     """Tables by file name without suffix; the first row is the head."""
     out: dict[str, Rows] = {}
-    for name, figures in (("emotions", measures.emotions), ("compound", measures.compound)):
+    blocks = {"emotions": measures.emotions, "compound": measures.compound, "expression": measures.expression}
+    for name, figures in blocks.items():
         if figures is not None:
             out[name], out[f"confusion-{name}"] = _class_rows(figures), _confusion_rows(figures)
     for name, labels in (("emotion-labels", measures.labels), ("action-units", measures.units)):
         if labels is not None:
             out[name] = _label_rows(labels)
             suffix = "" if name == "emotion-labels" else "-action-units"
-            out[f"reliability{suffix}"] = _reliability_rows(labels)
+            out[f"reliability{suffix}"] = _reliability_rows(labels.names, labels.bins)
+    if measures.expression_rates is not None:
+        out["reliability-expression"] = _reliability_rows(["expression"], measures.expression_rates.bins)
     for column, parts in by.items():
         out[f"by-{_file_name(column)}"] = _subgroup_rows(column, parts)
     return out
@@ -204,6 +236,19 @@ def summary_of(figures: ClassFigures, *, compound: bool) -> list[tuple[str, str]
     return lines
 
 
+def rates_of(rates: ExpressionRates) -> list[tuple[str, str]]:
+    """Name and value of what accuracy and F1 of the label for people do not tell."""
+    lines = []
+    for name, value, span in (
+        ("a compound said of others", rates.compound_said_of_others, rates.compound_said_of_others_interval),
+        ("compounds found", rates.compound_found, rates.compound_found_interval),
+        (f"ECE in {rates.bins.count.shape[1]} bins", rates.ece, rates.ece_interval),
+    ):
+        around = _interval(span)
+        lines.append((name, _number(value) + (f" ({around})" if around else "")))
+    return lines
+
+
 def markdown_report(
     measures: Measures,
     found_only: Measures | None,
@@ -217,12 +262,19 @@ def markdown_report(
     """The page report.md: facts, main figures, tables, file names of figures."""
     parts = [f"# {title}\n", "".join(f"- {name}: {value}\n" for name, value in facts.items())]
     parts += ["".join(f"- {note}\n" for note in notes)] * bool(notes)
-    for head, key in (("One of six emotions", "emotions"), ("Compound expressions", "compound")):
+    heads = {
+        "expression": "One label for each face",
+        "emotions": "One of six emotions",
+        "compound": "Compound expressions",
+    }
+    for key, head in heads.items():
         block: ClassFigures | None = getattr(measures, key)
         if block is None:
             continue
         parts.append(f"## {head}\n")
         parts.append("".join(f"- {name}: {text}\n" for name, text in summary_of(block, compound=key == "compound")))
+        if key == "expression" and measures.expression_rates is not None:
+            parts[-1] += "".join(f"- {name}: {text}\n" for name, text in rates_of(measures.expression_rates))
         other: ClassFigures | None = getattr(found_only, key) if found_only is not None else None
         if other is not None and block.num_missed:
             lines = summary_of(other, compound=key == "compound")

@@ -72,10 +72,11 @@ def read_labels(
         compound, notes = of_votes, []
     elif compound_labels == "auto" and not any(name in table.column_names for name in columns):
         compound = np.where([word in _PAIR_OF for word in words], compound, of_votes)
+    expression = _expression(words, pairs, compound, shares)
     au_names, au_targets, au_mask = _action_units(table, path=path, alone=alone)
     copies = float_column(table, "dup_in_training", path=path) == 1
     if copies.any():
-        top, compound = np.where(copies, -1, top), np.where(copies, -1, compound)
+        top, compound, expression = (np.where(copies, -1, values) for values in (top, compound, expression))
         mask, au_mask = mask & ~copies[:, None], au_mask & ~copies[:, None]
         notes.append(f"{int(copies.sum())} rows do not count: dup_in_training says that a copy was trained on")
     return Labels(
@@ -83,11 +84,24 @@ def read_labels(
         mask=mask,
         top=top,
         compound=compound,
+        expression=expression,
         au_names=au_names,
         au_targets=au_targets,
         au_mask=au_mask,
         notes=tuple(notes),
     )
+
+
+def _expression(words: Sequence[str], pairs: Sequence[str], compound: Ints, shares: Shares) -> Ints:
+    """The label for people i64[N]: a compound of the class set, or none or an emotion where it is clear; else -1.
+
+    A compound outside the set and contempt are expressions that the label has no answer for.
+    """
+    outside = [pair in _PAIR_OF or word == "contempt" for word, pair in zip(words, pairs, strict=True)]
+    other = np.where(outside, -1, shares.expression())
+    if shares.votes is not None:
+        compound = np.where(shares.votes.no_face, -1, compound)
+    return np.asarray(np.where(compound >= 0, 1 + len(EMOTIONS) + compound, other), np.int64)
 
 
 def _words(table: pa.Table, names: Sequence[str], *, path: Path, label_order: str) -> list[str]:

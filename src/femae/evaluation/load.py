@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from femae.compound.expression import ExpressionRule
 from femae.config.evaluate import EvaluateConfig
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, DataError
+from femae.evaluation.expressions import given_answers
 from femae.evaluation.join import joined_rows, merge_faces, probabilities
 from femae.evaluation.labels import has_labels, read_labels
 from femae.evaluation.samples import Labels, Samples
 from femae.evaluation.shards import chosen_rows, score_shards
 from femae.evaluation.tables import read_table, text_column
 from femae.inference.predictor import shipped_model
-from femae.labels import EMOTIONS, Compound
+from femae.labels import EMOTIONS, Compound, parse_class_set
 
 __all__ = ["load_samples", "load_table"]
 
@@ -39,7 +41,8 @@ def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
     given = nullcontext(config.model) if config.model is not None else shipped_model(engine=config.engine)
     with given as path:
         engine = load_engine(path, engine=config.engine)
-    table = score_shards(manifest, engine=engine, num_threads=threads, quiet=config.quiet)
+    rule = ExpressionRule(parse_class_set(config.classes), params=engine.spec.expression)
+    table = score_shards(manifest, engine=engine, rule=rule, num_threads=threads, quiet=config.quiet)
     return table, f"{engine.spec.name} {engine.spec.version}".strip()
 
 
@@ -61,6 +64,7 @@ def load_samples(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Co
         labels=labels,
         groups=_groups(table, name=config.group, path=config.input, source=""),
         columns=table,
+        answers=given_answers(table, compounds=compounds, path=config.input),
     )
     return _without_missed(samples, config)
 
@@ -102,6 +106,7 @@ def _joined(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Compoun
         labels=labels,
         groups=_groups(truth, name=config.group, path=config.labels, source=name),
         columns=_side_by_side(truth, table, chosen),
+        answers=given_answers(table, compounds=compounds, path=config.input, rows=chosen),
         notes=tuple(notes),
     )
     return _without_missed(samples, config)

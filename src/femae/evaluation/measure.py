@@ -3,6 +3,7 @@
 - `emotions`: one of six classes. True is the one emotion of a sample (evaluation/labels.py), predicted the largest of
   the six probabilities.
 - `compound`: one of the class set; predicted the largest score of the rule. Its macro-F1 is P_CE of eq. (3).
+- `expression`: the label for people, where predictions have it (evaluation/expressions.py).
 - `labels` and `units`: each emotion, or action unit, by itself (multi-label), unknown ones masked.
 
 A missed face counts as wrong: it is no answer in the first two, and a label not given in the F1 of the last two.
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femae.compound.expression import ExpressionRule
 from femae.compound.rules import Rule, combine
+from femae.evaluation.expressions import ExpressionRates, expression_rates
 from femae.evaluation.samples import Bools, Ints, Samples
 from femae.labels import EMOTIONS, Compound
 from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
@@ -96,6 +99,8 @@ class Measures:
     num_found: int
     emotions: ClassFigures | None
     compound: ClassFigures | None
+    expression: ClassFigures | None
+    expression_rates: ExpressionRates | None
     labels: LabelFigures | None
     units: LabelFigures | None
 
@@ -105,13 +110,19 @@ def measure(samples: Samples, settings: Settings) -> Measures:
     known, found = samples.labels, samples.found
     probs = np.nan_to_num(samples.probs)
     scores = combine(probs, compounds=settings.compounds, rule=settings.rule, weights=settings.weights)
+    names = ExpressionRule(settings.compounds).names
+    expression, rates = _expression(samples, names=names, settings=settings)
+
+    def classes(given: npt.NDArray[np.float32], truth: Ints, names: tuple[str, ...]) -> ClassFigures | None:
+        return _classes(np.where(found, given.argmax(1), -1), truth, names, samples.groups, settings)
+
     return Measures(
         num=len(samples),
         num_found=int(found.sum()),
-        emotions=_classes(probs, known.top, names=EMOTIONS, samples=samples, settings=settings),
-        compound=_classes(
-            scores, known.compound, names=tuple(c.name for c in settings.compounds), samples=samples, settings=settings
-        ),
+        emotions=classes(probs, known.top, EMOTIONS),
+        compound=classes(scores, known.compound, names[1 + len(EMOTIONS) :]),
+        expression=expression,
+        expression_rates=rates,
         labels=_labels(
             samples.probs, known.targets, known.mask, EMOTIONS, settings.thresholds, samples.groups, settings
         ),
@@ -127,14 +138,33 @@ def measure(samples: Samples, settings: Settings) -> Measures:
     )
 
 
+def _expression(
+    samples: Samples, *, names: tuple[str, ...], settings: Settings
+) -> tuple[ClassFigures | None, ExpressionRates | None]:
+    truth = samples.labels.expression
+    if samples.answers is None or not (truth >= 0).any():
+        return None, None
+    answers, probs = samples.answers
+    clear = truth >= 0
+    rates = expression_rates(
+        answers[clear],
+        probs[clear],
+        truth=truth[clear],
+        groups=samples.groups[clear],
+        num_draws=settings.num_draws,
+        seed=settings.seed,
+    )
+    return _classes(answers, truth, names, samples.groups, settings), rates
+
+
 def _classes(
-    scores: npt.NDArray[np.float32], truth: Ints, *, names: tuple[str, ...], samples: Samples, settings: Settings
+    pred: npt.NDArray[np.integer], truth: Ints, names: tuple[str, ...], groups: Ints, settings: Settings
 ) -> ClassFigures | None:
+    """pred i[N], -1: none; truth i64[N], -1: does not count."""
     counts = truth >= 0
     if not counts.any():
         return None
-    true, groups, size = truth[counts], samples.groups[counts], len(names)
-    pred = np.where(samples.found, scores.argmax(1), -1)[counts]
+    true, groups, pred, size = truth[counts], groups[counts], pred[counts], len(names)
     f1 = f1_per_class(pred, true=true, num_classes=size)
     support = np.bincount(true, minlength=size)
     present = support >= settings.min_present

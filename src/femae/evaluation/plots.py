@@ -2,12 +2,14 @@
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from femae.errors import MissingDependencyError
-from femae.evaluation.measure import ClassFigures, LabelFigures
+from femae.evaluation.measure import ClassFigures
+from femae.metrics.reliability import Reliability
 
 __all__ = ["confusion_figure", "draw", "reliability_figure"]
 
@@ -38,30 +40,31 @@ def draw(figure: Any) -> dict[str, bytes]:
     return out
 
 
-def reliability_figure(labels: LabelFigures, *, title: str) -> Any:
+def reliability_figure(names: Sequence[str], bins: Reliability, *, title: str) -> Any:
     """One panel per label: mean target over mean probability of each bin, and how many samples a bin has."""
-    kept = np.flatnonzero(labels.bins.count.sum(1) > 0)
-    rows = math.ceil(len(kept) / _COLUMNS)
-    figure = _new_figure(2.6 * _COLUMNS, 2.7 * rows + 0.3)
+    kept = np.flatnonzero(bins.count.sum(1) > 0).tolist()
+    columns = min(_COLUMNS, len(kept))
+    rows = math.ceil(len(kept) / columns)
+    figure = _new_figure(max(2.6 * columns, 4.0), 2.7 * rows + 0.3)
     figure.suptitle(title)
-    axes = figure.subplots(rows, _COLUMNS, squeeze=False, sharex=True, sharey=True)
-    edges = labels.bins.edges
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    edges = bins.edges
     for panel, place in zip(axes.flat, kept, strict=False):
-        count = labels.bins.count[place]
+        count = bins.count[place]
         panel.bar(
             edges[:-1], count / count.max(), width=np.diff(edges), align="edge", color=_FILL, alpha=0.5, linewidth=0
         )
         panel.plot([0, 1], [0, 1], color=_GRID, linewidth=1, linestyle="--")
         some = count > 0
         panel.plot(
-            labels.bins.mean_prob[place, some],
-            labels.bins.mean_target[place, some],
+            bins.mean_prob[place, some],
+            bins.mean_target[place, some],
             color=_INK,
             marker="o",
             markersize=3,
             linewidth=1.2,
         )
-        panel.set_title(f"{labels.names[place]}  (ECE {labels.bins.ece[place]:.3f})", fontsize=10)
+        panel.set_title(f"{names[place]}  (ECE {bins.ece[place]:.3f})", fontsize=10)
         panel.set_xlim(0, 1)
         panel.set_ylim(0, 1.02)
     for panel in list(axes.flat)[len(kept) :]:

@@ -181,8 +181,12 @@ def _figures(found: Evaluation, config: EvaluateConfig) -> dict[str, bytes]:
     figures = {}
     for name, labels in (("reliability", found.measures.labels), ("reliability-action-units", found.measures.units)):
         if labels is not None and labels.bins.count.any():
-            figures[name] = reliability_figure(labels, title=f"Reliability of {config.name}")
-    for name, classes in (("emotions", found.measures.emotions), ("compound", found.measures.compound)):
+            figures[name] = reliability_figure(labels.names, labels.bins, title=f"Reliability of {config.name}")
+    if found.measures.expression_rates is not None:
+        bins = found.measures.expression_rates.bins
+        figures["reliability-expression"] = reliability_figure(["expression"], bins, title=f"Label of {config.name}")
+    for name in ("emotions", "compound", "expression"):
+        classes = getattr(found.measures, name)
         if classes is not None:
             figures[f"confusion-{name}"] = confusion_figure(classes, title=f"{config.name}, {classes.num} samples")
     return {f"{name}.{kind}": data for name, figure in figures.items() for kind, data in draw(figure).items()}

@@ -23,6 +23,7 @@ class Labels:
     mask: Bools  # bool[N, 6], True: known
     top: Ints  # i64[N], the one emotion; -1: none
     compound: Ints  # i64[N], position in the class set; -1: none
+    expression: Ints  # i64[N], the label for people, as ExpressionRule.names counts; -1: unclear
     au_names: tuple[str, ...]
     au_targets: Floats  # f32[N, A]
     au_mask: Bools  # bool[N, A]
@@ -38,6 +39,7 @@ class Samples:
     labels: Labels
     groups: Ints  # i64[N], number of the person or film
     columns: pa.Table  # N rows: whatever else is known, for subgroups
+    answers: tuple[Ints, npt.NDArray[np.float64]] | None = None  # expression given and its probability; None: no column
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class Samples:
                 mask=labels.mask[chosen],
                 top=labels.top[chosen],
                 compound=labels.compound[chosen],
+                expression=labels.expression[chosen],
                 au_names=labels.au_names,
                 au_targets=labels.au_targets[chosen],
                 au_mask=labels.au_mask[chosen],
@@ -71,5 +74,6 @@ class Samples:
             ),
             groups=self.groups[chosen],
             columns=self.columns.filter(pa.array(chosen)),
+            answers=None if self.answers is None else (self.answers[0][chosen], self.answers[1][chosen]),
             notes=self.notes,
         )

@@ -13,12 +13,14 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import Progress
 
+from femae.compound.expression import ExpressionRule
 from femae.data.columns import numbers
 from femae.data.manifest import Manifest, read_manifest
 from femae.data.shard_reader import load_pictures
 from femae.data.shards import ACTION_UNITS
 from femae.engine.spec import Engine
 from femae.errors import DataError
+from femae.evaluation.expressions import with_expression
 from femae.faces.exposure import lift_crop
 from femae.labels import EMOTIONS
 
@@ -42,18 +44,22 @@ def chosen_rows(folder: Path, *, split: str) -> Manifest:
     return manifest.select(np.asarray(chosen & labelled, np.bool_))
 
 
-def score_shards(manifest: Manifest, *, engine: Engine, num_threads: int, quiet: bool = False) -> pa.Table:
-    """Columns of a table of scores (probabilities, targets with null for unknown), then the manifest's others."""
+def score_shards(
+    manifest: Manifest, *, engine: Engine, rule: ExpressionRule, num_threads: int, quiet: bool = False
+) -> pa.Table:
+    """Columns of a table of scores (probabilities, targets with null for unknown), the manifest's others, the label."""
     size = engine.spec.image_size
     probs = np.empty((len(manifest), len(EMOTIONS)), np.float32)
     au_probs = np.empty((len(manifest), len(engine.spec.au_names)), np.float32)
+    none_probs = np.empty((len(manifest), int(engine.spec.says_none)), np.float32)
     # in the order of the shards, so that each is read once
     order = np.lexsort((numbers(manifest.table, "row"), np.array(manifest.strings("shard"))))
     parts = [order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE)]
 
     def run(part: npt.NDArray[np.intp]) -> int:
         crops = load_pictures(manifest, size=size, positions=part)
-        probs[part], au_probs[part], _ = engine.run(np.stack([lift_crop(crop) for crop in crops]))
+        given = engine.run(np.stack([lift_crop(crop) for crop in crops]))
+        probs[part], au_probs[part], none_probs[part] = given
         return len(part)
 
     console = Console(stderr=True)
@@ -64,7 +70,8 @@ def score_shards(manifest: Manifest, *, engine: Engine, num_threads: int, quiet:
         task = progress.add_task("pictures", total=len(order))
         for count in pool.map(run, parts):
             progress.advance(task, count)
-    return _table(manifest, probs, au_probs, engine.spec.au_names)
+    table = _table(manifest, probs, au_probs, engine.spec.au_names)
+    return with_expression(table, rule, np.concatenate([probs, none_probs], axis=1))
 
 
 def _table(

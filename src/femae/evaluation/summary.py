@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from femae.evaluation.documents import mean_of_defined, summary_of
+from femae.evaluation.documents import mean_of_defined, rates_of, summary_of
 from femae.evaluation.measure import ClassFigures, LabelFigures, Measures
 from femae.evaluation.subgroups import Subgroup
 
@@ -23,6 +23,10 @@ def show(measures: Measures, *, by: Mapping[str, Sequence[Subgroup]], notes: Seq
     console = Console(soft_wrap=True, highlight=False)
     for note in notes:
         console.print(f"note: {note}", markup=False)
+    _show_classes(console, "one label for each face", measures.expression, compound=False)
+    if measures.expression_rates is not None:
+        for name, text in rates_of(measures.expression_rates):
+            console.print(f"  {name}: {text}", markup=False)
     _show_classes(console, "one of six emotions", measures.emotions, compound=False)
     _show_classes(console, "compound", measures.compound, compound=True)
     _show_labels(console, "each emotion by itself", measures.labels)
@@ -67,10 +71,11 @@ def _show_labels(console: Console, head: str, figures: LabelFigures | None) -> N
 
 def _show_subgroups(console: Console, column: str, parts: Sequence[Subgroup]) -> None:
     console.print(f"by {column}", style="bold", markup=False)
-    table = _table([f"  {column}", "samples", "missed", "macro-F1", "P_CE", "ECE"])
+    table = _table([f"  {column}", "samples", "missed", "label", "macro-F1", "P_CE", "ECE"])
     for part in parts:
         got = part.measures
-        values = [figures.macro_f1_present if figures else math.nan for figures in (got.emotions, got.compound)]
+        values = [got.expression.accuracy if got.expression else math.nan]
+        values += [figures.macro_f1_present if figures else math.nan for figures in (got.emotions, got.compound)]
         values.append(mean_of_defined(got.labels.bins.ece) if got.labels else math.nan)
         table.add_row(
             f"  {escape(part.name)}", str(got.num), str(got.num - got.num_found), *(_short(value) for value in values)

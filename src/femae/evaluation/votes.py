@@ -12,7 +12,7 @@ from femae.errors import DataError
 from femae.evaluation.samples import Bools, Floats, Ints
 from femae.evaluation.tables import float_column
 from femae.labels import EMOTIONS, FERPLUS_VOTES
-from femae.metrics.hard_labels import top_emotion, top_pair
+from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 
 __all__ = ["Shares", "Votes", "vote_shares"]
 
@@ -48,6 +48,13 @@ class Shares:
             return top_pair(self.targets, pairs=pairs, mask=self.mask)
         against = np.maximum(self.votes.neutral, self.votes.nothing)
         return top_pair(self.votes.six, pairs=pairs, neutral=against)
+
+    def expression(self) -> Ints:
+        """None (0) or the one emotion (1 to 6) i64[N], -1 unclear, where there is no compound; as `top` of votes."""
+        if self.votes is None:
+            return top_expression(self.targets, pairs=(), mask=self.mask)
+        clear = top_expression(self.votes.six, pairs=(), neutral=self.votes.neutral)
+        return np.asarray(np.where(self.votes.no_face, -1, clear), np.int64)
 
 
 def vote_shares(table: pa.Table, *, path: Path) -> Shares:

@@ -86,7 +86,8 @@ def top_expression(
     pair = top_pair(targets, pairs=pairs, mask=mask, neutral=neutral)
     out = np.where(shares.max(1) >= MIN_CLEAR - _ROUNDING, 1 + shares.argmax(1), -1)
     out = np.where(against >= MIN_CLEAR - _ROUNDING, 0, out)
-    out = np.where(pair >= 0, 7 + pair, out)
+    out = np.where((shares >= 1 - _ROUNDING).sum(1) >= 2, -1, out)  # two labels of one face
+    out = np.where(pair >= 0, 1 + shares.shape[1] + pair, out)
     if mask is not None:
         out = np.where(mask.all(1), out, -1)
     return np.asarray(out, np.int64)
