@@ -25,11 +25,13 @@ from femae.data.phash import perceptual_hash, thumbnail
 from femae.data.sources.ferplus import read_ferplus
 from femae.labels import EMOTIONS
 
+_COLUMNS = (*EMOTIONS, "compound", "compound_score", "expression", "expression_probability")
+
 
 def predict_split(
     data: Path, split: str, folder: Path, model: Path | None, *, change: Callable[[Any], Any] = lambda picture: picture
 ) -> Path:
-    """Write the split's pictures u8[48, 48], run the command, and give the csv of (index, six probabilities)."""
+    """Write the split's pictures u8[48, 48], run the command, and give the csv of index, six probabilities, labels."""
     pictures = folder / "pictures"
     pictures.mkdir()
     ferplus = read_ferplus(data / "ferplus", split=split)
@@ -41,9 +43,9 @@ def predict_split(
     scores = folder / "scores.csv"
     with (folder / "pictures.csv").open(newline="") as source, scores.open("w", newline="") as target:
         writer = csv.writer(target)
-        writer.writerow(["index", *EMOTIONS])
+        writer.writerow(["index", *_COLUMNS])
         for row in csv.DictReader(source):
-            writer.writerow([Path(row["source"]).stem, *(row[name] for name in EMOTIONS)])
+            writer.writerow([Path(row["source"]).stem, *(row[name] for name in _COLUMNS)])
     return scores
 
 
