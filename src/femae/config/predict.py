@@ -10,8 +10,11 @@ from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
 
 __all__ = [
+    "EXPORTS",
     "FORMATS",
+    "TABLES",
     "DemoConfig",
+    "DerivedConfig",
     "DetectConfig",
     "EngineName",
     "LiveRuleConfig",
@@ -21,6 +24,8 @@ __all__ = [
 ]
 
 FORMATS = ("csv", "parquet", "jsonl")
+TABLES = ("segments", "summary")
+EXPORTS = ("elan", "textgrid", "webvtt")
 EngineName = Literal["onnx", "openvino", "torch"]
 
 
@@ -75,6 +80,44 @@ class RuleConfig(LiveRuleConfig):
     fill_gaps: float = Field(0.0, ge=0, description="interpolate a face over gaps of at most this many seconds")
 
 
+class DerivedConfig(Config):
+    """Tables beside the frames, and files of other programs."""
+
+    tables: str = Field(
+        "", description="further tables, separated by commas: segments (of each film), summary (of the whole run)"
+    )
+    min_segment: float = Field(
+        0.0, ge=0, description="seconds; a segment that is shorter joins its neighbour, and without one is left out"
+    )
+    window: float | None = Field(None, gt=0, description="also a table of means over windows of so many seconds")
+    exports: str = Field("", description="segments for other programs, separated by commas: elan, textgrid, webvtt")
+
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """The tables asked for, in order, each once."""
+        return split_formats(self.tables)
+
+    @property
+    def export_names(self) -> tuple[str, ...]:
+        """The files asked for, in order, each once."""
+        return split_formats(self.exports)
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.tables or self.exports or self.window)
+
+    @field_validator("tables")
+    @classmethod
+    def _known_tables(cls, value: str) -> str:
+        return value and check_formats(value, known=TABLES, kind="a further table")
+
+    @field_validator("exports")
+    @classmethod
+    def _known_exports(cls, value: str) -> str:
+        return value and check_formats(value, known=EXPORTS, kind="a file of another program")
+
+
 class PredictConfig(Config):
     """Read films and pictures, and write which compound expression each face shows, frame by frame."""
 
@@ -93,6 +136,7 @@ class PredictConfig(Config):
     engine: EngineName | None = Field(None, description="what runs the model; default: by the kind of its file")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
     rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = RuleConfig()
+    derived: Annotated[DerivedConfig, tyro.conf.OmitArgPrefixes] = DerivedConfig()
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
     quiet: bool = Field(False, description="no progress and no summary")
     debug: bool = Field(False, description="show the traceback of an error")
@@ -105,7 +149,7 @@ class PredictConfig(Config):
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        return check_formats(value, known=FORMATS, kind="table")
+        return check_formats(value, known=FORMATS, kind="a table format")
 
 
 class DemoConfig(Config):

@@ -42,4 +42,4 @@ class ReportConfig(Config):
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        return check_formats(value, known=FIGURE_FORMATS, kind="figure")
+        return check_formats(value, known=FIGURE_FORMATS, kind="a figure format")

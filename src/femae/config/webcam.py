@@ -45,7 +45,7 @@ class WebcamConfig(Config):
     @field_validator("format")
     @classmethod
     def _known_formats(cls, value: str) -> str:
-        return check_formats(value, known=FORMATS, kind="table")
+        return check_formats(value, known=FORMATS, kind="a table format")
 
     @field_validator("size")
     @classmethod

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from femae.config.predict import DerivedConfig
+from femae.inference.derived.outputs import open_derived
+from femae.inference.derived.totals import Totals
 from femae.inference.film import annotated_sink
 from femae.inference.predictor import Predictor
 from femae.inference.sinks import open_sinks
@@ -25,11 +28,13 @@ class ItemOutputs:
     tables: list[Path]
     pictures: Path | None  # the annotated film, or the folder of annotated pictures
     problems: list[str]  # sentences
+    derived: list[Path] = field(default_factory=list)  # tables and files that follow from the frames
+    totals: Totals | None = None  # for the summary of the run
 
     @property
     def paths(self) -> list[Path]:
         """Every output."""
-        return [*self.tables, *([self.pictures] if self.pictures is not None else [])]
+        return [*self.tables, *self.derived, *([self.pictures] if self.pictures is not None else [])]
 
 
 def process_item(
@@ -43,6 +48,7 @@ def process_item(
     video: bool,
     on_result: Callable[[FrameResult], None],
     shown_names: Mapping[str, str] | None = None,
+    derived: DerivedConfig | None = None,
 ) -> ItemOutputs:
     """Run the open source of `item` and write `<out>/<stem>...`; `on_result` is called after each frame.
 
@@ -57,12 +63,28 @@ def process_item(
             pictures = stack.enter_context(
                 annotated_sink(out, stem=stem, item=item, info=source.info, compounds=predictor.compounds)
             )
+        beside = None
+        if derived is not None and derived.asked_for:
+            beside = stack.enter_context(
+                open_derived(
+                    derived,
+                    out,
+                    stem=stem,
+                    name=item.name,
+                    media=item.paths[0],
+                    formats=formats,
+                    compounds=predictor.compounds,
+                    film=item.kind == "video",
+                )
+            )
         tables = stack.enter_context(open_sinks(out, stem=stem, formats=formats, schema=schema))
         results = stack.enter_context(closing(predictor.run(source, film=item.kind == "video", keep_images=video)))
         try:
             for result in results:
                 if pictures is not None:
                     pictures.write(result)
+                if beside is not None:
+                    beside.add(result)
                 pending.append(_renamed(result, shown_names) if shown_names else result)
                 if len(pending) == _ROWS_AT_ONCE:
                     tables.write(results_to_batch(pending, schema=schema))
@@ -76,6 +98,8 @@ def process_item(
             tables=tables.paths,
             pictures=pictures.path if pictures is not None else None,
             problems=list(source.problems),
+            derived=[] if beside is None else beside.paths,
+            totals=None if beside is None else beside.totals,
         )
 
 

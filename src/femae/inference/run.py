@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from femae.config.predict import PredictConfig
 from femae.errors import FemaeError
+from femae.inference.derived.exports import require_exports
+from femae.inference.derived.outputs import RunSummary, open_run_summary
 from femae.inference.item import ItemOutputs, process_item
 from femae.inference.predictor import Predictor, open_source
 from femae.inference.sinks import unique_stem
@@ -85,6 +87,7 @@ def _run_item(
     config: PredictConfig,
     voice: _Voice,
     finished: Finished | None,
+    run_summary: RunSummary | None,
 ) -> bool:
     """One input to its outputs; returns whether every frame could be read."""
     film = item.kind == "video"
@@ -104,7 +107,10 @@ def _run_item(
             formats=config.formats,
             video=config.video,
             on_result=count,
+            derived=config.derived,
         )
+    if run_summary is not None and done.totals is not None:
+        run_summary.add(done.totals)
     for problem in done.problems:
         voice.problem(f"{item.name}: {problem}")
     lines = summary.lines(outputs=done.paths, film=film)  # its speed is that of the prediction alone
@@ -116,26 +122,48 @@ def _run_item(
     return not done.problems
 
 
+def _run_summary(
+    config: PredictConfig, predictor: Predictor, *, taken: set[str]
+) -> AbstractContextManager[RunSummary | None]:
+    """The table over all inputs, where it is asked for; an input of its name gets another."""
+    if "summary" not in config.derived.table_names:
+        return nullcontext()
+    stem = unique_stem("summary", taken=taken)
+    return open_run_summary(config.out, stem=stem, formats=config.formats, compounds=predictor.compounds)
+
+
 def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> int:
     """Run all inputs; returns 0, or 1 when some failed (each is named with its reason).
 
     `finished` is called for each input whose tables are complete, and may add outputs such as a report.
     """
     voice = _Voice(quiet=config.quiet)
+    require_exports(config.derived.export_names)
     predictor = Predictor.from_config(config)
     taken: set[str] = set()
     failed = 0
     items = discover(list(config.inputs))
-    for item in items:
-        stem = unique_stem(item.stem, taken=taken)
-        try:
-            complete = _run_item(item, stem=stem, predictor=predictor, config=config, voice=voice, finished=finished)
-            failed += not complete
-        except FemaeError as error:
-            failed += 1
-            voice.problem(str(error))
-            if config.debug:
-                voice.err.print("".join(traceback.format_exception(*sys.exc_info())), markup=False)
+    with _run_summary(config, predictor, taken=taken) as run_summary:
+        for item in items:
+            stem = unique_stem(item.stem, taken=taken)
+            try:
+                complete = _run_item(
+                    item,
+                    stem=stem,
+                    predictor=predictor,
+                    config=config,
+                    voice=voice,
+                    finished=finished,
+                    run_summary=run_summary,
+                )
+                failed += not complete
+            except FemaeError as error:
+                failed += 1
+                voice.problem(str(error))
+                if config.debug:
+                    voice.err.print("".join(traceback.format_exception(*sys.exc_info())), markup=False)
+    if run_summary is not None:
+        voice.summary([f"-> {path}" for path in run_summary.paths])
     if failed and len(items) > 1:
         voice.problem(f"{failed} of {len(items)} inputs failed or are incomplete; the others are finished")
     return 1 if failed else 0

@@ -12,6 +12,7 @@ string where the rule abstained (in CSV both are empty: `status` tells them apar
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ import pyarrow.compute as pc
 
 from femae import __version__
 from femae.errors import MissingDependencyError, OutputError
+from femae.inference.derived.frames import frames_of, timed
+from femae.inference.derived.segments import Segments, segment_batch
+from femae.inference.derived.totals import Totals, total_batch
+from femae.inference.derived.windows import Windows, window_batch
 from femae.inference.sinks import SINKS
-from femae.labels import EMOTIONS, Compound
+from femae.labels import EMOTIONS, Compound, compound_from_pair
 from femae.types import FaceResult, FrameResult
 
 __all__ = ["Predictions", "prediction_schema", "results_to_batch"]
@@ -153,6 +158,35 @@ class Predictions:
         """A polars DataFrame. Raises MissingDependencyError where polars is not installed."""
         return _optional("polars", wanted_by="to_polars()").from_arrow(self.table)
 
+    def segments(self, *, min_s: float = 0.0) -> pa.Table:
+        """Stretches of one expression of one face (inference.derived.segments); films only, pictures give no row.
+
+        min_s: seconds; a shorter one joins its neighbour, and without one is left out.
+        """
+        maker = Segments(min_s=min_s)
+        found = [segment for moment in timed(frames_of(self.table)) for segment in maker.push(moment)]
+        return pa.Table.from_batches([segment_batch([*found, *maker.finish()])])
+
+    def windows(self, seconds: float) -> pa.Table:
+        """Means over windows of equal length per face (inference.derived.windows); films only."""
+        maker = Windows(seconds=seconds)
+        rows = [row for moment in timed(frames_of(self.table)) for row in maker.push(moment)]
+        return pa.Table.from_batches([window_batch([*rows, *maker.finish()])])
+
+    def summary(self) -> pa.Table:
+        """What each face shows in all (inference.derived.totals), a row per face; of pictures one row."""
+        compounds = _compounds_of(self.table.schema)
+        film = self.table["time_s"].null_count < self.table.num_rows
+        sources = pc.unique(self.table["source"]).to_pylist()
+        name = str(sources[0]) if len(sources) == 1 else f"{len(sources)} pictures"
+        totals = Totals(name, compounds=compounds, film=film)
+        frames = list(frames_of(self.table))
+        for frame in frames:
+            totals.count(frame)
+        for moment in timed(frames) if film else ():
+            totals.push(moment)
+        return pa.Table.from_batches([total_batch(list(totals.rows()), compounds=compounds)])
+
     def write(self, path: str | Path) -> Path:
         """Write the table as .csv, .parquet or .jsonl, by the suffix of `path`; a file of that name is replaced.
 
@@ -174,6 +208,14 @@ class Predictions:
             sink.abort()
             raise
         return target
+
+
+def _compounds_of(schema: pa.Schema) -> tuple[Compound, ...]:
+    """The class set of a table, by the columns between the six emotions and the label."""
+    names = schema.names
+    own = names[names.index(EMOTIONS[-1]) + 1 : names.index("compound")]
+    by_column = {c.column: c for c in (compound_from_pair(*pair) for pair in permutations(EMOTIONS, 2))}
+    return tuple(by_column[name] for name in own)
 
 
 def _optional(name: str, *, wanted_by: str) -> Any:

@@ -1,0 +1,110 @@
+"""What the derived tables need of a frame, from results as they come or from a table that is there already."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from femae.labels import EMOTIONS
+from femae.types import FrameResult
+
+__all__ = ["Durations", "SeenFace", "SeenFrame", "TimedFrame", "frames_of", "seen", "timed"]
+
+
+class SeenFace(NamedTuple):
+    """One face of a frame."""
+
+    face_id: int
+    probs: npt.NDArray[np.float32]  # f32[6], as the table has them
+    expression: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenFrame:
+    """One frame, with whom it shows."""
+
+    source: str
+    time_s: float | None
+    status: str
+    faces: tuple[SeenFace, ...]
+
+
+class TimedFrame(NamedTuple):
+    """A frame and how long it is shown."""
+
+    frame: SeenFrame
+    start_s: float
+    end_s: float
+
+
+def seen(result: FrameResult) -> SeenFrame:
+    """The same of a result."""
+    faces = tuple(SeenFace(f.face_id, f.probs, f.expression, f.expression_probability) for f in result.faces)
+    return SeenFrame(source=result.frame.source, time_s=result.frame.time_s, status=result.status, faces=faces)
+
+
+def frames_of(table: pa.Table) -> Iterator[SeenFrame]:
+    """The frames of a table of predictions, the rows of one frame together."""
+    names = ("source", "frame", "time_s", "face_id", "status", *EMOTIONS, "expression", "expression_probability")
+    held: SeenFrame | None = None
+    number: tuple[Any, Any] | None = None
+    for batch in table.select(list(names)).to_batches(max_chunksize=4096):
+        columns = {name: batch.column(name).to_pylist() for name in names}
+        for row in range(batch.num_rows):
+            here: dict[str, Any] = {name: values[row] for name, values in columns.items()}
+            faces: tuple[SeenFace, ...] = ()
+            if here["face_id"] is not None:
+                probs = np.array([here[emotion] for emotion in EMOTIONS], np.float32)
+                faces = (SeenFace(here["face_id"], probs, here["expression"], here["expression_probability"]),)
+            if held is not None and number == (here["source"], here["frame"]):
+                faces = (*held.faces, *faces)
+            elif held is not None:
+                yield held
+            number = (here["source"], here["frame"])
+            held = SeenFrame(source=here["source"], time_s=here["time_s"], status=here["status"], faces=faces)
+    if held is not None:
+        yield held
+
+
+class Durations:
+    """Frames one by one in, timed frames out: a frame lasts until the next one, the last as long as the one before it.
+
+    Frames without a time are left out. After a step back in time the next frame counts as the last of its kind did.
+    """
+
+    def __init__(self) -> None:
+        self._held: SeenFrame | None = None
+        self._last_s = 0.0  # duration
+
+    def push(self, frame: SeenFrame) -> TimedFrame | None:
+        """The frame before, now that its end is known."""
+        if frame.time_s is None:
+            return None
+        done = None
+        if self._held is not None and self._held.time_s is not None:
+            length = frame.time_s - self._held.time_s
+            self._last_s = length if length > 0 else self._last_s
+            done = TimedFrame(self._held, self._held.time_s, self._held.time_s + self._last_s)
+        self._held = frame
+        return done
+
+    def finish(self) -> TimedFrame | None:
+        """The last frame."""
+        held, self._held = self._held, None
+        if held is None or held.time_s is None:
+            return None
+        return TimedFrame(held, held.time_s, held.time_s + self._last_s)
+
+
+def timed(frames: Iterable[SeenFrame]) -> Iterator[TimedFrame]:
+    """Frames with their durations."""
+    durations = Durations()
+    for frame in frames:
+        if (done := durations.push(frame)) is not None:
+            yield done
+    if (last := durations.finish()) is not None:
+        yield last

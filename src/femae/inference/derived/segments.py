@@ -1,0 +1,141 @@
+"""Segments: stretches of a film in which one face keeps one expression.
+
+A segment ends where the expression changes or the face is gone. One shorter than `min_s` joins the segment before it;
+the first of a stretch joins the one after it; one that has no neighbour is left out. Its mean and its peak are those of
+the frames that carry its own expression. `none` has segments too: they are what lies between.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pyarrow as pa
+
+from femae.inference.derived.frames import SeenFace, TimedFrame
+
+__all__ = ["SEGMENT_SCHEMA", "Segment", "Segments", "segment_batch"]
+
+_TOUCH_S = 1e-6  # ends and starts that lie nearer are one
+
+_FIELDS: "list[pa.Field[Any]]" = [
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("face_id", pa.int64(), nullable=False),
+    pa.field("expression", pa.string(), nullable=False),
+    *(pa.field(name, pa.float64(), nullable=False) for name in ("start_s", "end_s", "duration_s", "peak_s")),
+    *(pa.field(name, pa.float32(), nullable=False) for name in ("mean_probability", "peak_probability")),
+]
+SEGMENT_SCHEMA: Final = pa.schema(_FIELDS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A stretch of time with one expression of one face."""
+
+    source: str
+    face_id: int
+    expression: str
+    start_s: float
+    end_s: float
+    peak_s: float  # start of the frame with the largest probability
+    peak_probability: float
+    weight: float  # of the mean: seconds that carry the expression, or frames where these last 0 s
+    total: float  # sum of weight times probability
+
+    @property
+    def duration_s(self) -> float:
+        return self.end_s - self.start_s
+
+    @property
+    def mean_probability(self) -> float:
+        return self.total / self.weight
+
+    def row(self) -> dict[str, object]:
+        """The values of SEGMENT_SCHEMA."""
+        return {name: getattr(self, name) for name in SEGMENT_SCHEMA.names}
+
+
+class Segments:
+    """Timed frames in, segments out as soon as nothing can change them; remembers two segments per face in sight."""
+
+    def __init__(self, *, min_s: float = 0.0) -> None:
+        self.min_s = min_s
+        self._open: dict[int, Segment] = {}  # the segment that a face is in
+        self._held: dict[int, Segment] = {}  # the one before it, which may still grow
+
+    def push(self, moment: TimedFrame) -> Iterator[Segment]:
+        """What has come to its end with this frame."""
+        here = {face.face_id for face in moment.frame.faces}
+        for face_id in [face_id for face_id in self._open if face_id not in here]:
+            yield from self._leave(face_id)
+        for face in moment.frame.faces:
+            segment = self._open.get(face.face_id)
+            fresh = _start(face, moment)
+            if segment is not None and abs(segment.end_s - moment.start_s) > _TOUCH_S:
+                yield from self._leave(face.face_id)
+                segment = None
+            if segment is not None and segment.expression == face.expression:
+                self._open[face.face_id] = _joined(segment, fresh)
+                continue
+            if segment is not None:
+                yield from self._settle(segment)
+            self._open[face.face_id] = fresh
+
+    def finish(self) -> Iterator[Segment]:
+        """What is still open at the end."""
+        for face_id in list(self._open):
+            yield from self._leave(face_id)
+
+    def _leave(self, face_id: int) -> Iterator[Segment]:
+        """A face is gone: its last segments are final."""
+        yield from self._settle(self._open.pop(face_id))
+        held = self._held.pop(face_id)
+        if held.duration_s >= self.min_s - _TOUCH_S:
+            yield held
+
+    def _settle(self, segment: Segment) -> Iterator[Segment]:
+        """A segment has ended and stands beside the one before it, if there is one."""
+        held = self._held.get(segment.face_id)
+        if held is None:
+            self._held[segment.face_id] = segment
+        elif segment.duration_s < self.min_s - _TOUCH_S:
+            self._held[segment.face_id] = replace(held, end_s=segment.end_s)
+        elif held.duration_s < self.min_s - _TOUCH_S:
+            self._held[segment.face_id] = replace(segment, start_s=held.start_s)
+        elif held.expression == segment.expression:
+            self._held[segment.face_id] = _joined(held, segment)
+        else:
+            yield held
+            self._held[segment.face_id] = segment
+
+
+def _start(face: SeenFace, moment: TimedFrame) -> Segment:
+    weight = moment.end_s - moment.start_s or 1e-9
+    return Segment(
+        source=moment.frame.source,
+        face_id=face.face_id,
+        expression=face.expression,
+        start_s=moment.start_s,
+        end_s=moment.end_s,
+        peak_s=moment.start_s,
+        peak_probability=face.probability,
+        weight=weight,
+        total=weight * face.probability,
+    )
+
+
+def _joined(first: Segment, second: Segment) -> Segment:
+    """Two stretches of one expression, one after the other; of equal peaks the first counts."""
+    best = second if second.peak_probability > first.peak_probability else first
+    return replace(
+        first,
+        end_s=second.end_s,
+        peak_s=best.peak_s,
+        peak_probability=best.peak_probability,
+        weight=first.weight + second.weight,
+        total=first.total + second.total,
+    )
+
+
+def segment_batch(segments: list[Segment]) -> pa.RecordBatch:
+    """The rows of SEGMENT_SCHEMA."""
+    return pa.RecordBatch.from_pylist([segment.row() for segment in segments], schema=SEGMENT_SCHEMA)
