@@ -99,6 +99,7 @@ class FaceResult:
     expression: str = ""  # the label for people: none, an emotion, or a compound's name; empty: not decided yet
     expression_probability: float = float("nan")  # 0..1, calibrated where the model carries fitted numbers
     none_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[1]: none of them
+    measured: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[E] of --columns
     raw_probs: npt.NDArray[np.float32] | None = None  # f32[6] before smoothing; None: probs were not smoothed
     filled: bool = False  # not detected in this frame: interpolated from frames before and after; Face.score is NaN
 
@@ -109,6 +110,7 @@ class FaceResult:
         _check("scores", self.scores, np.float32, (None,))
         _check("au_probs", self.au_probs, np.float32, (None,))
         _check("none_probs", self.none_probs, np.float32, (None,))
+        _check("measured", self.measured, np.float32, (None,))
 
     @property
     def outputs(self) -> npt.NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Settings of `femae predict`: one type is configuration, flags and help."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,8 +9,10 @@ from pydantic import Field, field_validator
 
 from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
+from femae.errors import ConfigError
 
 __all__ = [
+    "COLUMNS",
     "EXPORTS",
     "FORMATS",
     "TABLES",
@@ -21,9 +24,12 @@ __all__ = [
     "ModelsConfig",
     "PredictConfig",
     "RuleConfig",
+    "parse_baseline",
+    "split_columns",
 ]
 
 FORMATS = ("csv", "parquet", "jsonl")
+COLUMNS = ("pose", "landmarks", "quality")
 TABLES = ("segments", "summary")
 EXPORTS = ("elan", "textgrid", "webvtt")
 EngineName = Literal["onnx", "openvino", "torch"]
@@ -90,6 +96,10 @@ class DerivedConfig(Config):
         0.0, ge=0, description="seconds; a segment that is shorter joins its neighbour, and without one is left out"
     )
     window: float | None = Field(None, gt=0, description="also a table of means over windows of so many seconds")
+    baseline: str = Field(
+        "",
+        description="further columns, probabilities less the face's own baseline: median, or first:SECONDS (first:5)",
+    )
     exports: str = Field("", description="segments for other programs, separated by commas: elan, textgrid, webvtt")
 
     @property
@@ -106,6 +116,13 @@ class DerivedConfig(Config):
     def asked_for(self) -> bool:
         """Whether there is anything to do."""
         return bool(self.tables or self.exports or self.window)
+
+    @field_validator("baseline")
+    @classmethod
+    def _known_baseline(cls, value: str) -> str:
+        if value:
+            _baseline_seconds(value)
+        return value
 
     @field_validator("tables")
     @classmethod
@@ -126,6 +143,11 @@ class PredictConfig(Config):
     )
     out: Path = Field(Path("femae-out"), description="folder of the results")
     format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
+    columns: str = Field(
+        "",
+        description="further columns, separated by commas: pose (angles of the head), landmarks, quality (size, blur, "
+        "darkness, contrast)",
+    )
     video: bool = Field(False, description="also write the annotated film (pictures: annotated copies)")
     report: bool = Field(False, description="also write a page to look at: film, timeline, shares, strongest moments")
     model: Path | None = Field(
@@ -150,6 +172,40 @@ class PredictConfig(Config):
     @classmethod
     def _known_formats(cls, value: str) -> str:
         return check_formats(value, known=FORMATS, kind="a table format")
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: str) -> str:
+        return value and check_formats(value, known=COLUMNS, kind="a kind of further columns")
+
+
+def _baseline_seconds(value: str) -> float | None:
+    kind, colon, number = value.strip().lower().partition(":")
+    if kind == "median" and not colon:
+        return None
+    try:
+        seconds = float(number) if kind == "first" else math.nan
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"'{value}' is no baseline; expected median, or first:SECONDS such as first:5")
+    return seconds
+
+
+def parse_baseline(value: str) -> float | None:
+    """`median` -> None, `first:5` -> 5.0 seconds. Raises ConfigError for anything else."""
+    try:
+        return _baseline_seconds(value)
+    except ValueError as error:
+        raise ConfigError(f"baseline: {error}") from None
+
+
+def split_columns(value: str) -> tuple[str, ...]:
+    """The kinds of further columns, in order, each once. Raises ConfigError for one that does not exist."""
+    try:
+        return split_formats(value and check_formats(value, known=COLUMNS, kind="a kind of further columns"))
+    except ValueError as error:
+        raise ConfigError(f"columns: {error}") from None
 
 
 class DemoConfig(Config):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from femae.compound.rules import Rule, combine, decide
 from femae.engine.spec import Engine
 from femae.faces.nms import iou_of_one
+from femae.inference.measured import measure_face
 from femae.inference.parallel import ordered_map
 from femae.labels import Compound
 from femae.types import Face, FaceCrop, FaceResult, Frame, FrameResult, Status
@@ -60,6 +61,7 @@ class Classifier:
     rule: Rule = "sum"
     weights: npt.NDArray[np.float32] | None = None  # f32[6], one per emotion
     threshold: float | None = None
+    columns: tuple[str, ...] = ()  # kinds of further columns: inference.measured
 
     def stream(self, frames: Iterator[TrackedFrame], *, pool: ThreadPoolExecutor, ahead: int) -> Iterator[FrameResult]:
         """Every frame, in order; `ahead` batches of eight frames are under way."""
@@ -98,6 +100,9 @@ class Classifier:
         probs, au_probs, none_probs = self.engine.run(np.stack(crops))
         scores = combine(probs, compounds=self.compounds, rule=self.rule, weights=self.weights)
         names, best = decide(scores, compounds=self.compounds, threshold=self.threshold)
+        measured = [
+            measure_face(frame.image, face, kinds=self.columns) for frame, _, face in faces if frame.image is not None
+        ]
         return [
             FaceResult(
                 face=face,
@@ -108,6 +113,7 @@ class Classifier:
                 compound_score=float(best[i]),
                 au_probs=au_probs[i],
                 none_probs=none_probs[i],
+                measured=measured[i],
             )
             for i, (_, face_id, face) in enumerate(faces)
         ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from femae.config.predict import DerivedConfig
+from femae.inference.baseline import BaselineSink
 from femae.inference.derived.outputs import open_derived
 from femae.inference.derived.totals import Totals
 from femae.inference.film import annotated_sink
@@ -77,7 +78,11 @@ def process_item(
                     film=item.kind == "video",
                 )
             )
-        tables = stack.enter_context(open_sinks(out, stem=stem, formats=formats, schema=schema))
+        tables = stack.enter_context(
+            BaselineSink(out, stem=stem, formats=formats, schema=schema, kind=derived.baseline)
+            if derived is not None and derived.baseline
+            else open_sinks(out, stem=stem, formats=formats, schema=schema)
+        )
         results = stack.enter_context(closing(predictor.run(source, film=item.kind == "video", keep_images=video)))
         try:
             for result in results:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from femae.compound.expression import ExpressionRule
 from femae.compound.rules import parse_weights
-from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig
+from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig, split_columns
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, InputError, ModelError
 from femae.faces.crop import Framing, crop_face, whole_crop
@@ -30,6 +30,7 @@ from femae.faces.track import Tracker
 from femae.inference.classification import Classifier, TrackedFrame
 from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
 from femae.inference.expressions import ExpressionStage
+from femae.inference.measured import measured_names
 from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
 from femae.inference.temporal import TemporalStage
@@ -68,7 +69,7 @@ class Predictor:
 
     Arguments are the options of `femae predict` (see config.predict): model, engine, detector, faces, detect_every,
     min_face, max_faces, detection_threshold, rule, weights, classes, threshold, expression_window, smooth, fill_gaps,
-    threads.
+    columns, threads.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Predictor:
         model: str | Path | None = None,
         engine: EngineName | None = None,
         threads: int | None = None,
+        columns: str = "",
         **settings: Any,
     ) -> None:
         """Load the models. Raises ConfigError for a wrong setting, ModelError for a wrong file."""
@@ -88,6 +90,7 @@ class Predictor:
         if threads is not None and threads < 1:
             raise ConfigError(f"threads cannot be {threads}: expected 1 or more")
         self.num_threads = threads or os.cpu_count() or 1
+        self.columns = split_columns(columns)
         self.compounds = parse_class_set(self.rule_config.classes)
         self.weights = parse_weights(self.rule_config.weights) if self.rule_config.weights else None
         with shipped_model(engine=engine) if model is None else nullcontext(Path(model)) as path:
@@ -102,7 +105,7 @@ class Predictor:
     @classmethod
     def from_config(cls, config: PredictConfig) -> "Predictor":
         settings = config.detect.model_dump() | config.rules.model_dump()
-        return cls(model=config.model, engine=config.engine, threads=config.threads, **settings)
+        return cls(model=config.model, engine=config.engine, threads=config.threads, columns=config.columns, **settings)
 
     def schema(self) -> Any:
         """Arrow schema of the tables this predictor gives, with its settings as metadata."""
@@ -113,7 +116,13 @@ class Predictor:
             "rules": self.rule_config.model_dump_json(),
             "expression": self.expression.describe(),
         }
-        return prediction_schema(self.compounds, au_names=self.engine.spec.au_names, raw=raw, metadata=metadata)
+        return prediction_schema(
+            self.compounds,
+            au_names=self.engine.spec.au_names,
+            raw=raw,
+            measured=measured_names(self.columns),
+            metadata=metadata,
+        )
 
     def stream(self, path: str | Path) -> Generator[FrameResult, None, None]:
         """Results of one film, picture or folder of pictures, frame by frame, in memory flat in its length.
@@ -216,6 +225,7 @@ class Predictor:
             rule=self.rule_config.rule,
             weights=self.weights,
             threshold=self.rule_config.threshold,
+            columns=self.columns,
         )
 
     def _smooth(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:

@@ -2,7 +2,7 @@
 
 Columns, in this order: source, frame, time_s, face_id, status, x1, y1, x2, y2, detection_score, the six emotions, one
 column per compound of the class set, compound, compound_score, expression, expression_probability, action units where
-the model has them, and, where smoothing or filling was asked for, the six raw probabilities.
+the model has them, where smoothing or filling was asked for the six raw probabilities, and what `--columns` asks for.
 
 A value that does not exist is null: in rows without a face all from x1 on, and face_id; the time of a picture;
 detection score and raw probabilities of a face that was filled in. `compound` is null without a face and an empty
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from femae import __version__
 from femae.errors import MissingDependencyError, OutputError
+from femae.inference.baseline import with_baseline
 from femae.inference.derived.frames import frames_of, timed
 from femae.inference.derived.segments import Segments, segment_batch
 from femae.inference.derived.totals import Totals, total_batch
@@ -41,15 +42,17 @@ def prediction_schema(
     *,
     au_names: Sequence[str] = (),
     raw: bool = False,
+    measured: Sequence[str] = (),
     metadata: Mapping[str, str] | None = None,
 ) -> pa.Schema:
     """The columns for one class set and model.
 
     au_names: names of the model's action units, such as AU01; raw: add raw_surprise, raw_fear, ...;
+    measured: columns of inference.measured;
     metadata: how the table came about, kept beside `femae_version` and `compounds` in Arrow and Parquet.
     """
     floats = ["x1", "y1", "x2", "y2", "detection_score", *EMOTIONS, *(compound.column for compound in compounds)]
-    last = ["expression_probability", *au_names, *(f"raw_{emotion}" for emotion in EMOTIONS if raw)]
+    last = ["expression_probability", *au_names, *(f"raw_{emotion}" for emotion in EMOTIONS if raw), *measured]
     fields: list[pa.Field[Any]] = [
         pa.field("source", pa.string(), nullable=False),
         pa.field("frame", pa.int64(), nullable=False),
@@ -107,6 +110,7 @@ def _numbers(face: FaceResult, *, raw: bool) -> npt.NDArray[np.float32]:
     if raw:
         unsmoothed = np.full(len(EMOTIONS), np.nan) if face.filled else face.probs
         parts.append(unsmoothed if face.raw_probs is None else face.raw_probs)
+    parts.append(face.measured)
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -157,6 +161,10 @@ class Predictions:
     def to_polars(self) -> Any:
         """A polars DataFrame. Raises MissingDependencyError where polars is not installed."""
         return _optional("polars", wanted_by="to_polars()").from_arrow(self.table)
+
+    def with_baseline(self, kind: str = "median") -> pa.Table:
+        """The table with each probability less the face's own baseline (inference.baseline): median, first:SECONDS."""
+        return with_baseline(self.table, kind)
 
     def segments(self, *, min_s: float = 0.0) -> pa.Table:
         """Stretches of one expression of one face (inference.derived.segments); films only, pictures give no row.

@@ -238,6 +238,7 @@ def _between(start: FaceResult, stop: FaceResult, *, share: float) -> FaceResult
         probs=lerp(start.probs, stop.probs, share=share),
         au_probs=lerp(start.au_probs, stop.au_probs, share=share),
         none_probs=lerp(start.none_probs, stop.none_probs, share=share),
+        measured=np.full_like(start.measured, np.nan),
         raw_probs=None,
         filled=True,
     )
