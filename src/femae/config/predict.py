@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
+from femae.config.labels import LabelsOption
 
 __all__ = [
     "EXPORTS",
@@ -128,6 +129,7 @@ class PredictConfig(Config):
     format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
     video: bool = Field(False, description="also write the annotated film (pictures: annotated copies)")
     report: bool = Field(False, description="also write a page to look at: film, timeline, shares, strongest moments")
+    labels: LabelsOption = "expression"
     model: Path | None = Field(
         None,
         description="a model instead of the default: .onnx, .xml, .safetensors, a run's folder, hf://owner/name, or "

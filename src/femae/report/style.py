@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from femae.labels import EMOTIONS, Compound
-from femae.video.overlay import EMOTION_COLOURS
+from femae.video.palette import EMOTION_COLOURS
 
 __all__ = [
     "OKABE_ITO",
