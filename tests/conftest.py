@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -71,3 +72,22 @@ def encode_video(
 def make_video() -> Callable[..., Path]:
     """The function `encode_video` for tests that write films of their own."""
     return encode_video
+
+
+@pytest.fixture(scope="session")
+def faults_of() -> Callable[[Any], list[str]]:
+    """The function that runs axe-core on a page of the browser and gives its faults: rule, place, what to do."""
+    axe = pytest.importorskip("axe_playwright_python", reason="needs the package axe-playwright-python")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+    def faults(page: Any) -> list[str]:
+        page.evaluate(script)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        assert len(found["passes"]) > 10, "axe looked at next to nothing"
+        return [
+            f"{rule['id']}: {node['target'][0]}: {node['failureSummary']}"
+            for rule in found["violations"]
+            for node in rule["nodes"]
+        ]
+
+    return faults

@@ -38,7 +38,6 @@ __all__ = [
 
 Emotion = Literal["surprise", "fear", "disgust", "happiness", "sadness", "anger"]
 EMOTIONS: Final[tuple[Emotion, ...]] = get_args(Emotion)
-NO_EXPRESSION: Final = "none"  # the expression of a face that shows none of the six
 
 # What a face shows that shows none of the six, and the output for it that training has beside them.
 NO_EXPRESSION: Final = "none"

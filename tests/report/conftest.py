@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from femae.compound.expression import ExpressionRule
 from femae.inference.tables import Predictions, prediction_schema
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, emotion_indices
 
+RULE = ExpressionRule(ABAW_COMPOUNDS)
 _FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
 
@@ -49,7 +51,9 @@ def predictions(
             values = dict(zip(("x1", "y1", "x2", "y2"), (x1, 10.0, x1 + 30, 50.0), strict=True))
             values |= {"detection_score": 0.9, **dict(zip(EMOTIONS, map(float, probs), strict=True))}
             values |= {c.column: score for c, score in zip(ABAW_COMPOUNDS, scores, strict=True)}
+            (expression,), (probability,) = RULE.decide(probs[None].astype(np.float32))
             label = {"compound": ABAW_COMPOUNDS[best].name, "compound_score": scores[best]}
+            label |= {"expression": expression, "expression_probability": float(probability)}
             rows.append(row | {"status": "ok", "face_id": n + 1} | values | label)
     metadata = {"model": "femae-test 1", "rules": '{"rule":"sum","threshold":null}'}
     schema = prediction_schema(ABAW_COMPOUNDS, metadata=metadata)
