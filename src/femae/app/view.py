@@ -34,7 +34,7 @@ _RULE_WORDS: Final = {
 }
 _LABEL_WORDS: Final[dict[LabelView, str]] = {
     "expression": "expression: none, an emotion or a compound",
-    "compound": "compound: always one, the paper's rule",
+    "compound": "compound: always one, as in the paper",
 }
 _CLASS_WORDS: Final = {"abaw": "ABAW, 7 classes", "raf-db": "RAF-DB, 11 classes"}
 

@@ -10,7 +10,7 @@ many measures.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "film_means",
     "measure_names",
     "read_conditions",
+    "without_unseen",
 ]
 
 SHARE_OF = "share of "  # what stands before a label in the name of its share
@@ -93,6 +94,13 @@ def film_means(table: PredictionTable) -> list[FilmMeans]:
             values[len(EMOTIONS) :] = [(label == number).mean() for number in range(len(table.names))]
         films.append(FilmMeans(source=source, table=table.name, values=values, num_faces=len(rows)))
     return films
+
+
+def without_unseen(films: Sequence[FilmMeans], names: Sequence[str]) -> tuple[list[FilmMeans], list[str]]:
+    """The same films and names without the shares of labels that no film has."""
+    shown = [name in EMOTIONS or any(film.values[k] > 0 for film in films) for k, name in enumerate(names)]
+    left = [name for name, is_shown in zip(names, shown, strict=True) if is_shown]
+    return [replace(film, values=film.values[np.array(shown)]) for film in films], left
 
 
 def read_conditions(path: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from femae.report.compare import (
     film_means,
     measure_names,
     read_conditions,
+    without_unseen,
 )
 from femae.report.film_page import film_page
 from femae.report.page import Page, write_page
@@ -31,8 +32,8 @@ from femae.types import LabelView
 __all__ = ["is_one_film", "write_conditions_report", "write_models_report"]
 
 _METHOD = (
-    "Each film counts once: its mean probabilities and its share of each {}. A condition is the mean over its "
-    "films. Intervals hold 95 % of 2,000 bootstrap draws of whole films (none below three); differences are taken "
+    "Each film counts once: its mean probabilities and its share of each {} that occurs. A condition is the mean over "
+    "its films. Intervals hold 95 % of 2,000 bootstrap draws of whole films (none below three); differences are taken "
     "against the first condition, and are not corrected for looking at many measures."
 )
 
@@ -108,13 +109,15 @@ def write_conditions_report(
     read = read_alike(tables, labels=labels)
     if any(table.compounds != read[0].compounds for table in read):
         raise InputError("these tables have different compound classes: compare like with like")
-    films = [film for table in read for film in film_means(table)]
+    films, names = [film for table in read for film in film_means(table)], measure_names(read[0])
+    label = LABEL_WORDS[read[0].labels][0]
+    if label == "expression":
+        films, names = without_unseen(films, names)
     alone = {film.source: film.source for film in films}
     given = alone if conditions is None else read_conditions(Path(conditions))
     groups, problems = assign(films, given)
     if not groups:
         raise InputError("no film of these tables has a condition: the column source must hold the names of the films")
-    names, label = measure_names(read[0]), LABEL_WORDS[read[0].labels][0]
     sections = [
         _means_section(groups, names, label=label),
         _differences_section(groups, names),

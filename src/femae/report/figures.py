@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.errors import MissingDependencyError, OutputError
+from femae.labels import EMOTIONS
 from femae.report.style import OKABE_ITO, compound_style, emotion_style, is_light
 from femae.report.tracks import Track, find_gaps, frame_times, parts_of, usual_step_s
 from femae.video.palette import label_styles
@@ -125,7 +126,7 @@ def _draw_series(
             markevery=(number * every // len(styles), every),
             markeredgecolor="0.35",
             markeredgewidth=0.4,
-            fillstyle="top",
+            fillstyle="full" if second == first else "top",
             markerfacecoloralt=second,
         )
         if second != first:
@@ -133,7 +134,7 @@ def _draw_series(
 
 
 def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> None:
-    """The label over time: a compound in two halves, `none` thin, with a legend of those that occur."""
+    """The expression over time: a compound in two halves, `none` thin; a legend of what is no single emotion."""
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.patches import Patch
 
@@ -153,7 +154,8 @@ def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> 
         for place, colour in enumerate(reversed(style["colours"])):
             shown = [span for span, is_mine in zip(spans, mine, strict=True) if is_mine]
             axis.broken_barh(shown, (low + place * part, part), facecolor=colour, linewidth=0)
-        entries.append((tuple(Patch(facecolor=colour) for colour in style["colours"]), style["name"]))
+        if style["name"] not in EMOTIONS:  # whose colours the lines have, too
+            entries.append((tuple(Patch(facecolor=colour) for colour in style["colours"]), style["name"]))
     if entries:
         handlers, words = zip(*entries, strict=True)
         axis.legend(
@@ -182,7 +184,7 @@ def timeline_figure(track: Track) -> "Figure":
     times, values = np.insert(times, ends + 1, np.nan), np.insert(values, ends + 1, np.nan, axis=0)
     is_strip = table.labels == "expression"
     figure, axes = _new(
-        TWO_COLUMNS_MM, 75 if is_strip else 95, nrows=2, sharex=True, height_ratios=(3, 1) if is_strip else (1, 1)
+        TWO_COLUMNS_MM, 78 if is_strip else 95, nrows=2, sharex=True, height_ratios=(5, 2) if is_strip else (1, 1)
     )
     upper, lower = axes[:, 0]
     _draw_series(upper, times, values[:, :6], emotion_style())

@@ -140,9 +140,9 @@ def _subtitle(table: PredictionTable, times: npt.NDArray[np.float64]) -> str:
 
 
 def _key(tracks: list[Track]) -> list[dict[str, Any]]:
-    """The styles of the labels that occur, in the order of the class set."""
+    """The styles of the expressions that occur, none first; compounds stand in the legend of their scores."""
     table = tracks[0].table if tracks else None
-    if table is None:
+    if table is None or table.labels == "compound":
         return []
     seen = np.unique(np.concatenate([track.table.label[track.rows] for track in tracks]))
     return label_styles([table.names[number] for number in seen if number >= 0], table.compounds)

@@ -10,7 +10,7 @@ from femae.report.tracks import Track
 __all__ = ["Moment", "portrait_row", "strongest"]
 
 _APART_S = 1.0  # a moment is the surest of its face and label for this long to either side
-_ENOUGH = 0.5  # of a face's highest certainty: weaker moments of it are not shown
+_ENOUGH = 0.5  # of the highest certainty among its rivals: weaker moments are not shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +40,22 @@ def strongest(tracks: list[Track], *, count: int = 18) -> list[Moment]:
         label = track.table.label[track.rows]
         for name in np.unique(label[(label >= 0) & (label != track.table.quiet)]):
             found += _of_one(track, number, label == name)
-    top: dict[int, float] = {}
+    top: dict[tuple[int, int], float] = {}
     for _, moment in found:
-        top[moment.track] = max(top.get(moment.track, 0.0), moment.certainty)
-    found = [(rank, moment) for rank, moment in found if moment.certainty >= _ENOUGH * top[moment.track]]
+        rival = _rival(moment, tracks)
+        top[rival] = max(top.get(rival, 0.0), moment.certainty)
+    found = [item for item in found if item[1].certainty >= _ENOUGH * top[_rival(item[1], tracks)]]
     found.sort(key=lambda item: (item[0], -item[1].certainty))
     return sorted((moment for _, moment in found[:count]), key=lambda moment: -moment.certainty)
+
+
+def _rival(moment: Moment, tracks: list[Track]) -> tuple[int, int]:
+    """Which moments one must not fall far behind: scores those of its face, probabilities also of its label.
+
+    A compound is seldom as probable as a plain emotion, and is to be seen all the same.
+    """
+    table = tracks[moment.track].table
+    return moment.track, int(table.label[moment.row]) if table.labels == "expression" else -1
 
 
 def _of_one(track: Track, number: int, mine: np.ndarray) -> list[tuple[int, Moment]]:
