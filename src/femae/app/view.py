@@ -33,8 +33,8 @@ _RULE_WORDS: Final = {
     "harmonic": "harmonic mean",
 }
 _LABEL_WORDS: Final[dict[LabelView, str]] = {
-    "expression": "expression: none, an emotion or a compound",
-    "compound": "compound: always one, as in the paper",
+    "expression": "none, emotion or compound",
+    "compound": "always a compound",
 }
 _CLASS_WORDS: Final = {"abaw": "ABAW, 7 classes", "raf-db": "RAF-DB, 11 classes"}
 

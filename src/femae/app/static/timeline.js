@@ -60,7 +60,7 @@ export function timeline(film, digest) {
 function at(digest, time) {
   const found = digest.faces.flatMap((face) => {
     const stretch = face.stretches.find(([start, stop]) => start <= time && time < stop);
-    return stretch ? [`#${face.id} ${stretch[2] || "undecided"} ${stretch[3].toFixed(2)}`] : [];
+    return stretch ? [`#${face.id} ${stretch[2] || "undecided"} (mean ${stretch[3].toFixed(2)})`] : [];
   });
   return found.join("   ") || "no face";
 }
