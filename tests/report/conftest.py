@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 
 from femae.compound.expression import ExpressionRule
-from femae.config.expression import ExpressionParams
 from femae.inference.tables import Predictions, prediction_schema
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, emotion_indices
 
-RULE = ExpressionRule(ABAW_COMPOUNDS, params=ExpressionParams(compound_gain=2))  # so that compounds are said
+RULE = ExpressionRule(ABAW_COMPOUNDS)
 _FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
 

@@ -158,6 +158,17 @@ def test_recording_without_a_window(carphone: Path, tmp_path: Path, capsys: pyte
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_label_of_a_recording_is_chosen(carphone: Path, tmp_path: Path) -> None:
+    frames = []
+    for labels in ("expression", "compound"):
+        arguments = ["webcam", str(carphone), "--headless", "--record", "--seconds", "0.1", "--labels", labels]
+        assert main([*arguments, "--out", str(tmp_path / labels)]) == 0
+        (film,) = (tmp_path / labels).glob("*.mp4")
+        with av.open(str(film)) as container:
+            frames.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int))
+    assert np.abs(frames[0] - frames[1]).max() > 100  # other letters in the same film
+
+
 def test_without_a_camera_or_display_one_sentence_says_what_to_do(
     carphone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

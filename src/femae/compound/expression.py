@@ -25,9 +25,8 @@ import numpy.typing as npt
 from femae.config.expression import ExpressionParams
 from femae.labels import EMOTIONS, NO_EXPRESSION, Compound, emotion_indices
 
-__all__ = ["ExpressionRule", "answer_scores", "is_calibrated"]
+__all__ = ["ExpressionRule", "answer_scores"]
 
-_FITTED: Final = "fitted on"
 _SMALLEST: Final = 1e-6  # of a probability, so that its logit is finite
 
 Probs = npt.NDArray[np.float64]
@@ -58,7 +57,7 @@ class ExpressionRule:
 
     def describe(self) -> str:
         """The rule in one line of JSON, for a table's metadata."""
-        known = f"{_FITTED} {self.params.num_faces} faces" if self.params.fitted else "default numbers, not calibrated"
+        known = f"fitted on {self.params.num_faces} faces" if self.params.fitted else "default numbers, not calibrated"
         return json.dumps({"rule": known, **self.params.model_dump()})
 
     def decide(self, outputs: Outputs) -> tuple[list[str], npt.NDArray[np.float32]]:
@@ -75,14 +74,6 @@ class ExpressionRule:
     def _log_gains(self) -> Probs:
         counts = (1 + len(EMOTIONS), len(self.compounds))
         return np.repeat(np.log([1.0, self.params.compound_gain]), counts)
-
-
-def is_calibrated(description: str) -> bool:
-    """Whether a line of `ExpressionRule.describe`, as the metadata of a table has it, tells of fitted numbers."""
-    try:
-        return str(json.loads(description)["rule"]).startswith(_FITTED)
-    except (KeyError, TypeError, ValueError):
-        return False
 
 
 def answer_scores(outputs: npt.NDArray[np.floating], *, pairs: npt.NDArray[np.intp], params: ExpressionParams) -> Probs:

@@ -1,12 +1,12 @@
 """How often a face has each label: the numbers of the page's tables."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from femae.compound.expression import is_calibrated
 from femae.report.tables import LABEL_WORDS, PredictionTable
 from femae.report.tracks import Track, clock_text, frame_times
 from femae.types import LabelView
@@ -28,13 +28,21 @@ def share_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> d
     label, number = LABEL_WORDS[labels]
     note = _NOTES[labels].format(of)
     if labels == "expression" and "expression" in settings:
-        note += _CALIBRATED if is_calibrated(settings["expression"]) else _ROUGH
+        note += _CALIBRATED if _is_calibrated(settings["expression"]) else _ROUGH
     return {
         "title": f"Share of each {label}",
         "note": note,
         "label": label,
         "number": f"mean {number}",
     }
+
+
+def _is_calibrated(description: str) -> bool:
+    """Whether the numbers of the rule, as a table's metadata tells them, were fitted to faces."""
+    try:
+        return int(json.loads(description)["num_faces"]) > 0
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def share_rows(table: PredictionTable, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
