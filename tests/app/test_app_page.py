@@ -17,25 +17,15 @@ from femae.labels import EMOTIONS
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
+_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 _WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-        yield browser
-        browser.close()
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    running = launch(*_CAMERA)
+    yield running
+    running.close()
 
 
 def until(page: Any, expression: str) -> None:

@@ -1,6 +1,5 @@
 """Tables, films and a browser for the tests of pages."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,6 @@ from femae.inference.tables import Predictions, prediction_schema
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, emotion_indices
 
 RULE = ExpressionRule(ABAW_COMPOUNDS)
-_FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
 
 
 def predictions(
@@ -82,16 +80,10 @@ def small_film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium without a window."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs the browser chromium (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=[*_FLAGS.split(), "--no-first-run"])
-        yield running
-        running.close()
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    running = launch()
+    yield running
+    running.close()
 
 
 class Watched:
