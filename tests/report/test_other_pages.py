@@ -167,7 +167,8 @@ def test_predict_with_report_then_two_models_on_one_film(
     tables = [str(tmp_path / name / "carphone_pristine.csv") for name in "ab"]
     assert main(["report", *tables, "--film", film, "--out", str(tmp_path)]) == 0
     watched = open_page(tmp_path / "carphone_pristine.compared.html")
-    assert watched.page.locator("#faces [data-track]").count() == 2
+    chips = watched.page.locator("#faces .label").all_inner_texts()
+    assert chips == ["A · carphone_pristine (a) · face 1", "B · carphone_pristine (b) · face 1"]
     assert "120 of 120" in watched.page.locator("#agreement").inner_text()
     agreement = watched.page.locator("#agreement").inner_text()
     assert "0.000, 1.00" in agreement  # the six probabilities are equal

@@ -57,7 +57,8 @@ def write_models_report(
 
     The annotated film shows the first table. Raises InputError when the tables are of different films or classes.
     """
-    read = _with_own_names(read_alike(tables, labels=labels))
+    folders = [Path(table).resolve().parent.name for table in tables]
+    read = _with_own_names(read_alike(tables, labels=labels), folders)
     if not is_one_film(read):
         raise InputError("these tables are not of one film: compare different films with --conditions")
     rows = [_agreement_row(read[0], other) for other in read[1:]]
@@ -77,14 +78,13 @@ def write_models_report(
     return write_page(Path(out), page)
 
 
-def _with_own_names(tables: list[PredictionTable]) -> list[PredictionTable]:
-    """Tables of one name get the numbers 2, 3 ... behind it."""
-    taken: dict[str, int] = {}
-    named = []
-    for table in tables:
-        taken[table.name] = number = taken.get(table.name, 0) + 1
-        named.append(table if number == 1 else replace(table, name=f"{table.name} ({number})"))
-    return named
+def _with_own_names(tables: list[PredictionTable], folders: Sequence[str]) -> list[PredictionTable]:
+    """Tables of one name get the name of their folder behind it, and where that is the same, too, a number."""
+    names = [table.name for table in tables]
+    longer = [f"{n} ({f})" if names.count(n) > 1 and f else n for n, f in zip(names, folders, strict=True)]
+    seen = [longer[: place + 1].count(name) for place, name in enumerate(longer)]
+    own = [name if number == 1 else f"{name} {number}" for name, number in zip(longer, seen, strict=True)]
+    return [replace(table, name=name) for table, name in zip(tables, own, strict=True)]
 
 
 def _agreement_row(first: PredictionTable, other: PredictionTable) -> list[str]:

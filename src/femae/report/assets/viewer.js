@@ -150,6 +150,7 @@ function buildPanels() {
     }
     charts.append(pane);
   }
+  if (!data.gaps.length) return;
   const canvas = element("canvas", {role: "img", "aria-label": data.gaps_text});
   const lane = element("div", {class: "lane gaps"}, element("span", {class: "who"}, "gaps"), canvas);
   lanes.append(lane);
