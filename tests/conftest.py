@@ -94,19 +94,23 @@ def launch() -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture(scope="session")
 def faults_of() -> Callable[[Any], list[str]]:
-    """The function that runs axe-core on a page of the browser and gives its faults: rule, place, what to do."""
+    """The function that runs axe-core on a page, light and dark, and gives its faults: rule, place, what to do."""
     axe = pytest.importorskip("axe_playwright_python", reason="needs the package axe-playwright-python")
     script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
     def faults(page: Any) -> list[str]:
-        page.evaluate("document.getAnimations().forEach(one => one.finish())")  # colours under way are nobody's
         page.evaluate(script)
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        assert len(found["passes"]) > 10, "axe looked at next to nothing"
-        return [
-            f"{rule['id']}: {node['target'][0]}: {node['failureSummary']}"
-            for rule in found["violations"]
-            for node in rule["nodes"]
-        ]
+        found = []
+        was_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.evaluate("document.getAnimations().forEach(one => one.finish())")  # colours under way are nobody's
+            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            assert len(result["passes"]) > 10, "axe looked at next to nothing"
+            for rule in result["violations"]:
+                for node in rule["nodes"]:
+                    found.append(f"{scheme}: {rule['id']}: {node['target'][0]}: {node['failureSummary']}")
+        page.emulate_media(color_scheme="dark" if was_dark else "light")
+        return found
 
     return faults

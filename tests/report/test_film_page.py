@@ -140,11 +140,8 @@ def test_a_table_of_an_older_femae_shows_its_compounds_and_says_so(
     watched.assert_clean()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everybody_can_use_the_page(
-    report: Path, open_page: Callable[..., Any], faults_of: Callable[..., Any], scheme: str
-) -> None:
-    page = open_page(report, color_scheme=scheme).page
+def test_everybody_can_use_the_page(report: Path, open_page: Callable[..., Any], faults_of: Callable[..., Any]) -> None:
+    page = open_page(report).page
     canvas(page, 0).hover(position={"x": x_of(page, 0.5), "y": 60})
     for details in page.locator("details").all():
         details.evaluate("d => { d.open = true; }")

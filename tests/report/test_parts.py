@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from femae.cli import main
+from femae.compound.expression import ExpressionRule
+from femae.config.expression import ExpressionParams
 from femae.config.report import ReportConfig
 from femae.errors import ConfigError, InputError, MissingDependencyError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
@@ -23,6 +25,7 @@ from femae.report.decimate import keep_peaks
 from femae.report.moments import strongest
 from femae.report.page import safe_json
 from femae.report.run_files import read_log
+from femae.report.shares import SHARES_OF, label_words
 from femae.report.small_film import plan_film
 from femae.report.tables import read_alike, read_predictions
 from femae.report.tracks import clock_text, find_gaps, parts_of, split_tracks
@@ -99,6 +102,17 @@ def test_the_strongest_moments_are_peaks_of_what_is_shown(labels: Any, make_tabl
         assert table.certainty[near[table.label[near] == table.label[moment.row]]].max() == np.float32(moment.certainty)
     said = (table.label >= 0) & (table.label != table.quiet)
     assert moments[0].certainty == table.certainty[said].max()
+
+
+def test_what_a_probability_means_is_said_where_it_is_known() -> None:
+    fitted = ExpressionRule(ABAW_COMPOUNDS, params=ExpressionParams(num_faces=9)).describe()
+    notes = [
+        label_words("expression", SHARES_OF[0], settings=settings)["note"]
+        for settings in ({"expression": fitted}, {"expression": ExpressionRule(ABAW_COMPOUNDS).describe()}, {})
+    ]
+    assert "annotators judge about seven so" in notes[0] and "rough ones" in notes[1]
+    assert notes[0].startswith(notes[2]) and notes[1].startswith(notes[2]) and "rough" not in notes[2]
+    assert "mean scores" in label_words("compound", SHARES_OF[1], settings={"expression": fitted})["note"]
 
 
 def test_tables_are_compared_by_a_label_that_all_have(tmp_path: Path, make_table: Callable[..., Any]) -> None:

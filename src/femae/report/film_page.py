@@ -15,8 +15,8 @@ from femae.report.film import FilmPass, pass_over_film
 from femae.report.moments import Moment, portrait_row, strongest
 from femae.report.pack import pack_tracks, series_groups
 from femae.report.page import Page, jpeg_uri, zipped
-from femae.report.shares import SHARES_OF, emotion_words, share_table, share_words, track_summary
-from femae.report.tables import LABEL_WORDS, PredictionTable, table_csv
+from femae.report.shares import SHARES_OF, emotion_words, label_words, share_table, track_summary
+from femae.report.tables import PredictionTable, table_csv
 from femae.report.tracks import Gap, Track, clock_text, find_gaps, frame_times, split_tracks, usual_step_s
 from femae.types import CLEAR_SUM, LabelView
 from femae.video.palette import INK, hex_colour, label_styles
@@ -67,11 +67,8 @@ def film_page(
     gaps = find_gaps(first)
     values = _values(tracks, thumbs, moments, film, gaps, times)
     values |= {"decimated": _decimated(packed.num_drawn, tracks), "has_film": bool(film.mp4), **(extra or {})}
-    values |= {"lane_note": _LANE_NOTES[first.labels], "key": _key(tracks)}
-    values |= {
-        "share_words": share_words(first.labels, SHARES_OF[0], settings=settings),
-        "label_words": LABEL_WORDS[first.labels],
-    }
+    words = label_words(first.labels, SHARES_OF[0], settings=settings)
+    values |= {"lane_note": _LANE_NOTES[first.labels], "key": _key(tracks), "words": words}
     inputs = [("table", table.name) for table in tables] + ([("film", video.name)] if video else [])
     return Page(
         template=template,

@@ -13,8 +13,8 @@ from femae.labels import EMOTIONS
 from femae.report.about import about_parts
 from femae.report.draw_rows import cut_face, draw_rows, shrink
 from femae.report.page import Page, jpeg_uri, write_page, zipped
-from femae.report.shares import SHARES_OF, emotion_words, share_rows, share_words
-from femae.report.tables import LABEL_WORDS, PredictionTable, read_predictions, table_csv
+from femae.report.shares import SHARES_OF, emotion_words, label_words, share_rows
+from femae.report.tables import PredictionTable, read_predictions, table_csv
 from femae.types import LabelView
 from femae.video.palette import label_styles
 from femae.video.pictures import PictureSource
@@ -58,8 +58,7 @@ def write_pictures_report(
         "figures": figures,
         "moment_cards": _cards(rows, cut_outs),
         "share_tables": [_shares(rows, all_faces)] if len(all_faces) else [],
-        "share_words": share_words(rows.labels, SHARES_OF[1], settings=known),
-        "label_words": LABEL_WORDS[rows.labels],
+        "words": label_words(rows.labels, SHARES_OF[1], settings=known),
         "kinds": _kinds(figures),
     }
     page = Page(

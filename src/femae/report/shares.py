@@ -12,7 +12,7 @@ from femae.report.tracks import Track, clock_text, frame_times
 from femae.types import LabelView
 from femae.video.palette import label_styles
 
-__all__ = ["SHARES_OF", "emotion_words", "share_rows", "share_table", "share_words", "track_summary"]
+__all__ = ["SHARES_OF", "emotion_words", "label_words", "share_rows", "share_table", "track_summary"]
 
 SHARES_OF: Final = ("a face's frames", "the faces of all pictures")
 _NOTES: Final[dict[LabelView, str]] = {
@@ -23,8 +23,11 @@ _CALIBRATED: Final = " Of ten faces with a probability of 0.7, annotators judge 
 _ROUGH: Final = " The model has no fitted numbers for expressions, so that the probabilities are rough ones."
 
 
-def share_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> dict[str, str]:
-    """Heading, sentences and column names of the shares; `of`: one of SHARES_OF, `settings`: the table's metadata."""
+def label_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> dict[str, str]:
+    """What labels and their numbers are called, heading and sentences of the shares.
+
+    `of`: one of SHARES_OF; `settings`: metadata of the table.
+    """
     label, number = LABEL_WORDS[labels]
     note = _NOTES[labels].format(of)
     if labels == "expression" and "expression" in settings:
@@ -33,7 +36,7 @@ def share_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> d
         "title": f"Share of each {label}",
         "note": note,
         "label": label,
-        "number": f"mean {number}",
+        "number": number,
     }
 
 
