@@ -89,6 +89,7 @@ function track(face, digest) {
         pen.fillStyle = colour;
         pen.fillRect(x, top + k * part, Math.max(1, right - x), part);
       });
+      if (right - x > 6) pen.clearRect(x, 0, 1, height); // two compounds may share a colour
       if (label && !quiet && pen.measureText(label).width + 12 < right - x) {
         pen.fillStyle = digest.ink;
         pen.fillText(label, x + 6, height / 2);

@@ -143,6 +143,7 @@ function drawRun(ctx, run, info, faint, state, width) {
   ctx.globalAlpha = faint ? .35 : 1;
   colours.forEach((colour, n) => { ctx.fillStyle = colour; ctx.fillRect(run.x, top + n * high / colours.length, wide, high / colours.length); });
   ctx.globalAlpha = 1;
+  if (wide > 6) { ctx.fillStyle = cssColour("--card"); ctx.fillRect(run.x, 4, 1, 22); }  // two compounds may share a colour
   if (!info || info.quiet) return;
   const left = Math.max(run.x, LEFT), room = Math.min(run.stop, width) - left;
   const text = [info.name, info.code].find(word => ctx.measureText(word).width + 8 < room);
