@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -71,3 +73,44 @@ def encode_video(
 def make_video() -> Callable[..., Path]:
     """The function `encode_video` for tests that write films of their own."""
     return encode_video
+
+
+@pytest.fixture(scope="session")
+def launch() -> Iterator[Callable[..., Any]]:
+    """The function that starts Debian's Chromium without a window; its arguments are further flags."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs the browser chromium (apt-get install chromium)")
+    flags = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+    with sync_api.sync_playwright() as playwright:  # there may be one at a time
+
+        def start(*more: str) -> Any:
+            arguments = [*flags.split(), "--no-first-run", *more]
+            return playwright.chromium.launch(executable_path=chromium, args=arguments)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def faults_of() -> Callable[[Any], list[str]]:
+    """The function that runs axe-core on a page, light and dark, and gives its faults: rule, place, what to do."""
+    axe = pytest.importorskip("axe_playwright_python", reason="needs the package axe-playwright-python")
+    script = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+    def faults(page: Any) -> list[str]:
+        page.evaluate(script)
+        found = []
+        was_dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.evaluate("document.getAnimations().forEach(one => one.finish())")  # colours under way are nobody's
+            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            assert len(result["passes"]) > 10, "axe looked at next to nothing"
+            for rule in result["violations"]:
+                for node in rule["nodes"]:
+                    found.append(f"{scheme}: {rule['id']}: {node['target'][0]}: {node['failureSummary']}")
+        page.emulate_media(color_scheme="dark" if was_dark else "light")
+        return found
+
+    return faults

@@ -15,11 +15,13 @@ __all__ = [
     "FaceResult",
     "Frame",
     "FrameResult",
+    "LabelView",
     "SourceInfo",
     "Status",
 ]
 
 Status = Literal["ok", "no_face", "unreadable"]
+LabelView = Literal["expression", "compound"]  # which of its two labels a face is shown with
 CLEAR_SUM: Final = 0.5  # from here on a face shows one of the six emotions, or a blend, rather than none
 
 
@@ -116,6 +118,12 @@ class FaceResult:
     def outputs(self) -> npt.NDArray[np.float32]:
         """f32[6 or 7]: the six probabilities and, where the model gives it, that of none of them."""
         return np.concatenate([self.probs, self.none_probs])
+
+    def label(self, view: LabelView) -> tuple[str, float]:
+        """Name and number of the label that people see: expression and probability, or compound and score."""
+        if view == "expression":
+            return self.expression, self.expression_probability
+        return self.compound, self.compound_score
 
     @property
     def weak(self) -> bool:

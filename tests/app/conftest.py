@@ -1,7 +1,6 @@
 """A real server of the page, and films for it."""
 
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -97,15 +96,6 @@ def long_film(tmp_path_factory: pytest.TempPathFactory, carphone: Path, make_vid
     with av.open(str(carphone)) as container:
         frames = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     return make_video(tmp_path_factory.mktemp("films") / "long.mp4", frames * 4)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Path of the browser; Debian's package is called chromium."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,27 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from femae.labels import EMOTIONS
+
 sync_api = pytest.importorskip("playwright.sync_api")
 
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
+_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 _WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
-        yield browser
-        browser.close()
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    running = launch(*_CAMERA)
+    yield running
+    running.close()
 
 
 def until(page: Any, expression: str) -> None:
@@ -64,13 +57,16 @@ def opened(browser: Any, url: str, *, expected_errors: tuple[str, ...] = (), **c
     assert strays == []
 
 
-def test_from_upload_to_download(serve: Callable[..., Any], browser: Any, carphone: Path) -> None:
+def test_from_upload_to_download(
+    serve: Callable[..., Any], browser: Any, carphone: Path, faults_of: Callable[[Any], list[str]]
+) -> None:
     def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
         out.write_text("<!doctype html><p id=p></p><script>p.textContent = 'own ' + (1 + 1) + origin</script>")
 
     served = serve(make_report=make_report)
     name = "<img src=x onerror=alert(1)> & 'q' \"u\" .mp4"
     with opened(browser, served.url) as page:
+        assert page.get_by_label("Label").input_value() == "expression" and faults_of(page) == []
         page.get_by_label("Rule").select_option("product")
         page.get_by_label("Smoothing").fill("0.2")
         film = {"name": name, "mimeType": "video/mp4", "buffer": carphone.read_bytes()}
@@ -87,7 +83,10 @@ def test_from_upload_to_download(serve: Callable[..., Any], browser: Any, carpho
         assert page.get_by_role("tab", name="Film").get_attribute("aria-selected") == "true"
         until(page, "document.querySelector('.film').duration > 3.9")
         strip = page.locator(".track canvas")
-        assert "face 1" in strip.get_attribute("aria-label")
+        shown = re.fullmatch(r"face 1: (\S+) \d.*", strip.get_attribute("aria-label"))
+        assert shown and shown[1] in ("none", *EMOTIONS)
+        assert page.get_by_label("Share of each expression").locator("li").count() >= 1
+        assert faults_of(page) == []
         box = strip.bounding_box()
         strip.click(position={"x": box["width"] / 2, "y": 5})
         until(page, "Math.abs(document.querySelector('.film').currentTime - 2) < 0.1")
@@ -97,7 +96,7 @@ def test_from_upload_to_download(serve: Callable[..., Any], browser: Any, carpho
         until(page, "document.querySelector('.film').currentTime < 0.1")
         page.get_by_role("tab", name="Table").click()
         page.wait_for_selector("td")
-        assert page.locator("tbody tr").count() == 50
+        assert page.locator("tbody tr").count() == 50 and faults_of(page) == []
         page.get_by_role("button", name="Next rows").click()
         until(page, "document.querySelector('tbody td:nth-child(2)').textContent === '51'")
         assert page.locator("tbody td").first.inner_text() == name
@@ -149,7 +148,9 @@ def test_two_jobs_cancel_and_bad_files(
         assert page.locator(".job").count() == 4
 
 
-def test_pictures_on_a_phone_in_the_dark(serve: Callable[..., Any], browser: Any, astronaut: np.ndarray) -> None:
+def test_pictures_on_a_phone_in_the_dark(
+    serve: Callable[..., Any], browser: Any, astronaut: np.ndarray, faults_of: Callable[[Any], list[str]]
+) -> None:
     buffer = io.BytesIO()
     Image.fromarray(astronaut).save(buffer, format="PNG")
     files = [
@@ -163,8 +164,10 @@ def test_pictures_on_a_phone_in_the_dark(serve: Callable[..., Any], browser: Any
         page.wait_for_selector("#result:not([hidden])")
         assert page.locator("#result .hint").inner_text() == "2 pictures, 2 faces"
         until(page, "[...document.querySelectorAll('.gallery img')].every((image) => image.naturalWidth === 512)")
+        assert faults_of(page) == []
         page.get_by_role("tab", name="Table").click()
         page.wait_for_selector("td")
+        assert faults_of(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         ground, text = page.evaluate(
             "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"

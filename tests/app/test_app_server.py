@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,6 +74,31 @@ def test_a_film_from_upload_to_download(serve: Serve, carphone: Path) -> None:
     assert served.client.delete(f"api/jobs/{job['id']}").status_code == 204
     assert not (served.folder / "jobs" / job["id"]).exists()
     assert served.client.get(f"api/jobs/{job['id']}").status_code == 404
+
+
+@pytest.mark.parametrize("started_with", ["expression", "compound"])
+def test_the_label_that_is_shown_is_chosen_at_the_start_and_on_the_page(
+    serve: Serve, astronaut: np.ndarray, started_with: str
+) -> None:
+    seen: list[str] = []
+
+    def make_report(table: Path, *, labels: str, out: Path, **_: Any) -> None:
+        seen.append(labels)
+        out.write_text("<p>report</p>")
+
+    served = serve(make_report=make_report, labels=started_with)
+    assert served.client.get("api/choices").json()["labels"][0][0] == started_with
+    shares = {}
+    for wish in ({}, {"labels": "expression"}, {"labels": "compound"}):
+        job = served.start_job(("a.png", png(astronaut)), **wish)
+        assert served.wait(job, "done", "failed")["state"] == "done"
+        look = served.client.get(f"api/jobs/{job['id']}/files/look.json").json()
+        shares[wish.get("labels", "")] = look["shares"]
+        assert look["labels"] == seen[-1]
+        happy = next(style for style in look["styles"] if style["name"] == "Happily Surprised")
+        assert len(happy["colours"]) == 2 and all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in happy["colours"])
+    assert shares["expression"] == [["happiness", 1]] and shares["compound"] == [["Happily Surprised", 1]]
+    assert shares[""] == shares[started_with] and seen == [started_with, "expression", "compound"]
 
 
 def test_pictures_make_one_job_whatever_they_are_called(serve: Serve, astronaut: np.ndarray) -> None:

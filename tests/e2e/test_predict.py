@@ -203,6 +203,22 @@ def test_rules_class_sets_and_thresholds(tmp_path: Path, astronaut: np.ndarray) 
     assert own.compound in ("Sadly Angry", "Fearfully Disgusted")
 
 
+def test_the_label_that_is_shown_changes_words_and_pictures_but_no_table(
+    tmp_path: Path, astronaut: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(astronaut).save(tmp_path / "a.png")
+    said = {}
+    for labels in ("expression", "compound"):
+        out = ["--video", "--out", str(tmp_path / labels), "--labels", labels]
+        assert main(["predict", str(tmp_path / "a.png"), *out]) == 0
+        said[labels] = capsys.readouterr().out.splitlines()[1]
+    assert said == {"expression": "  happiness 100%", "compound": "  Happily Surprised 100%"}
+    first, second = (tmp_path / labels for labels in said)
+    assert (first / "pictures.csv").read_bytes() == (second / "pictures.csv").read_bytes()
+    pictures = [np.asarray(Image.open(folder / "pictures.annotated" / "a.png"), int) for folder in (first, second)]
+    assert 50 < (pictures[0] != pictures[1]).any(axis=2).sum() < 20_000  # one line of text
+
+
 def test_smoothing_keeps_the_raw_scores(carphone: Path) -> None:
     plain = femae.predict(carphone).to_pandas()
     smooth = femae.predict(carphone, smooth=0.5).to_pandas()

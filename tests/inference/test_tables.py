@@ -232,7 +232,7 @@ def test_length_problems_and_repr() -> None:
     batch = results_to_batch(results, schema=schema)
     film = Predictions.from_batches([batch], schema=schema, problems=["frame 4 is damaged"])
     assert len(film) == 4 and film.problems == ("frame 4 is damaged",)
-    name = results[0].faces[0].compound
+    name = results[0].faces[0].expression
     assert repr(film) == (
         f"<Predictions for clip.mp4: 4 frames, 1 without a face; 3 faces; mostly {name} (100%); 1 problem>"
     )

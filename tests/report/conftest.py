@@ -1,6 +1,5 @@
 """Tables, films and a browser for the tests of pages."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from femae.compound.expression import ExpressionRule
 from femae.inference.tables import Predictions, prediction_schema
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, emotion_indices
 
-_FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+RULE = ExpressionRule(ABAW_COMPOUNDS)
 
 
 def predictions(
@@ -49,7 +49,9 @@ def predictions(
             values = dict(zip(("x1", "y1", "x2", "y2"), (x1, 10.0, x1 + 30, 50.0), strict=True))
             values |= {"detection_score": 0.9, **dict(zip(EMOTIONS, map(float, probs), strict=True))}
             values |= {c.column: score for c, score in zip(ABAW_COMPOUNDS, scores, strict=True)}
+            (expression,), (probability,) = RULE.decide(probs[None].astype(np.float32))
             label = {"compound": ABAW_COMPOUNDS[best].name, "compound_score": scores[best]}
+            label |= {"expression": expression, "expression_probability": float(probability)}
             rows.append(row | {"status": "ok", "face_id": n + 1} | values | label)
     metadata = {"model": "femae-test 1", "rules": '{"rule":"sum","threshold":null}'}
     schema = prediction_schema(ABAW_COMPOUNDS, metadata=metadata)
@@ -78,16 +80,10 @@ def small_film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium without a window."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs the browser chromium (apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=[*_FLAGS.split(), "--no-first-run"])
-        yield running
-        running.close()
+def browser(launch: Callable[..., Any]) -> Iterator[Any]:
+    running = launch()
+    yield running
+    running.close()
 
 
 class Watched:

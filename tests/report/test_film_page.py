@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from femae.labels import ABAW_COMPOUNDS
 from femae.report import write_video_report
+from femae.video.palette import EMOTION_COLOURS, NONE_COLOUR, label_colours
 
 NUM_FRAMES, RATE = 75, 25.0
 GAPS = {"no_face": range(31, 41), "unreadable": range(41, 44)}
@@ -47,7 +50,7 @@ def shown_frame(page: Any) -> int:
 
 
 def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(film: Any) -> None:
-    assert film.page.locator(".pane canvas").count() == 4  # two faces, emotions and compounds
+    assert film.page.locator(".pane canvas").count() == 2  # the emotions of two faces
     assert film.page.locator(".lane canvas").count() == 3  # two faces, gaps
     assert film.page.locator("video").evaluate("v => [v.videoWidth > 0, Math.abs(v.duration - 3) < 0.1]") == [
         True,
@@ -57,15 +60,26 @@ def test_nothing_is_asked_of_the_network_and_nothing_goes_wrong(film: Any) -> No
     film.assert_clean()
 
 
-def test_the_charts_are_drawn(film: Any) -> None:
-    """The lines stand where the numbers are: colours of the series in the canvas, not only a grid."""
-    colours = canvas(film.page, 0).evaluate(
+def colours_of(canvas: Any) -> set[tuple[int, int, int]]:
+    found = canvas.evaluate(
         """c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, found = new Set();
         for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 250) found.add([d[i], d[i+1], d[i+2]].join());
-        return ['230,159,0', '86,180,233', '0,158,115', '213,94,0', '204,121,167', '240,228,66']
-        .map(k => found.has(k)); }"""
+        return [...found].map(k => k.split(',').map(Number)); }"""
     )
-    assert colours == [True] * 6
+    return {(r, g, b) for r, g, b in found}
+
+
+def test_the_charts_are_drawn(film: Any, make_table: Callable[..., Any]) -> None:
+    """The lines stand where the numbers are: colours of the series in the canvas, not only a grid."""
+    assert set(EMOTION_COLOURS.values()) <= colours_of(canvas(film.page, 0))
+    expected = {
+        colour
+        for row in make_table(num_frames=NUM_FRAMES, rate=RATE, missing={2: range(1, 21)}, gaps=GAPS).table.to_pylist()
+        if row["face_id"] == 1
+        for colour in label_colours(row["expression"], ABAW_COMPOUNDS)
+    }
+    found = colours_of(canvas(film.page, 0, "lane"))
+    assert len(expected) > 2 and found & {*EMOTION_COLOURS.values(), NONE_COLOUR} == expected
 
 
 def test_hover_tells_the_exact_time_frame_and_values(film: Any, make_table: Callable[..., Any]) -> None:
@@ -77,7 +91,7 @@ def test_hover_tells_the_exact_time_frame_and_values(film: Any, make_table: Call
     table = make_table(num_frames=NUM_FRAMES, rate=RATE, missing={2: range(1, 21)}, gaps=GAPS).table.to_pylist()
     row = next(row for row in table if row["frame"] == frame and row["face_id"] == 1)
     assert f"happiness\t{row['happiness']:.3f}" in tip
-    assert row["compound"] in tip and "nothing clear" not in tip
+    assert f"face 1: {row['expression']} {row['expression_probability']:.2f}" in tip
     canvas(page, 0).hover(position={"x": x_of(page, 1.4), "y": 60})
     assert "no face in this frame" in page.locator("#tip").inner_text()
     canvas(page, 0).hover(position={"x": x_of(page, 41.5 / RATE), "y": 60})
@@ -85,13 +99,53 @@ def test_hover_tells_the_exact_time_frame_and_values(film: Any, make_table: Call
 
 
 def test_a_face_that_shows_nothing_is_said_to(
-    tmp_path: Path, small_film: Path, make_table: Callable[..., Any], open_page: Callable[..., Any]
+    tmp_path: Path, make_table: Callable[..., Any], open_page: Callable[..., Any], faults_of: Callable[..., Any]
+) -> None:
+    table = make_table(num_frames=NUM_FRAMES, rate=RATE, lift=-0.75)  # all below 0.06
+    page = open_page(write_video_report(table, out=tmp_path / "none.html")).page
+    canvas(page, 0, "lane").hover(position={"x": x_of(page, 1.0), "y": 8})
+    assert "face 1: none 1.00" in page.locator("#tip").inner_text()
+    assert page.locator(".now b").first.inner_text().startswith("none ")
+    assert page.locator(".moment").count() == 0 and "none throughout" in page.locator("#moments").inner_text()
+    assert page.locator("#shares tr td:first-child").all_inner_texts() == ["none", "none"]
+    assert faults_of(page) == []
+
+
+def test_the_papers_view(
+    tmp_path: Path, make_table: Callable[..., Any], open_page: Callable[..., Any], faults_of: Callable[..., Any]
 ) -> None:
     for lift, weak in ((-0.75, True), (-0.2, False)):  # all below 0.06; none above 0.6, two or three of them high
         table = make_table(num_frames=NUM_FRAMES, rate=RATE, lift=lift)
-        page = open_page(write_video_report(table, out=tmp_path / f"{weak}.html", video=small_film)).page
+        page = open_page(write_video_report(table, out=tmp_path / f"{weak}.html", labels="compound")).page
         canvas(page, 0, "lane").hover(position={"x": x_of(page, 1.0), "y": 8})
-        assert ("nothing clear" in page.locator("#tip").inner_text()) is weak
+        tip = page.locator("#tip").inner_text()
+        assert ("nothing clear" in tip) is weak
+        row = table.table.slice(2 * 25, 1).to_pylist()[0]
+        assert row["frame"] == 26 and f"face 1: {row['compound']} {row['compound_score']:.2f}" in tip
+        assert page.locator(".pane canvas").count() == 4  # of two faces emotions and compounds
+        assert "Share of each compound" in page.locator("#shares").inner_text()
+        names = page.locator(".moment strong").all_inner_texts()
+        assert names and all(name.rsplit(" ", 1)[0] in {c.name for c in ABAW_COMPOUNDS} for name in names)
+        assert faults_of(page) == []
+
+
+def test_a_table_of_an_older_femae_shows_its_compounds_and_says_so(
+    tmp_path: Path, make_table: Callable[..., Any], open_page: Callable[..., Any]
+) -> None:
+    table = make_table(num_frames=NUM_FRAMES, rate=RATE).table.drop_columns(["expression", "expression_probability"])
+    pq.write_table(table, tmp_path / "clip.parquet")
+    watched = open_page(write_video_report(tmp_path / "clip.parquet", out=tmp_path / "old.html"))
+    assert "has no column expression" in watched.page.locator(".problem").inner_text()
+    assert "Share of each compound" in watched.page.locator("#shares").inner_text()
+    watched.assert_clean()
+
+
+def test_everybody_can_use_the_page(report: Path, open_page: Callable[..., Any], faults_of: Callable[..., Any]) -> None:
+    page = open_page(report).page
+    canvas(page, 0).hover(position={"x": x_of(page, 0.5), "y": 60})
+    for details in page.locator("details").all():
+        details.evaluate("d => { d.open = true; }")
+    assert page.locator("#tip").is_visible() and faults_of(page) == []
 
 
 def test_a_click_on_the_timeline_seeks_the_film(film: Any, until: Callable[[Any, str], None]) -> None:

@@ -79,6 +79,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "pages"
 
 
+@pytest.mark.parametrize("name", ["mae", "kfold", "ablation"])
+def test_everybody_can_use_the_pages_of_runs(
+    pages: Path, open_page: Callable[..., Any], faults_of: Callable[..., Any], name: str
+) -> None:
+    assert faults_of(open_page(pages / f"{name}.html").page) == []
+
+
 def test_a_run(pages: Path, open_page: Callable[..., Any]) -> None:
     watched = open_page(pages / "mae.html")
     page = watched.page
@@ -113,7 +120,9 @@ def test_folds_and_ablation(pages: Path, open_page: Callable[..., Any]) -> None:
     watched.assert_clean()
 
 
-def test_pictures(tmp_path: Path, astronaut: np.ndarray, open_page: Callable[..., Any]) -> None:
+def test_pictures(
+    tmp_path: Path, astronaut: np.ndarray, open_page: Callable[..., Any], faults_of: Callable[..., Any]
+) -> None:
     folder = tmp_path / "<b>photos"
     folder.mkdir()
     Image.fromarray(astronaut).save(folder / "<img src=x onerror=alert(1)>.png")
@@ -124,6 +133,11 @@ def test_pictures(tmp_path: Path, astronaut: np.ndarray, open_page: Callable[...
     page = watched.page
     assert page.locator("#gallery figure").count() == 3 and page.locator("#gallery img").count() == 2
     assert page.locator("#moments img").count() == 1
+    assert page.locator("#moments strong").inner_text().startswith("happiness ")
+    assert page.locator("#kind option").all_inner_texts() == ["all", "happiness", "without a face", "unreadable"]
+    page.locator("#kind").select_option("happiness")
+    assert page.locator("#gallery figure:visible").count() == 1
+    assert faults_of(page) == []
     page.locator("#kind").select_option("no_face")
     assert page.locator("#gallery figure:visible").count() == 1
     assert page.locator("#count").inner_text() == "1 of 3"
@@ -133,10 +147,12 @@ def test_pictures(tmp_path: Path, astronaut: np.ndarray, open_page: Callable[...
     out = tmp_path / "later"
     assert main(["report", str(tmp_path / "t.csv"), "--pictures", str(folder), "--out", str(out)]) == 0
     assert open_page(out / "t.html").page.locator("#gallery img").count() == 2
+    assert main(["report", str(tmp_path / "t.csv"), "--labels", "compound", "--out", str(out)]) == 0
+    assert "Happily Surprised" in open_page(out / "t.html").page.locator("#gallery figcaption").all_inner_texts()[0]
 
 
 def test_predict_with_report_then_two_models_on_one_film(
-    tmp_path: Path, carphone: Path, open_page: Callable[..., Any]
+    tmp_path: Path, carphone: Path, open_page: Callable[..., Any], faults_of: Callable[..., Any]
 ) -> None:
     film = str(carphone)
     assert main(["predict", film, "--report", "--out", str(tmp_path / "a"), "--quiet"]) == 0
@@ -149,13 +165,19 @@ def test_predict_with_report_then_two_models_on_one_film(
     tables = [str(tmp_path / name / "carphone_pristine.csv") for name in "ab"]
     assert main(["report", *tables, "--film", film, "--out", str(tmp_path)]) == 0
     watched = open_page(tmp_path / "carphone_pristine.compared.html")
-    assert watched.page.locator("#faces [data-track]").count() == 2
+    chips = watched.page.locator("#faces .label").all_inner_texts()
+    assert chips == ["A · carphone_pristine (a) · face 1", "B · carphone_pristine (b) · face 1"]
     assert "120 of 120" in watched.page.locator("#agreement").inner_text()
-    assert "0.000, 1.00" in watched.page.locator("#agreement").inner_text()  # the six probabilities are equal
+    agreement = watched.page.locator("#agreement").inner_text()
+    assert "0.000, 1.00" in agreement  # the six probabilities are equal
+    assert "same expression" in agreement and "100.0%" in agreement  # which takes no note of the rule of compounds
+    assert faults_of(watched.page) == []
     watched.assert_clean()
 
 
-def test_films_by_condition(tmp_path: Path, make_table: Callable[..., Any], open_page: Callable[..., Any]) -> None:
+def test_films_by_condition(
+    tmp_path: Path, make_table: Callable[..., Any], open_page: Callable[..., Any], faults_of: Callable[..., Any]
+) -> None:
     rows, tables = ["source,condition"], []
     for group, lift in (("calm", 0.0), ("moved", 0.15)):
         for n in range(4):
@@ -169,5 +191,9 @@ def test_films_by_condition(tmp_path: Path, make_table: Callable[..., Any], open
     text = watched.page.locator("main").inner_text()
     assert "moved - calm" in text and "calm0.mp4" in text
     assert "absent.mp4" in watched.page.locator(".problem").inner_text()
+    seen = {word for table in tables for word in pq.read_table(table)["expression"].to_pylist()}
+    shares = watched.page.locator("main table").first.locator("tr td:first-child").all_inner_texts()[len(EMOTIONS) :]
+    assert 3 < len(seen) < 14 and set(shares) == {f"share of {word}" for word in seen}
     assert watched.page.locator("svg.chart").count() == 4
+    assert faults_of(watched.page) == []
     watched.assert_clean()

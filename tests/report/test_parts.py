@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,27 +15,36 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from femae.cli import main
+from femae.compound.expression import ExpressionRule
+from femae.config.expression import ExpressionParams
 from femae.config.report import ReportConfig
 from femae.errors import ConfigError, InputError, MissingDependencyError
+from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 from femae.report.compare import agreement, condition_means, differences, film_means, read_conditions
 from femae.report.decimate import keep_peaks
 from femae.report.moments import strongest
 from femae.report.page import safe_json
 from femae.report.run_files import read_log
+from femae.report.shares import SHARES_OF, label_words
 from femae.report.small_film import plan_film
-from femae.report.tables import read_predictions
+from femae.report.tables import read_alike, read_predictions
 from femae.report.tracks import clock_text, find_gaps, parts_of, split_tracks
 
 
+@pytest.mark.parametrize("labels", ["expression", "compound"])
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
-def test_a_table_reads_the_same_from_every_format(suffix: str, tmp_path: Path, make_table: Callable[..., Any]) -> None:
+def test_a_table_reads_the_same_from_every_format(
+    suffix: str, labels: Any, tmp_path: Path, make_table: Callable[..., Any]
+) -> None:
     table = make_table(num_frames=20, missing={2: range(1, 5)}, gaps={"no_face": range(8, 12)})
-    direct = read_predictions(table)
-    read = read_predictions(table.write(tmp_path / f"clip.{suffix}"))
-    assert read.compounds == direct.compounds and len(read) == len(direct)
-    for name in ("frame", "face_id", "status", "compound", "source"):
+    direct = read_predictions(table, labels=labels)
+    read = read_predictions(table.write(tmp_path / f"clip.{suffix}"), labels=labels)
+    assert read.compounds == direct.compounds and len(read) == len(direct) and read.names == direct.names
+    words = table.table[labels].to_pylist()
+    assert [direct.name_of(row) for row in range(len(direct))] == [word or "" for word in words]
+    for name in ("frame", "face_id", "status", "label", "source"):
         assert (getattr(read, name) == getattr(direct, name)).all(), name
-    for name in ("time_s", "boxes", "emotions", "scores", "compound_score"):
+    for name in ("time_s", "boxes", "emotions", "scores", "certainty"):
         np.testing.assert_allclose(getattr(read, name), getattr(direct, name), atol=1e-5, err_msg=name)
 
 
@@ -77,15 +87,43 @@ def test_stretches_gaps_and_clock(make_table: Callable[..., Any]) -> None:
     assert [clock_text(t) for t in (0, 59.9996, 3600.5)] == ["0:00.000", "1:00.000", "1:00:00.500"]
 
 
-def test_the_strongest_moments_lie_apart_and_show_what_they_say(make_table: Callable[..., Any]) -> None:
-    tracks = split_tracks(read_predictions(make_table(num_frames=250)))
+@pytest.mark.parametrize("labels", ["expression", "compound"])
+def test_the_strongest_moments_are_peaks_of_what_is_shown(labels: Any, make_table: Callable[..., Any]) -> None:
+    table = read_predictions(make_table(num_frames=500, lift=-0.15), labels=labels)
+    tracks = split_tracks(table)
     moments = strongest(tracks)
-    assert moments == sorted(moments, key=lambda m: -m.score) and {m.track for m in moments} == {0, 1}
+    assert moments == sorted(moments, key=lambda m: -m.certainty) and {m.track for m in moments} == {0, 1}
+    shown = {table.name_of(moment.row) for moment in moments}
+    assert "none" not in shown and len(shown) > 2
     for moment in moments:
-        table = tracks[moment.track].table
-        assert table.compound[moment.row] == table.compounds[moment.compound].name
-    top = max(float(np.nanmax(track.table.compound_score)) for track in tracks)
-    assert moments[0].score == pytest.approx(top)
+        assert moment.certainty == table.certainty[moment.row]
+        near = tracks[moment.track].rows
+        near = near[np.abs(table.time_s[near] - table.time_s[moment.row]) < 1]
+        assert table.certainty[near[table.label[near] == table.label[moment.row]]].max() == np.float32(moment.certainty)
+    said = (table.label >= 0) & (table.label != table.quiet)
+    assert moments[0].certainty == table.certainty[said].max()
+
+
+def test_what_a_probability_means_is_said_where_it_is_known() -> None:
+    fitted = ExpressionRule(ABAW_COMPOUNDS, params=ExpressionParams(num_faces=9)).describe()
+    notes = [
+        label_words("expression", SHARES_OF[0], settings=settings)["note"]
+        for settings in ({"expression": fitted}, {"expression": ExpressionRule(ABAW_COMPOUNDS).describe()}, {})
+    ]
+    assert "annotators judge about seven so" in notes[0] and "rough ones" in notes[1]
+    assert notes[0].startswith(notes[2]) and notes[1].startswith(notes[2]) and "rough" not in notes[2]
+    assert "mean scores" in label_words("compound", SHARES_OF[1], settings={"expression": fitted})["note"]
+
+
+def test_tables_are_compared_by_a_label_that_all_have(tmp_path: Path, make_table: Callable[..., Any]) -> None:
+    table = make_table(num_frames=20)
+    new = table.write(tmp_path / "new.parquet")
+    old = tmp_path / "old.parquet"
+    pq.write_table(table.table.drop_columns(["expression", "expression_probability"]), old)
+    assert [read.labels for read in read_alike([new, new], labels="expression")] == ["expression"] * 2
+    first, second = read_alike([new, old], labels="expression")
+    assert first.labels == second.labels == "compound" and (first.label == second.label).all()
+    assert first.problems == () and len(second.problems) == 1 and "no column expression" in second.problems[0]
 
 
 def test_a_log_after_a_resume_counts_the_later_lines(tmp_path: Path) -> None:
@@ -99,10 +137,10 @@ def test_a_log_after_a_resume_counts_the_later_lines(tmp_path: Path) -> None:
 def test_two_tables_of_one_film_agree_where_they_are_equal(make_table: Callable[..., Any]) -> None:
     first = read_predictions(make_table(num_frames=50))
     same = agreement(first, first)
-    assert same.num_both == 100 and same.same_compound == 1 and same.differences.max() == 0
+    assert same.num_both == 100 and same.same_label == 1 and same.differences.max() == 0
     np.testing.assert_allclose(same.correlations, 1)
     lifted = agreement(first, read_predictions(make_table(num_frames=50, lift=0.1)))
-    assert 0.05 < lifted.differences.mean() <= 0.1001 and lifted.same_compound > 0.5
+    assert 0.05 < lifted.differences.mean() <= 0.1001 and lifted.same_label > 0.5
 
 
 def test_conditions_differ_by_what_was_put_in(make_table: Callable[..., Any]) -> None:
@@ -142,7 +180,15 @@ def test_figures_for_print(tmp_path: Path, make_table: Callable[..., Any]) -> No
         assert abs(picture.width / 600 * 25.4 - 85) < 0.2
     with Image.open(tmp_path / "f" / "clip-timeline-1.png") as picture:
         assert abs(picture.width / 600 * 25.4 - 178) < 0.2
-    assert "Happily Surprised" in (tmp_path / "f" / "clip-shares.svg").read_text("utf-8")
+    seen = set(pyarrow.csv.read_csv(table)["expression"].to_pylist())
+    for name, words in (("shares", seen), ("timeline-1", {*EMOTIONS, "probability", "expression"})):
+        text = (tmp_path / "f" / f"clip-{name}.svg").read_text("utf-8")
+        assert len(words) > 2 and all(f">{word}</text>" in text for word in words), name
+    paper = ["--labels", "compound", "--format", "svg", "--out", str(tmp_path / "paper")]
+    assert main(["report", str(table), "--figures", *paper]) == 0
+    for name in ("shares", "timeline-1"):
+        text = (tmp_path / "paper" / f"clip-{name}.svg").read_text("utf-8")
+        assert all(f">{compound.name}</text>" in text for compound in ABAW_COMPOUNDS), name
 
 
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, make_table: Callable[..., Any]) -> None:

@@ -7,16 +7,23 @@ import numpy.typing as npt
 import pytest
 
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, RAF_DB_COMPOUNDS, compound_from_pair
-from femae.types import Face, FaceResult, Frame, FrameResult
-from femae.video.overlay import EMOTION_COLOURS, draw
+from femae.types import Face, FaceResult, Frame, FrameResult, LabelView
+from femae.video.overlay import draw
 from femae.video.paint import DASH, Sheet, line_mask, line_width, text_mask
+from femae.video.palette import EMOTION_COLOURS, NONE_COLOUR
 
 Picture = npt.NDArray[np.uint8]
+VIEWS: list[LabelView] = ["expression", "compound"]
 SIZES = [(36, 64), (20, 300), (300, 20), (144, 176), (360, 640), (1080, 1920), (1, 1)]
 
 
 def face(
-    box: Sequence[float], *, face_id: int = 1, compound: str = "Sadly Angry", probs: Sequence[float] = ()
+    box: Sequence[float],
+    *,
+    face_id: int = 1,
+    expression: str = "Sadly Angry",
+    compound: str = "Sadly Angry",
+    probs: Sequence[float] = (),
 ) -> FaceResult:
     return FaceResult(
         face=Face(box_xyxy=np.array(box, np.float32), landmarks=None, score=0.9),
@@ -25,6 +32,8 @@ def face(
         scores=np.zeros(7, np.float32),
         compound=compound,
         compound_score=1.234,
+        expression=expression,
+        expression_probability=0.62,
     )
 
 
@@ -89,9 +98,8 @@ def test_panels_hide_no_face_and_no_other_panel() -> None:
 
 def test_bars_go_before_texts_and_texts_before_boxes() -> None:
     def shows_bars(height: int, width: int) -> bool:
-        drawn = draw(
-            ground(height, width), result(face([width * 0.4, height * 0.3, width * 0.5, height * 0.7])), ABAW_COMPOUNDS
-        )
+        seen = face([width * 0.4, height * 0.3, width * 0.5, height * 0.7], expression="none")
+        drawn = draw(ground(height, width), result(seen), ABAW_COMPOUNDS)
         return bool((drawn == EMOTION_COLOURS["anger"]).all(axis=2).any())
 
     def num_changed(height: int, width: int) -> int:
@@ -111,40 +119,61 @@ def test_many_overlapping_faces() -> None:
 
 def test_abstained_compound_is_a_dash() -> None:
     box = [100, 80, 220, 240]
-    named = draw(ground(360, 640), result(face(box)), ABAW_COMPOUNDS)
-    abstained = draw(ground(360, 640), result(face(box, compound="")), ABAW_COMPOUNDS)
-    other_score = draw(ground(360, 640), result(face(box, compound="")), ABAW_COMPOUNDS)
-    assert (named != abstained).any() and (abstained == other_score).all()
+    named = draw(ground(360, 640), result(face(box)), ABAW_COMPOUNDS, labels="compound")
+    abstained = draw(ground(360, 640), result(face(box, compound="")), ABAW_COMPOUNDS, labels="compound")
+    undecided = draw(ground(360, 640), result(face(box, expression="")), ABAW_COMPOUNDS)
+    assert (named != abstained).any() and (abstained == undecided).all()
     dash = text_mask(DASH, 20)
     assert dash.shape == (25, 20) and (dash.max(axis=1) > 0).sum() <= 3 and dash.any(axis=0).all()
 
 
-def test_the_two_emotions_of_the_compound_are_bright() -> None:
+@pytest.mark.parametrize("labels", VIEWS)
+def test_the_two_emotions_of_the_compound_are_bright(labels: LabelView) -> None:
     box = [100, 80, 220, 240]
     own = (compound_from_pair("sadness", "anger"),)
-    plain = draw(ground(360, 640), result(face(box)), (compound_from_pair("fear", "anger"),))
-    bright = draw(ground(360, 640), result(face(box)), own)
+    plain = draw(ground(360, 640), result(face(box)), (compound_from_pair("fear", "anger"),), labels=labels)
+    bright = draw(ground(360, 640), result(face(box)), own, labels=labels)
     assert bright.astype(int).sum() > plain.astype(int).sum()
 
 
 @pytest.mark.parametrize("height", [72, 360])  # a label alone, and a panel
-def test_the_label_of_a_face_that_shows_nothing_is_faint(height: int) -> None:
+@pytest.mark.parametrize("labels", VIEWS)
+def test_the_label_of_a_face_that_shows_nothing_is_faint(height: int, labels: LabelView) -> None:
     box = [10, 30, 60, 60] if height == 72 else [100, 80, 220, 240]
-    clear, weak = (
-        draw(ground(height, 640, 0), result(face(box, probs=[0, 0, 0, 0, 0.2, top])), ABAW_COMPOUNDS)
-        for top in (0.35, 0.25)
-    )
+    faces = [
+        face(box, probs=[0, 0, 0, 0, 0.2, top], expression=expression)
+        for top, expression in ((0.35, "Sadly Angry"), (0.25, "none"))
+    ]
+    clear, weak = (draw(ground(height, 640, 0), result(f), ABAW_COMPOUNDS, labels=labels) for f in faces)
     letters = [(picture >= 200).all(axis=2).sum() for picture in (clear, weak)]
     box_alone = 2 * (50 + 30) if height == 72 else 2 * (120 + 160)
     assert letters[0] > letters[1] + 8 and letters[1] >= box_alone - 8
 
 
-def test_a_panel_keeps_its_place_when_the_compound_changes() -> None:
-    def bar_ground(compound: str) -> npt.NDArray[np.bool_]:
-        drawn = draw(ground(360, 640), result(face([100, 80, 220, 240], compound=compound)), ABAW_COMPOUNDS)
-        return np.asarray((drawn == EMOTION_COLOURS["anger"]).all(axis=2))
+def test_a_label_has_a_mark_in_its_colours() -> None:
+    """One block for an emotion, two halves for a compound, a thin gray one for none."""
 
-    assert (bar_ground("Sadly Angry") == bar_ground("Disgustedly Surprised")).all()
+    def rows_of(expression: str, colour: tuple[int, int, int]) -> npt.NDArray[np.intp]:
+        """Rows that hold the colour, of a face whose bars are empty."""
+        seen = result(face([100, 80, 220, 240], expression=expression, probs=[1e-9] * 6))
+        drawn = draw(ground(360, 640), seen, ABAW_COMPOUNDS)
+        return np.flatnonzero((drawn == colour).all(axis=2).any(axis=1))
+
+    whole = rows_of("anger", EMOTION_COLOURS["anger"])
+    upper, lower = (rows_of("Sadly Angry", EMOTION_COLOURS[name]) for name in ("sadness", "anger"))
+    assert len(whole) == len(upper) + len(lower) and upper[-1] + 1 == lower[0] and whole[0] == upper[0]
+    assert 0 < len(rows_of("none", NONE_COLOUR)) <= len(whole) / 3
+    assert not any(len(rows_of("none", colour)) for colour in EMOTION_COLOURS.values())
+
+
+@pytest.mark.parametrize("labels", VIEWS)
+def test_a_panel_keeps_its_place_when_the_label_changes(labels: LabelView) -> None:
+    def bar(name: str) -> npt.NDArray[np.bool_]:
+        seen = result(face([100, 80, 220, 240], compound=name, expression=name))
+        drawn = draw(ground(360, 640), seen, ABAW_COMPOUNDS, labels=labels)
+        return np.asarray((drawn == EMOTION_COLOURS["disgust"]).all(axis=2))
+
+    assert (bar("Sadly Angry") == bar("Happily Surprised")).all()
 
 
 @pytest.mark.parametrize("status", ["no_face", "unreadable"])

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from femae.errors import ConfigError, InputError
 from femae.inference.predictor import Predictor
 from femae.types import FrameResult
 from femae.video.live import LiveSource, find_source
+from femae.video.overlay import draw
 from femae.webcam.live_window import LiveWindow
 from femae.webcam.picture import bar_height, lay_help, paint
 from femae.webcam.recorder import Recorder
@@ -55,7 +57,7 @@ def recorder_in(folder: Path, predictor: Predictor, source: LiveSource, formats:
         stem=f"take-{next(numbers)}",
         formats=formats,
         schema=predictor.schema(),
-        compounds=predictor.compounds,
+        draw=partial(draw, compounds=predictor.compounds),
         info=source.info,
     )
 
@@ -156,6 +158,17 @@ def test_recording_without_a_window(carphone: Path, tmp_path: Path, capsys: pyte
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_label_of_a_recording_is_chosen(carphone: Path, tmp_path: Path) -> None:
+    frames = []
+    for labels in ("expression", "compound"):
+        arguments = ["webcam", str(carphone), "--headless", "--record", "--seconds", "0.1", "--labels", labels]
+        assert main([*arguments, "--out", str(tmp_path / labels)]) == 0
+        (film,) = (tmp_path / labels).glob("*.mp4")
+        with av.open(str(film)) as container:
+            frames.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int))
+    assert np.abs(frames[0] - frames[1]).max() > 100  # other letters in the same film
+
+
 def test_without_a_camera_or_display_one_sentence_says_what_to_do(
     carphone: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -201,9 +214,8 @@ def test_wrong_settings_are_named() -> None:
 def test_the_painted_window(astronaut: np.ndarray, predictor: Predictor) -> None:
     result = predictor.predict_image(astronaut)
     bar = bar_height(600)
-    plain = paint(
-        result, width=900, height=600, compounds=predictor.compounds, parts=[("12 frames/s", (255, 255, 255))]
-    )
+    annotate = partial(draw, compounds=predictor.compounds)
+    plain = paint(result, width=900, height=600, draw=annotate, parts=[("12 frames/s", (255, 255, 255))])
     assert plain.shape == (600, 900, 3)
     assert plain[-bar:].max() > 200 and plain[: 600 - bar, :100].max() < 40, "bar below, dark beside a square picture"
     box = result.faces[0].face.box_xyxy * (600 - bar) / 512
@@ -213,9 +225,7 @@ def test_the_painted_window(astronaut: np.ndarray, predictor: Predictor) -> None
     lay_help(helped)
     assert (helped != plain).any()
     for width, height in ((1, 1), (30, 20), (200, 40)):
-        tiny = paint(
-            result, width=width, height=height, compounds=predictor.compounds, parts=[("12 frames/s", (9, 9, 9))]
-        )
+        tiny = paint(result, width=width, height=height, draw=annotate, parts=[("12 frames/s", (9, 9, 9))])
         lay_help(tiny)
         assert tiny.shape == (height, width, 3)
 
@@ -230,7 +240,9 @@ def test_keys_in_a_window(
     screen = Screen("test")
     with LiveSource(find_source(str(carphone)), drop=False) as source:
         session = Session(source, predictor, new_recorder=recorder_in(tmp_path, predictor, source))
-        window = LiveWindow(screen, session, compounds=predictor.compounds, out=tmp_path, stem="shot")
+        window = LiveWindow(
+            screen, session, draw=partial(draw, compounds=predictor.compounds), out=tmp_path, stem="shot"
+        )
         looks: dict[str, np.ndarray] = {}
         steps = iter("r h s space space r q".split())
         seen: list[FrameResult] = []

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import FemaeError
+from femae.types import LabelView
 
 __all__ = ["Job", "JobCancelledError", "JobQueue", "State", "Upload"]
 
@@ -48,6 +49,7 @@ class Job:
     model: Path | None
     detect: DetectConfig
     rules: RuleConfig
+    labels: LabelView  # which label is shown
     uploads: list[Upload] = field(default_factory=list)
     num_bytes: int = 0  # of the uploads
     num_begun: int = 0  # uploads, complete or not
@@ -107,13 +109,14 @@ class JobQueue:
             self._thread.join(timeout=10)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add(self, *, model: Path | None, detect: DetectConfig, rules: RuleConfig) -> Job | None:
+    def add(self, *, model: Path | None, detect: DetectConfig, rules: RuleConfig, labels: LabelView) -> Job | None:
         """A new job that takes uploads; None: there are too many already."""
         with self._change:
             if len(self._jobs) >= self._max_jobs:
                 return None
             job_id = secrets.token_urlsafe(16)
-            job = Job(id=job_id, folder=self._folder / job_id, model=model, detect=detect, rules=rules)
+            folder = self._folder / job_id
+            job = Job(id=job_id, folder=folder, model=model, detect=detect, rules=rules, labels=labels)
             (job.folder / "in").mkdir(parents=True)
             self._jobs[job_id] = job
             return job

@@ -18,6 +18,7 @@ from femae.app.upload import RefusedError, receive_file
 from femae.app.view import DOWNLOADS, choices, file_name, job_view
 from femae.config.app import AppConfig
 from femae.config.base import Config
+from femae.config.labels import LabelsOption
 from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import FemaeError
 from femae.labels import parse_class_set
@@ -42,6 +43,7 @@ class _Wish(Config):
     model: int = Field(0, ge=0, description="number of the model in the list of choices")
     detect: DetectConfig = DetectConfig()
     rules: RuleConfig = RuleConfig()
+    labels: LabelsOption | None = None  # None: as the server was started
 
 
 def routes(config: AppConfig, *, queue: JobQueue, models: list[str]) -> list[BaseRoute]:
@@ -105,7 +107,8 @@ class _Page:
         if wish.model >= len(self._models):
             raise RefusedError(400, f"there is no model number {wish.model}")
         path = self._config.models[wish.model - 1] if wish.model else None
-        job = self._queue.add(model=path, detect=wish.detect, rules=wish.rules)
+        labels = wish.labels or self._config.labels
+        job = self._queue.add(model=path, detect=wish.detect, rules=wish.rules, labels=labels)
         if job is None:
             number = self._config.max_jobs
             raise RefusedError(429, f"there are {number} jobs already, the most at a time: remove some, or come back")

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from femae.app.jobs import Job, JobQueue
 from femae.app.names import download_stem
@@ -11,6 +11,7 @@ from femae.config.app import AppConfig
 from femae.engine.load import load_engine
 from femae.inference.predictor import shipped_model
 from femae.labels import CLASS_SETS
+from femae.types import LabelView
 from femae.video.discover import PICTURE_SUFFIXES
 
 __all__ = ["DOWNLOADS", "choices", "file_name", "job_view", "model_names"]
@@ -31,6 +32,10 @@ _RULE_WORDS: Final = {
     "geometric": "geometric mean",
     "harmonic": "harmonic mean",
 }
+_LABEL_WORDS: Final[dict[LabelView, str]] = {
+    "expression": "none, emotion or compound",
+    "compound": "always a compound",
+}
 _CLASS_WORDS: Final = {"abaw": "ABAW, 7 classes", "raf-db": "RAF-DB, 11 classes"}
 
 
@@ -44,9 +49,11 @@ def model_names(models: tuple[Path, ...]) -> list[str]:
 
 def choices(config: AppConfig, *, models: list[str]) -> dict[str, Any]:
     """The settings that the page offers, and the limits it should warn of before an upload."""
-    assert set(RULES) == set(_RULE_WORDS) and set(CLASS_SETS) >= set(_CLASS_WORDS)
+    assert set(RULES) == set(_RULE_WORDS) and set(get_args(LabelView)) == set(_LABEL_WORDS)
+    assert set(CLASS_SETS) >= set(_CLASS_WORDS)
     return {
         "models": models,
+        "labels": [[key, _LABEL_WORDS[key]] for key in sorted(_LABEL_WORDS, key=lambda key: key != config.labels)],
         "rules": [[rule, _RULE_WORDS[rule]] for rule in RULES],
         "classes": [[key, words] for key, words in _CLASS_WORDS.items()],
         "pictureSuffixes": sorted(PICTURE_SUFFIXES),

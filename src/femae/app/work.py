@@ -12,7 +12,8 @@ from femae.app.look import digest
 from femae.errors import FemaeError, InputError
 from femae.inference.item import ItemOutputs, process_item
 from femae.inference.predictor import Predictor, open_source
-from femae.types import FrameResult, SourceInfo
+from femae.labels import Compound
+from femae.types import FrameResult, LabelView, SourceInfo
 from femae.video.discover import InputItem, discover
 
 __all__ = ["MakeReport", "Worker"]
@@ -31,13 +32,14 @@ class MakeReport(Protocol):
         pictures: Mapping[Path, str],
         out: Path,
         title: str,
+        labels: LabelView,
         advance: Callable[[], None],
     ) -> None:
         """`table` is Parquet, `out` the HTML file to write.
 
         `video` is the film that the table was made from, or None and `pictures` the pictures, each with the name that
-        the table has for it. `advance` is called after each frame of a film; what it raises ends the work. Raises
-        FemaeError.
+        the table has for it. `labels`: which label it shows. `advance` is called after each frame of a film; what it
+        raises ends the work. Raises FemaeError.
         """
 
 
@@ -74,11 +76,12 @@ class Worker:
                 out=job.folder / "out",
                 formats=_FORMATS,
                 video=True,
+                labels=job.labels,
                 on_result=lambda result: self._count(job, result),
                 shown_names={upload.path.name: upload.name for upload in job.uploads},
             )
         job.problems = [_in_users_words(problem, job) for problem in done.problems]
-        self._collect(job, done)
+        self._collect(job, done, compounds=predictor.compounds)
         if self._make_report is not None:
             self._report(job, self._make_report, film=item.kind == "video")
 
@@ -94,7 +97,7 @@ class Worker:
                 "`femae app` with a larger --max-minutes, or use `femae predict`"
             )
 
-    def _collect(self, job: Job, done: ItemOutputs) -> None:
+    def _collect(self, job: Job, done: ItemOutputs, *, compounds: tuple[Compound, ...]) -> None:
         """Name the outputs, and make what the page shows of the table."""
         outputs = {f"table{path.suffix}": path for path in done.tables}
         assert done.pictures is not None
@@ -107,7 +110,7 @@ class Worker:
             outputs["film.mp4"] = done.pictures
         job.check()
         look = job.folder / "out" / "look.json"
-        facts = digest(outputs["table.parquet"])
+        facts = digest(outputs["table.parquet"], labels=job.labels, compounds=compounds)
         look.write_text(json.dumps(facts), encoding="utf-8")
         outputs["look.json"] = look
         job.outputs = outputs
@@ -126,7 +129,9 @@ class Worker:
                 video.parent.mkdir()
                 first.path.replace(video)
             table = job.outputs["table.parquet"]
-            make_report(table, video=video, pictures=pictures, out=out, title=title, advance=job.check)
+            make_report(
+                table, video=video, pictures=pictures, out=out, title=title, labels=job.labels, advance=job.check
+            )
             job.outputs["report.html"] = out
         except FemaeError as error:
             job.problems.append(f"the report could not be written: {_in_users_words(str(error), job)}")

@@ -1,5 +1,6 @@
 """What each command's options are and which one call does it."""
 
+from functools import partial
 from typing import Any
 
 from femae.config.predict import DemoConfig, ModelsConfig, PredictConfig
@@ -57,7 +58,7 @@ def run_predict(config: PredictConfig) -> int:
     from femae.report.page import require_report
 
     require_report()  # before the long run
-    return run(config, finished=report_outputs)
+    return run(config, finished=partial(report_outputs, labels=config.labels))
 
 
 def run_demo(config: DemoConfig) -> int:
@@ -109,15 +110,17 @@ def run_app(config: Any) -> int:
     return run(config, make_report=_report_for_the_app)
 
 
-def _report_for_the_app(table: Any, *, video: Any, pictures: Any, out: Any, title: str, advance: Any) -> None:
+def _report_for_the_app(
+    table: Any, *, video: Any, pictures: Any, out: Any, title: str, labels: Any, advance: Any
+) -> None:
     from femae.report.pictures_report import write_pictures_report
     from femae.report.video_report import write_video_report
 
     if video is not None:
-        write_video_report(table, video=video, out=out, title=title, advance=advance)
+        write_video_report(table, video=video, out=out, title=title, labels=labels, advance=advance)
     else:
         names = {path.name: name for path, name in pictures.items()}
-        write_pictures_report(table, out=out, pictures=list(pictures), names=names, title=title)
+        write_pictures_report(table, out=out, pictures=list(pictures), names=names, title=title, labels=labels)
 
 
 def run_webcam(config: Any) -> int:

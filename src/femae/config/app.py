@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
+from femae.config.labels import LabelsOption
 
 __all__ = ["AppConfig"]
 
@@ -20,6 +21,7 @@ class AppConfig(Config):
     models: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field(
         (), description="femae models (.onnx) to choose from besides the one that ships"
     )
+    labels: LabelsOption = "expression"
     port: int = Field(0, ge=0, le=65535, description="port of the page; 0: any that is free")
     open: bool = Field(False, description="open the page in the browser")
     listen_on_all_interfaces: bool = Field(

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
+from femae.config.labels import LabelsOption
 from femae.errors import ConfigError
 
 __all__ = [
@@ -150,6 +151,7 @@ class PredictConfig(Config):
     )
     video: bool = Field(False, description="also write the annotated film (pictures: annotated copies)")
     report: bool = Field(False, description="also write a page to look at: film, timeline, shares, strongest moments")
+    labels: LabelsOption = "expression"
     model: Path | None = Field(
         None,
         description="a model instead of the default: .onnx, .xml, .safetensors, a run's folder, hf://owner/name, or "

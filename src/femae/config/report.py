@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
+from femae.config.labels import LabelsOption
 
 __all__ = ["FIGURE_FORMATS", "ReportConfig"]
 
@@ -27,6 +28,7 @@ class ReportConfig(Config):
     conditions: Path | None = Field(
         None, description="CSV with the columns source and condition: compare groups of films"
     )
+    labels: LabelsOption = "expression"
     figures: bool = Field(False, description="write figures for print instead of a page")
     format: str = Field("pdf", description="formats of the figures, separated by commas: pdf, svg, png")
     max_mb: float = Field(

@@ -9,13 +9,14 @@ from pydantic import Field, field_validator
 
 from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
+from femae.config.labels import LabelsOption
 from femae.config.predict import FORMATS, DetectConfig, LiveRuleConfig
 
 __all__ = ["WebcamConfig"]
 
 
 class WebcamConfig(Config):
-    """A live window: boxes, ids, six bars and the compound of each face; old frames are dropped, never queued.
+    """A live window: boxes, ids, six bars and the expression of each face; old frames are dropped, never queued.
 
     Keys: r records table and film (again: stops), s saves a picture, space freezes, h shows help, q or Esc quits.
     """
@@ -31,6 +32,7 @@ class WebcamConfig(Config):
     seconds: float | None = Field(None, gt=0, description="stop after so many seconds of the source")
     out: Path = Field(Path("femae-out"), description="folder of recordings and pictures")
     format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
+    labels: LabelsOption = "expression"
     model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
     rules: Annotated[LiveRuleConfig, tyro.conf.OmitArgPrefixes] = LiveRuleConfig()

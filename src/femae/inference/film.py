@@ -1,21 +1,23 @@
 """The annotated film of an input, or annotated copies of its pictures."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from femae.errors import OutputError
-from femae.labels import Compound
 from femae.types import FrameResult, SourceInfo
 from femae.video.discover import InputItem
-from femae.video.overlay import draw
 from femae.video.writer import VideoWriter
 
-__all__ = ["PictureSink", "annotated_sink"]
+__all__ = ["Draw", "PictureSink", "annotated_sink"]
+
+# (frame u8[H, W, 3] RGB, what is known of it) -> the frame with it drawn in
+Draw = Callable[[npt.NDArray[np.uint8], FrameResult], npt.NDArray[np.uint8]]
 
 
 class PictureSink(Protocol):
@@ -29,22 +31,22 @@ class PictureSink(Protocol):
 class _Film:
     """One H.264 film with the source's timing and sound; an unreadable frame is black."""
 
-    def __init__(self, writer: VideoWriter, path: Path, info: SourceInfo, compounds: tuple[Compound, ...]) -> None:
+    def __init__(self, writer: VideoWriter, path: Path, info: SourceInfo, draw: Draw) -> None:
         self.path = path
-        self._writer, self._info, self._compounds = writer, info, compounds
+        self._writer, self._info, self._draw = writer, info, draw
 
     def write(self, result: FrameResult) -> None:
         image = result.frame.image
         if image is None:
             image = np.zeros((self._info.height or 2, self._info.width or 2, 3), np.uint8)
-        self._writer.write(result.frame, draw(image, result, self._compounds))
+        self._writer.write(result.frame, self._draw(image, result))
 
 
 class _Folder:
     """Annotated copies of pictures, under their own names as PNG."""
 
-    def __init__(self, path: Path, compounds: tuple[Compound, ...]) -> None:
-        self.path, self._compounds = path, compounds
+    def __init__(self, path: Path, draw: Draw) -> None:
+        self.path, self._draw = path, draw
         self._taken: set[str] = set()
 
     def write(self, result: FrameResult) -> None:
@@ -57,7 +59,7 @@ class _Folder:
         self._taken.add(stem.lower())
         part = self.path / f"{stem}.png.part"
         try:
-            Image.fromarray(draw(result.frame.image, result, self._compounds)).save(part, format="PNG")
+            Image.fromarray(self._draw(result.frame.image, result)).save(part, format="PNG")
             part.replace(self.path / f"{stem}.png")
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -65,9 +67,7 @@ class _Folder:
 
 
 @contextmanager
-def annotated_sink(
-    folder: Path, *, stem: str, item: InputItem, info: SourceInfo, compounds: tuple[Compound, ...]
-) -> Iterator[PictureSink]:
+def annotated_sink(folder: Path, *, stem: str, item: InputItem, info: SourceInfo, draw: Draw) -> Iterator[PictureSink]:
     """`<stem>.annotated.mp4` for a film, the folder `<stem>.annotated` for pictures."""
     film = item.kind == "video"
     path = folder / (f"{stem}.annotated.mp4" if film else f"{stem}.annotated")
@@ -77,7 +77,7 @@ def annotated_sink(
     except OSError as error:
         raise OutputError(f"cannot make the folder {needed}: {error.strerror}; give another --out") from error
     if not film:
-        yield _Folder(path, compounds)
+        yield _Folder(path, draw)
         return
     with VideoWriter(path, info=info, source_path=item.paths[0]) as writer:
-        yield _Film(writer, path, info, compounds)
+        yield _Film(writer, path, info, draw)

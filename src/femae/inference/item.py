@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from femae.config.predict import DerivedConfig
@@ -13,8 +14,9 @@ from femae.inference.film import annotated_sink
 from femae.inference.predictor import Predictor
 from femae.inference.sinks import open_sinks
 from femae.inference.tables import results_to_batch
-from femae.types import FrameResult
+from femae.types import FrameResult, LabelView
 from femae.video.discover import InputItem
+from femae.video.overlay import draw
 from femae.video.source import FrameSource
 
 __all__ = ["ItemOutputs", "process_item"]
@@ -47,6 +49,7 @@ def process_item(
     out: Path,
     formats: Sequence[str],
     video: bool,
+    labels: LabelView = "expression",
     on_result: Callable[[FrameResult], None],
     shown_names: Mapping[str, str] | None = None,
     derived: DerivedConfig | None = None,
@@ -61,9 +64,8 @@ def process_item(
     with ExitStack() as stack:  # closed from last to first: the tables are safe before the film is finished
         pictures = None
         if video:
-            pictures = stack.enter_context(
-                annotated_sink(out, stem=stem, item=item, info=source.info, compounds=predictor.compounds)
-            )
+            annotate = partial(draw, compounds=predictor.compounds, labels=labels)
+            pictures = stack.enter_context(annotated_sink(out, stem=stem, item=item, info=source.info, draw=annotate))
         beside = None
         if derived is not None and derived.asked_for:
             beside = stack.enter_context(

@@ -92,7 +92,7 @@ def _run_item(
     """One input to its outputs; returns whether every frame could be read."""
     film = item.kind == "video"
     with open_source(item) as source, voice.progress(source.info) as advance:
-        summary = Summary(item.name, compounds=predictor.compounds)
+        summary = Summary(item.name, labels=config.labels)
 
         def count(result: FrameResult) -> None:
             summary.add(result)
@@ -106,6 +106,7 @@ def _run_item(
             out=config.out,
             formats=config.formats,
             video=config.video,
+            labels=config.labels,
             on_result=count,
             derived=config.derived,
         )

@@ -1,12 +1,11 @@
-"""What one input gave, in a few lines: frames, faces, share of each compound, speed."""
+"""What one input gave, in a few lines: frames, faces, share of each label, speed."""
 
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
-from femae.labels import Compound
-from femae.types import CLEAR_SUM, FrameResult
+from femae.types import CLEAR_SUM, FaceResult, FrameResult, LabelView
 
 __all__ = ["Summary"]
 
@@ -17,8 +16,8 @@ _ABSTAINED: Final = "abstained"
 class Summary:
     """Counts results as they pass; memory does not grow with the length of a film."""
 
-    def __init__(self, name: str, *, compounds: tuple[Compound, ...]) -> None:
-        self.name, self.compounds = name, compounds
+    def __init__(self, name: str, *, labels: LabelView = "expression") -> None:
+        self.name, self.view = name, labels
         self.status: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
         self.num_faces = 0
@@ -30,7 +29,12 @@ class Summary:
         for face in result.faces:
             self.num_faces += 1
             self.face_ids.add(face.face_id)
-            self.labels[_WEAK if face.weak and face.compound else face.compound or _ABSTAINED] += 1
+            self.labels[self._word(face)] += 1
+
+    def _word(self, face: FaceResult) -> str:
+        """What a face is counted as; a compound of a face that shows nothing clearly is counted by itself."""
+        name, _ = face.label(self.view)
+        return _WEAK if self.view == "compound" and face.weak and name else name or _ABSTAINED
 
     @property
     def num_frames(self) -> int:

@@ -145,8 +145,8 @@ class Predictions:
         num_frames = without + len(with_face.group_by(["source", "frame"]).aggregate([]))
         parts = [f"{num_frames} frames, {without} without a face", f"{with_face.num_rows} faces"]
         if with_face.num_rows:
-            name, number = Counter(with_face["compound"].to_pylist()).most_common(1)[0]
-            parts.append(f"mostly {name or 'abstained'} ({number / with_face.num_rows:.0%})")
+            name, number = Counter(with_face["expression"].to_pylist()).most_common(1)[0]
+            parts.append(f"mostly {name} ({number / with_face.num_rows:.0%})")
         if self.problems:
             parts.append(f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}")
         return f"<Predictions for {what}: {'; '.join(parts)}>"

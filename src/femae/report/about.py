@@ -16,7 +16,11 @@ _PACKAGES = ("numpy", "av", "onnxruntime", "pyarrow", "pillow")
 
 def about_parts(settings: Mapping[str, str], *, inputs: Sequence[tuple[str, str]] = ()) -> tuple[dict[str, Any], ...]:
     """Parts for the page: `settings` is the metadata of a table of predictions, `inputs` name and value."""
-    known = {key: value for key, value in settings.items() if key in ("model", "detection", "rules", "compounds")}
+    known = {
+        key: value
+        for key, value in settings.items()
+        if key in ("model", "detection", "rules", "expression", "compounds")
+    }
     parts: list[dict[str, Any]] = []
     if known:
         parts.append({"name": "Settings", "text": "", "rows": _setting_rows(known)})
@@ -47,7 +51,9 @@ def _setting_rows(settings: Mapping[str, str]) -> list[tuple[str, str]]:
             inner = json.loads(value) if value.startswith("{") else None
         except ValueError:
             inner = None
-        if isinstance(inner, dict):
+        if key == "expression" and isinstance(inner, dict):
+            rows.append((key, str(inner.get("rule", ""))))
+        elif isinstance(inner, dict):
             rows += [(str(name).replace("_", " "), _word(item)) for name, item in inner.items()]
         else:
             rows.append((key, value))

@@ -7,12 +7,20 @@ from typing import Any
 from femae.inference.item import ItemOutputs
 from femae.report.pictures_report import write_pictures_report
 from femae.report.video_report import write_video_report
+from femae.types import LabelView
 from femae.video.discover import InputItem
 
 __all__ = ["report_outputs"]
 
 
-def report_outputs(item: InputItem, outputs: ItemOutputs, schema: Any, advance: Callable[[], None]) -> list[Path]:
+def report_outputs(
+    item: InputItem,
+    outputs: ItemOutputs,
+    schema: Any,
+    advance: Callable[[], None],
+    *,
+    labels: LabelView = "expression",
+) -> list[Path]:
     """Write `<table>.html` beside the first table of an input; `schema` is the table's, with settings as metadata."""
     table = outputs.tables[0]
     settings = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
@@ -26,10 +34,17 @@ def report_outputs(item: InputItem, outputs: ItemOutputs, schema: Any, advance: 
             title=title,
             settings=settings,
             problems=outputs.problems,
+            labels=labels,
             advance=advance,
         )
     else:
         path = write_pictures_report(
-            table, out=out, pictures=item.paths, title=title, settings=settings, problems=outputs.problems
+            table,
+            out=out,
+            pictures=item.paths,
+            title=title,
+            settings=settings,
+            problems=outputs.problems,
+            labels=labels,
         )
     return [path]

@@ -1,6 +1,6 @@
 """Several tables side by side: how far two models agree on one film, and how groups of films differ.
 
-Groups: each film gives one number per measure (mean probability of an emotion, share of a compound); a condition is the
+Groups: each film gives one number per measure (mean probability of an emotion, share of a label); a condition is the
 mean over its films, so that a long film does not outweigh a short one. Intervals are percentiles of 2,000 bootstrap
 draws of whole films: they say how much the number would move with other films of the same kind, and nothing about a
 model's errors. With fewer than three films in a condition no interval is given. Differences are taken against the
@@ -10,7 +10,7 @@ many measures.
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from femae.metrics.bootstrap import bootstrap_sums, interval
 from femae.report.tables import PredictionTable
 
 __all__ = [
+    "SHARE_OF",
     "Agreement",
     "Estimate",
     "FilmMeans",
@@ -32,8 +33,10 @@ __all__ = [
     "film_means",
     "measure_names",
     "read_conditions",
+    "without_unseen",
 ]
 
+SHARE_OF = "share of "  # what stands before a label in the name of its share
 _NUM_DRAWS = 2000
 _FEWEST = 3
 _SAME_FACE = 0.5  # intersection over union of two boxes
@@ -69,27 +72,35 @@ class Agreement:
     num_both: int
     num_first: int
     num_second: int
-    same_compound: float
+    same_label: float
     differences: npt.NDArray[np.float64]
     correlations: npt.NDArray[np.float64]
 
 
 def measure_names(table: PredictionTable) -> list[str]:
-    """Names of FilmMeans.values: means of six emotions, then shares of the compounds."""
-    return [*EMOTIONS, *(compound.name for compound in table.compounds)]
+    """Names of FilmMeans.values: means of six emotions, then shares of the labels that are shown."""
+    return [*EMOTIONS, *(f"{SHARE_OF}{name}" for name in table.names)]
 
 
 def film_means(table: PredictionTable) -> list[FilmMeans]:
     """One entry per source of a table."""
-    label, films = table.label, []
+    films = []
     for source in dict.fromkeys(map(str, table.source)):
         rows = np.flatnonzero((table.source == source) & (table.face_id > 0))
-        values = np.full(len(EMOTIONS) + len(table.compounds), np.nan)
+        values = np.full(len(EMOTIONS) + len(table.names), np.nan)
         if len(rows):
             values[: len(EMOTIONS)] = table.emotions[rows].mean(0, dtype=np.float64)
-            values[len(EMOTIONS) :] = [(label[rows] == number).mean() for number in range(len(table.compounds))]
+            label = table.label[rows]
+            values[len(EMOTIONS) :] = [(label == number).mean() for number in range(len(table.names))]
         films.append(FilmMeans(source=source, table=table.name, values=values, num_faces=len(rows)))
     return films
+
+
+def without_unseen(films: Sequence[FilmMeans], names: Sequence[str]) -> tuple[list[FilmMeans], list[str]]:
+    """The same films and names without the shares of labels that no film has."""
+    shown = [name in EMOTIONS or any(film.values[k] > 0 for film in films) for k, name in enumerate(names)]
+    left = [name for name, is_shown in zip(names, shown, strict=True) if is_shown]
+    return [replace(film, values=film.values[np.array(shown)]) for film in films], left
 
 
 def read_conditions(path: Path) -> dict[str, str]:
@@ -178,12 +189,12 @@ def agreement(first: PredictionTable, second: PredictionTable) -> Agreement:
     if len(pairs) > 2:
         moving = (x.std(0) > 1e-9) & (y.std(0) > 1e-9)
         correlations[moving] = [float(np.corrcoef(x[:, j], y[:, j])[0, 1]) for j in np.flatnonzero(moving)]
-    names_a, names_b = first.compound[a], second.compound[b]
+    same = first.label[a] == second.label[b]
     return Agreement(
         num_both=len(pairs),
         num_first=int((first.face_id > 0).sum()),
         num_second=int((second.face_id > 0).sum()),
-        same_compound=float((names_a == names_b).mean()) if len(pairs) else float("nan"),
+        same_label=float(same.mean()) if len(pairs) else float("nan"),
         differences=np.abs(x - y).mean(0) if len(pairs) else np.full(len(EMOTIONS), np.nan),
         correlations=correlations,
     )

@@ -1,6 +1,7 @@
 """The pages that compare tables: two models on one film, or groups of films by condition."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from femae.errors import InputError
 from femae.labels import EMOTIONS
 from femae.report.about import about_parts
 from femae.report.compare import (
+    SHARE_OF,
     Estimate,
     FilmMeans,
     agreement,
@@ -19,17 +21,19 @@ from femae.report.compare import (
     film_means,
     measure_names,
     read_conditions,
+    without_unseen,
 )
 from femae.report.film_page import film_page
 from femae.report.page import Page, write_page
 from femae.report.svg import dot_chart
-from femae.report.tables import PredictionTable, read_predictions
+from femae.report.tables import LABEL_WORDS, PredictionTable, read_alike
+from femae.types import LabelView
 
 __all__ = ["is_one_film", "write_conditions_report", "write_models_report"]
 
 _METHOD = (
-    "Each film counts once: its mean probabilities and its shares of compounds. A condition is the mean over its "
-    "films. Intervals hold 95 % of 2,000 bootstrap draws of whole films (none below three); differences are taken "
+    "Each film counts once: its mean probabilities and its share of each {} that occurs. A condition is the mean over "
+    "its films. Intervals hold 95 % of 2,000 bootstrap draws of whole films (none below three); differences are taken "
     "against the first condition, and are not corrected for looking at many measures."
 )
 
@@ -46,17 +50,20 @@ def write_models_report(
     out: str | Path,
     video: str | Path | None = None,
     max_mb: float = 24.0,
+    labels: LabelView = "expression",
     advance: Callable[[], None] = lambda: None,
 ) -> Path:
     """One page for several tables of one film: faces of all of them on one timeline, and how far they agree.
 
     The annotated film shows the first table. Raises InputError when the tables are of different films or classes.
     """
-    read = _with_own_names([read_predictions(table) for table in tables])
+    folders = [Path(table).resolve().parent.name for table in tables]
+    read = _with_own_names(read_alike(tables, labels=labels), folders)
     if not is_one_film(read):
         raise InputError("these tables are not of one film: compare different films with --conditions")
     rows = [_agreement_row(read[0], other) for other in read[1:]]
-    head = ["against", "faces in both", "same compound", *(f"{e}: |difference|, r" for e in EMOTIONS)]
+    label, _ = LABEL_WORDS[read[0].labels]
+    head = ["against", "faces in both", f"same {label}", *(f"{e}: |difference|, r" for e in EMOTIONS)]
     note = f"Each table against {read[0].name}, over the faces that both found in a frame (boxes overlap by half)."
     page = film_page(
         read,
@@ -71,42 +78,51 @@ def write_models_report(
     return write_page(Path(out), page)
 
 
-def _with_own_names(tables: list[PredictionTable]) -> list[PredictionTable]:
-    """Tables of one name get the numbers 2, 3 ... behind it."""
-    from dataclasses import replace
-
-    taken: dict[str, int] = {}
-    named = []
-    for table in tables:
-        taken[table.name] = number = taken.get(table.name, 0) + 1
-        named.append(table if number == 1 else replace(table, name=f"{table.name} ({number})"))
-    return named
+def _with_own_names(tables: list[PredictionTable], folders: Sequence[str]) -> list[PredictionTable]:
+    """Tables of one name get the name of their folder behind it, and where that is the same, too, a number."""
+    names = [table.name for table in tables]
+    longer = [f"{n} ({f})" if names.count(n) > 1 and f else n for n, f in zip(names, folders, strict=True)]
+    seen = [longer[: place + 1].count(name) for place, name in enumerate(longer)]
+    own = [name if number == 1 else f"{name} {number}" for name, number in zip(longer, seen, strict=True)]
+    return [replace(table, name=name) for table, name in zip(tables, own, strict=True)]
 
 
 def _agreement_row(first: PredictionTable, other: PredictionTable) -> list[str]:
     found = agreement(first, other)
     cells = [f"{d:.3f}, {r:.2f}" for d, r in zip(found.differences, found.correlations, strict=True)]
     largest = max(found.num_first, found.num_second)
-    return [other.name, f"{found.num_both:,} of {largest:,}", f"{found.same_compound:.1%}", *cells]
+    return [other.name, f"{found.num_both:,} of {largest:,}", f"{found.same_label:.1%}", *cells]
 
 
-def write_conditions_report(tables: Sequence[str | Path], *, out: str | Path, conditions: str | Path | None) -> Path:
+def write_conditions_report(
+    tables: Sequence[str | Path],
+    *,
+    out: str | Path,
+    conditions: str | Path | None,
+    labels: LabelView = "expression",
+) -> Path:
     """One page for groups of films: means, shares and differences per condition, then each film.
 
     `conditions`: CSV with the columns source and condition; None: every source is a condition of its own. Raises
     InputError when no film has a condition, or when the tables have different classes.
     """
-    read = [read_predictions(table) for table in tables]
+    read = read_alike(tables, labels=labels)
     if any(table.compounds != read[0].compounds for table in read):
         raise InputError("these tables have different compound classes: compare like with like")
-    films = [film for table in read for film in film_means(table)]
+    films, names = [film for table in read for film in film_means(table)], measure_names(read[0])
+    label = LABEL_WORDS[read[0].labels][0]
+    if label == "expression":
+        films, names = without_unseen(films, names)
     alone = {film.source: film.source for film in films}
     given = alone if conditions is None else read_conditions(Path(conditions))
     groups, problems = assign(films, given)
     if not groups:
         raise InputError("no film of these tables has a condition: the column source must hold the names of the films")
-    names = measure_names(read[0])
-    sections = [_means_section(groups, names), _differences_section(groups, names), _films_section(groups, names)]
+    sections = [
+        _means_section(groups, names, label=label),
+        _differences_section(groups, names),
+        _films_section(groups, names),
+    ]
     inputs = [("tables", ", ".join(table.name for table in read))]
     if conditions is not None:
         inputs.append(("conditions", Path(conditions).name))
@@ -117,7 +133,7 @@ def write_conditions_report(tables: Sequence[str | Path], *, out: str | Path, co
         scripts=("common.js", "static.js"),
         values={"sections": [section for section in sections if section["tables"]]},
         about=about_parts(read[0].metadata, inputs=inputs),
-        problems=tuple(problems),
+        problems=(*(text for table in read for text in table.problems), *problems),
     )
     return write_page(Path(out), page)
 
@@ -140,14 +156,16 @@ def _triple(estimate: Estimate) -> tuple[float, float, float]:
 
 def _charts(names: list[str], estimates: Mapping[str, list[Estimate]], words: tuple[str, str]) -> list[dict[str, Any]]:
     cut = len(EMOTIONS)
-    return [_chart(words[0], names[:cut], estimates, 0), _chart(words[1], names[cut:], estimates, cut)]
+    labels = [name.removeprefix(SHARE_OF) for name in names[cut:]]
+    return [_chart(words[0], names[:cut], estimates, 0), _chart(words[1], labels, estimates, cut)]
 
 
-def _means_section(groups: Mapping[str, list[FilmMeans]], names: list[str]) -> dict[str, Any]:
+def _means_section(groups: Mapping[str, list[FilmMeans]], names: list[str], *, label: str) -> dict[str, Any]:
     estimates = {group: condition_means(films, seed=number) for number, (group, films) in enumerate(groups.items())}
     rows = [[name, *(_words(estimates[group][k]) for group in groups)] for k, name in enumerate(names)]
-    figures = _charts(names, estimates, ("Mean probability of the emotions", "Share of the compounds"))
-    return _section("Conditions", _METHOD, figures, [{"name": "", "head": ["", *groups], "rows": rows}])
+    figures = _charts(names, estimates, ("Mean probability of the emotions", f"Share of each {label}"))
+    tables = [{"name": "", "head": ["measure", *groups], "rows": rows}]
+    return _section("Conditions", _METHOD.format(label), figures, tables)
 
 
 def _differences_section(groups: Mapping[str, list[FilmMeans]], names: list[str]) -> dict[str, Any]:
@@ -158,7 +176,7 @@ def _differences_section(groups: Mapping[str, list[FilmMeans]], names: list[str]
         return _section("Differences", "", [], [])
     figures = _charts(names, estimates, ("Differences of the emotions", "Differences of the shares"))
     text = "A star: the interval does not hold 0."
-    return _section("Differences", text, figures, [{"name": "", "head": ["", *estimates], "rows": rows}])
+    return _section("Differences", text, figures, [{"name": "", "head": ["measure", *estimates], "rows": rows}])
 
 
 def _words(estimate: Estimate, *, mark: bool = False) -> str:

@@ -33,21 +33,23 @@ def draw_rows(
     frame = Frame(index=1, time_s=None, image=image, source="")
     faces = tuple(_face(table, int(row), factor) for row in rows if table.status[row] == "ok")
     if faces:
-        return draw(image, FrameResult(frame=frame, status="ok", faces=faces), table.compounds)
+        return draw(image, FrameResult(frame=frame, status="ok", faces=faces), table.compounds, labels=table.labels)
     status = table.status[rows[0]] if len(rows) else "no_face"
     known = "unreadable" if status == "unreadable" else "no_face"
     return draw(image, FrameResult(frame=frame, status=known), table.compounds)  # type: ignore[arg-type]
 
 
 def _face(table: PredictionTable, row: int, factor: float) -> FaceResult:
-    score = float(table.compound_score[row])
+    name, certainty = table.name_of(row), float(table.certainty[row])  # of the label that is drawn; the other is not
     return FaceResult(
         face=Face(box_xyxy=(table.boxes[row] * np.float32(factor)).astype(np.float32), landmarks=None, score=1.0),
         face_id=int(table.face_id[row]),
         probs=table.emotions[row],
         scores=table.scores[row],
-        compound=str(table.compound[row]),
-        compound_score=score,
+        compound=name,
+        compound_score=certainty,
+        expression=name,
+        expression_probability=certainty,
     )
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from femae.errors import MissingDependencyError, OutputError
 from femae.labels import EMOTIONS
-from femae.report.style import OKABE_ITO, compound_colour, emotion_colour
+from femae.report.style import OKABE_ITO, compound_style, emotion_style, is_light
 from femae.report.tracks import Track, find_gaps, frame_times, parts_of, usual_step_s
+from femae.video.palette import label_styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,8 +50,6 @@ _STYLE: Final[Any] = {
 }
 _MARKERS: Final = "osvDX^P*"
 _MARKS_A_LINE: Final = 7
-_YELLOW_IN_PRINT: Final = "#B8A90A"  # Okabe and Ito's yellow is lost on paper
-
 
 _Arguments = ParamSpec("_Arguments")
 
@@ -103,62 +102,125 @@ def save(figure: "Figure", folder: Path, *, stem: str, formats: Sequence[str]) -
     return paths
 
 
-def _ink(colour: str) -> str:
-    return _YELLOW_IN_PRINT if colour.upper() == "#F0E442" else colour
+def _outline(colours: Sequence[str]) -> list[Any]:
+    """A darker edge for lines that are too light for paper."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    return [Stroke(linewidth=1.5, foreground="0.35"), Normal()] if any(map(is_light, colours)) else []
 
 
 def _draw_series(
-    axis: Any,
-    times: npt.NDArray[np.float64],
-    values: npt.NDArray[np.float64],
-    names: Sequence[str],
-    colours: Sequence[str],
+    axis: Any, times: npt.NDArray[np.float64], values: npt.NDArray[np.float64], styles: Sequence[dict[str, Any]]
 ) -> None:
+    """A line per column; two colours alternate along it, and share its marks."""
     every = max(1, len(times) // _MARKS_A_LINE)
-    for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        start = number * every // max(1, len(names))
-        marker = _MARKERS[number % len(_MARKERS)]
-        axis.plot(times, values[:, number], color=_ink(colour), label=name, marker=marker, markevery=(start, every))
+    for number, style in enumerate(styles):
+        first, second = style["colours"][0], style["colours"][-1]
+        axis.plot(
+            times,
+            values[:, number],
+            color=first,
+            label=style["name"],
+            path_effects=_outline(style["colours"]),
+            marker=_MARKERS[number % len(_MARKERS)],
+            markevery=(number * every // len(styles), every),
+            markeredgecolor="0.35",
+            markeredgewidth=0.4,
+            fillstyle="full" if second == first else "top",
+            markerfacecoloralt=second,
+        )
+        if second != first:
+            axis.plot(times, values[:, number], color=second, dashes=(4, 4))
+
+
+def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> None:
+    """The expression over time: a compound in two halves, `none` thin; a legend of what is no single emotion."""
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.patches import Patch
+
+    table, frames = track.table, track.frames
+    label, ends = table.label[track.rows], np.append(all_times, all_times[-1] + usual_step_s(all_times))
+    cuts = np.flatnonzero((np.diff(label) != 0) | (np.diff(frames) > 1))
+    starts, stops = np.r_[0, cuts + 1], np.r_[cuts, len(frames) - 1]
+    entries: list[tuple[Any, str]] = []
+    for number in np.unique(label[label >= 0]):
+        (style,) = label_styles([table.names[number]], table.compounds)
+        mine = label[starts] == number
+        spans = [
+            (ends[frames[a] - 1], ends[frames[b]] - ends[frames[a] - 1]) for a, b in zip(starts, stops, strict=True)
+        ]
+        low, high = (0.4, 0.2) if style["quiet"] else (0.0, 1.0)
+        part = high / len(style["colours"])
+        for place, colour in enumerate(reversed(style["colours"])):
+            shown = [span for span, is_mine in zip(spans, mine, strict=True) if is_mine]
+            axis.broken_barh(shown, (low + place * part, part), facecolor=colour, linewidth=0)
+        if style["name"] not in EMOTIONS:  # whose colours the lines have, too
+            entries.append((tuple(Patch(facecolor=colour) for colour in style["colours"]), style["name"]))
+    if entries:
+        handlers, words = zip(*entries, strict=True)
+        axis.legend(
+            handlers,
+            words,
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            frameon=False,
+            handlelength=2.4,
+            handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
+        )
+    axis.set(ylim=(-0.15, 1.15), yticks=[], ylabel="expression")
 
 
 @_in_style
 def timeline_figure(track: Track) -> "Figure":
-    """Emotions and compounds of one face over time, two columns wide; holes in the track stay empty."""
+    """Emotions of one face over time, and its expression or the scores of its compounds, two columns wide.
+
+    Holes in the track stay empty.
+    """
     table, frames = track.table, track.frames
     all_times = frame_times(table)
     times = all_times[frames - 1]
     values = np.concatenate([table.emotions, table.scores], axis=1)[track.rows].astype(np.float64)
     ends = np.array([np.searchsorted(frames, last) for _, last in parts_of(frames)[:-1]], np.int64)
     times, values = np.insert(times, ends + 1, np.nan), np.insert(values, ends + 1, np.nan, axis=0)
-    figure, axes = _new(TWO_COLUMNS_MM, 95, nrows=2, sharex=True)
+    is_strip = table.labels == "expression"
+    figure, axes = _new(
+        TWO_COLUMNS_MM, 78 if is_strip else 95, nrows=2, sharex=True, height_ratios=(5, 2) if is_strip else (1, 1)
+    )
     upper, lower = axes[:, 0]
-    _draw_series(upper, times, values[:, :6], EMOTIONS, [emotion_colour(name) for name in EMOTIONS])
-    names = [compound.name for compound in table.compounds]
-    _draw_series(lower, times, values[:, 6:], names, [compound_colour(n) for n in range(len(names))])
+    _draw_series(upper, times, values[:, :6], emotion_style())
+    if is_strip:
+        _draw_strip(lower, track, all_times)
+    else:
+        _draw_series(lower, times, values[:, 6:], compound_style(table.compounds))
+        lower.set(ylabel="score", ylim=(0, None))
     for axis in (upper, lower):
         for gap in find_gaps(table):
             end = all_times[gap.to_frame - 1] + usual_step_s(all_times)
             axis.axvspan(
                 all_times[gap.from_frame - 1], end, facecolor="0.9", hatch="////", edgecolor="0.7", linewidth=0
             )
-        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=2.4)
-        axis.set_ylim(0, None)
+        if axis.get_legend() is None:
+            axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handlelength=2.4)
     upper.set(ylabel="probability", ylim=(0, 1))
-    lower.set(xlabel="time in seconds", ylabel="score", xlim=(all_times[0], all_times[-1]))
+    lower.set(xlabel="time in seconds", xlim=(all_times[0], all_times[-1]))
     return figure
 
 
 @_in_style
 def shares_figure(tracks: Sequence[Track]) -> "Figure":
-    """Share of each compound per face as bars, one column wide."""
-    names = [compound.name for compound in tracks[0].table.compounds]
+    """Share of each label per face as bars, one column wide; of expressions those that occur."""
+    table = tracks[0].table
+    kept = np.arange(len(table.names))
+    if table.labels == "expression":
+        kept = np.unique(np.concatenate([table.label[track.rows] for track in tracks]))
+    names = [table.names[number] for number in kept]
     figure, axes = _new(ONE_COLUMN_MM, 14 + (5 + 3 * len(tracks)) * len(names))
     axis, tall = axes[0, 0], 0.8 / len(tracks)
     for number, track in enumerate(tracks):
         label = track.table.label[track.rows]
-        share = [float((label == k).mean()) for k in range(len(names))]
+        share = [float((label == number).mean()) for number in kept]
         places = np.arange(len(names)) + number * tall
-        colour, hatch = _ink(OKABE_ITO[(4 + number) % len(OKABE_ITO)]), ("", "///", "...", "xxx")[number % 4]
+        colour, hatch = OKABE_ITO[(4 + number) % len(OKABE_ITO)], ("", "///", "...", "xxx")[number % 4]
         axis.barh(
             places, share, tall * 0.9, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=track.name
         )
@@ -182,9 +244,9 @@ def curves_figure(
     figure, axes = _new(ONE_COLUMN_MM, 52 + 4 * rows)
     axis = axes[0, 0]
     for number, (name, xs, ys) in enumerate(lines):
-        colour, marker = _ink(OKABE_ITO[number % len(OKABE_ITO)]), _MARKERS[number % len(_MARKERS)]
+        colour, marker = OKABE_ITO[number % len(OKABE_ITO)], _MARKERS[number % len(_MARKERS)]
         every = max(1, len(xs) // _MARKS_A_LINE)
-        axis.plot(xs, ys, color=colour, marker=marker, markevery=every, label=name)
+        axis.plot(xs, ys, color=colour, marker=marker, markevery=every, label=name, path_effects=_outline([colour]))
     axis.set(xlabel="epoch", ylabel=y_label)
     if y_range is not None:
         axis.set_ylim(*y_range)

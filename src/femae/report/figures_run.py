@@ -30,7 +30,7 @@ def write_figures(path: Path, *, config: ReportConfig) -> list[Path]:
 
 
 def _table_figures(path: Path, config: ReportConfig) -> list[Path]:
-    table = read_predictions(path)
+    table = read_predictions(path, labels=config.labels)
     if not table.is_film:
         raise InputError(f"'{path}' is a table of pictures: figures over time need the table of a film")
     tracks, paths = split_tracks(table), []

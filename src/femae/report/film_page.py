@@ -15,11 +15,11 @@ from femae.report.film import FilmPass, pass_over_film
 from femae.report.moments import Moment, portrait_row, strongest
 from femae.report.pack import pack_tracks, series_groups
 from femae.report.page import Page, jpeg_uri, zipped
-from femae.report.shares import SHARE_NOTE, emotion_words, share_table, track_summary
-from femae.report.style import compound_code
+from femae.report.shares import SHARES_OF, emotion_words, label_words, share_table, track_summary
 from femae.report.tables import PredictionTable, table_csv
 from femae.report.tracks import Gap, Track, clock_text, find_gaps, frame_times, split_tracks, usual_step_s
-from femae.types import CLEAR_SUM
+from femae.types import CLEAR_SUM, LabelView
+from femae.video.palette import INK, hex_colour, label_styles
 
 __all__ = ["film_page"]
 
@@ -28,6 +28,12 @@ _MAX_FACES_SHOWN: Final = 4  # at first; the others are a click away
 _PORTRAIT, _MOMENT = 96, 240  # pixels
 _OTHER_BYTES: Final = 1_200_000  # of the page: style, script, pictures
 _GAP_WORDS: Final = {"no_face": "no face", "unreadable": "unreadable"}
+_LANE_NOTES: Final[dict[LabelView, str]] = {
+    "expression": "Lanes: where each face is, in the colour of its expression, a compound in the colours of its two "
+    "emotions; a thin gray line: none of them.",
+    "compound": "Lanes: where each face is, in the colours and letters of its compound, pale where nothing is clear "
+    f"(the six probabilities add up to less than {CLEAR_SUM}).",
+}
 
 
 def film_page(
@@ -61,6 +67,8 @@ def film_page(
     gaps = find_gaps(first)
     values = _values(tracks, thumbs, moments, film, gaps, times)
     values |= {"decimated": _decimated(packed.num_drawn, tracks), "has_film": bool(film.mp4), **(extra or {})}
+    words = label_words(first.labels, SHARES_OF[0], settings=settings)
+    values |= {"lane_note": _LANE_NOTES[first.labels], "key": _key(tracks), "words": words}
     inputs = [("table", table.name) for table in tables] + ([("film", video.name)] if video else [])
     return Page(
         template=template,
@@ -72,7 +80,7 @@ def film_page(
         blobs=blobs,
         downloads=tuple(downloads),
         about=about_parts(settings, inputs=inputs),
-        problems=(*first.problems, *problems, *film.problems),
+        problems=(*(text for table in tables for text in table.problems), *problems, *film.problems),
     )
 
 
@@ -124,7 +132,17 @@ def _subtitle(table: PredictionTable, times: npt.NDArray[np.float64]) -> str:
     without = len(np.unique(table.frame[table.status != "ok"]))
     length = clock_text(float(times[-1] - times[0]) + usual_step_s(times), digits=1)
     faces = f"{num_ids} face id{'s' * (num_ids != 1)}"
-    return f"{len(times):,} frames, {length}, {faces}, {without / len(times):.1%} of the frames without a face"
+    gaps = f"{without / len(times):.1%} of the frames without a face" if without else "a face in every frame"
+    return f"{len(times):,} frames, {length}, {faces}, {gaps}"
+
+
+def _key(tracks: list[Track]) -> list[dict[str, Any]]:
+    """The styles of the expressions that occur, none first; compounds stand in the legend of their scores."""
+    table = tracks[0].table if tracks else None
+    if table is None or table.labels == "compound":
+        return []
+    seen = np.unique(np.concatenate([track.table.label[track.rows] for track in tracks]))
+    return label_styles([table.names[number] for number in seen if number >= 0], table.compounds)
 
 
 def _decimated(num_drawn: int, tracks: list[Track]) -> str:
@@ -170,7 +188,6 @@ def _values(
     return {
         "num_frames": len(times),
         "share_tables": [share_table(t, number=n, thumb=thumbs[n]) for n, t in enumerate(tracks)],
-        "share_note": SHARE_NOTE,
         "moment_cards": [_card(m, n, tracks[m.track], film) for n, m in enumerate(moments)],
         "gaps": listed,
         "gaps_text": _gap_text(gaps, times),
@@ -180,12 +197,12 @@ def _values(
 def _card(moment: Moment, number: int, track: Track, film: FilmPass) -> dict[str, Any]:
     table, row = track.table, moment.row
     where = f"{clock_text(float(table.time_s[row]))}, frame {int(table.frame[row]):,}"
-    name = table.compounds[moment.compound].name
+    (style,) = label_styles([table.name_of(row)], table.compounds)
     return {
         "picture": _uri(film, (-1 - number, row)),
-        "alt": f"{track.name} at {where}: {name}",
-        "compound": name,
-        "score_text": f"{moment.score:.2f}",
+        "alt": f"{track.name} at {where}: {style['name']}",
+        "style": style,
+        "number_text": f"{moment.certainty:.2f}",
         "frame": int(table.frame[row]),
         "where": where,
         "face": track.name,
@@ -205,10 +222,6 @@ def _script_data(
     """What the script needs besides the block of numbers."""
     groups, step = series_groups(list(tables)), usual_step_s(times)
     longest = sorted(range(len(tracks)), key=lambda n: -len(tracks[n].rows))[:_MAX_FACES_SHOWN]
-    labels = [
-        {"code": compound_code(compound), "name": style["name"], "colour": style["colour"], "dark": style["dark"]}
-        for compound, style in zip(tables[0].compounds, groups[1]["series"], strict=True)
-    ]
     infos = [
         {"name": t.name, "short": t.short, "summary": track_summary(t, times), "thumb": thumbs[n], "on": n in longest}
         for n, t in enumerate(tracks)
@@ -220,8 +233,9 @@ def _script_data(
         "end_s": float(times[-1]) + step,
         "film_offset_s": float(times[0]),
         "groups": groups,
-        "clear_sum": CLEAR_SUM,
-        "labels": labels,
+        "clear_sum": CLEAR_SUM if tables[0].labels == "compound" else None,
+        "labels": label_styles(tables[0].names, tables[0].compounds),
+        "ink": hex_colour(INK),
         "tracks": [info | place for info, place in zip(infos, places, strict=True)],
         "gaps": [
             {

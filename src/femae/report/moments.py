@@ -1,5 +1,6 @@
-"""Which frames deserve a picture: a portrait of each face, and the moments of the highest compound scores."""
+"""Which frames deserve a picture: a portrait of each face, and the moments in which a label is surest."""
 
+from bisect import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +9,8 @@ from femae.report.tracks import Track
 
 __all__ = ["Moment", "portrait_row", "strongest"]
 
-_APART_S = 1.0  # two moments of one face and compound lie at least this far apart
-_ENOUGH = 0.5  # of a face's highest score: weaker moments of it are not shown
+_APART_S = 1.0  # a moment is the surest of its face and label for this long to either side
+_ENOUGH = 0.5  # of the highest certainty among its rivals: weaker moments are not shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,8 +19,7 @@ class Moment:
 
     track: int
     row: int
-    compound: int
-    score: float
+    certainty: float  # of the label of that row
 
 
 def portrait_row(track: Track) -> int:
@@ -31,35 +31,46 @@ def portrait_row(track: Track) -> int:
 
 
 def strongest(tracks: list[Track], *, count: int = 18) -> list[Moment]:
-    """The moments with the highest compound scores, the highest first: first one for each face and compound, then more.
+    """The moments of the highest certainty, the highest first: first one for each face and label, then more of each.
 
-    Only rows whose compound is that class count, so that a picture shows what its label says.
+    Only rows that have the label count, so that a picture shows what its label says; moments of `none` are left out.
     """
     found: list[tuple[int, Moment]] = []
     for number, track in enumerate(tracks):
         label = track.table.label[track.rows]
-        for compound in np.unique(label[label >= 0]):
-            found += _of_one(track, number, int(compound), label == compound)
-    top: dict[int, float] = {}
+        for name in np.unique(label[(label >= 0) & (label != track.table.quiet)]):
+            found += _of_one(track, number, label == name)
+    top: dict[tuple[int, int], float] = {}
     for _, moment in found:
-        top[moment.track] = max(top.get(moment.track, 0.0), moment.score)
-    found = [(rank, moment) for rank, moment in found if moment.score >= _ENOUGH * top[moment.track]]
-    found.sort(key=lambda item: (item[0], -item[1].score))
-    return sorted((moment for _, moment in found[:count]), key=lambda moment: -moment.score)
+        rival = _rival(moment, tracks)
+        top[rival] = max(top.get(rival, 0.0), moment.certainty)
+    found = [item for item in found if item[1].certainty >= _ENOUGH * top[_rival(item[1], tracks)]]
+    found.sort(key=lambda item: (item[0], -item[1].certainty))
+    return sorted((moment for _, moment in found[:count]), key=lambda moment: -moment.certainty)
 
 
-def _of_one(track: Track, number: int, compound: int, mine: np.ndarray) -> list[tuple[int, Moment]]:
-    """Up to three peaks of one face and compound, each with its rank."""
+def _rival(moment: Moment, tracks: list[Track]) -> tuple[int, int]:
+    """Which moments one must not fall far behind: scores those of its face, probabilities also of its label.
+
+    A compound is seldom as probable as a plain emotion, and is to be seen all the same.
+    """
+    table = tracks[moment.track].table
+    return moment.track, int(table.label[moment.row]) if table.labels == "expression" else -1
+
+
+def _of_one(track: Track, number: int, mine: np.ndarray) -> list[tuple[int, Moment]]:
+    """Up to three peaks of one face and label, each with its rank; `mine`: bool[n] rows of the track that have it."""
     rows = track.rows[mine]
-    scores = track.table.compound_score[rows].astype(np.float64)
+    certainty = track.table.certainty[rows].astype(np.float64)
     times = np.nan_to_num(track.table.time_s[rows])
     peaks: list[tuple[int, Moment]] = []
-    taken: list[float] = []
-    for place in np.argsort(-scores, kind="stable"):
-        if all(abs(times[place] - other) >= _APART_S for other in taken):
-            taken.append(float(times[place]))
-            moment = Moment(track=number, row=int(rows[place]), compound=compound, score=float(scores[place]))
-            peaks.append((len(peaks), moment))
+    surer: list[float] = []  # times of the rows that come before, rising
+    for place in np.argsort(-certainty, kind="stable"):
+        at = bisect(surer, times[place])
+        is_peak = all(abs(times[place] - other) >= _APART_S for other in surer[max(at - 1, 0) : at + 1])
+        surer.insert(at, float(times[place]))
+        if is_peak:
+            peaks.append((len(peaks), Moment(track=number, row=int(rows[place]), certainty=float(certainty[place]))))
         if len(peaks) == 3:
             break
     return peaks

@@ -25,31 +25,35 @@ class Packed:
 
 
 def series_groups(tables: list[PredictionTable]) -> list[dict[str, Any]]:
-    """The charts of each face: emotions, compounds, and action units where there are any."""
+    """The charts of each face: emotions, scores of compounds where those are shown, action units if there are any."""
     first = tables[0]
     largest = max((float(np.nanmax(t.scores)) for t in tables if np.isfinite(t.scores).any()), default=1.0)
-    groups = [
-        {"name": "emotions", "top": 1.0, "series": emotion_style()},
-        {"name": "compound expressions", "top": max(1.0, math.ceil(4 * largest) / 4)},
-    ]
-    groups[1]["series"] = compound_style(first.compounds)
+    groups: list[dict[str, Any]] = [{"name": "emotions", "top": 1.0, "series": emotion_style()}]
+    if first.labels == "compound":
+        top = max(1.0, math.ceil(4 * largest) / 4)
+        groups.append({"name": "compound expressions", "top": top, "series": compound_style(first.compounds)})
     if first.au_names:
         groups.append({"name": "action units", "top": 1.0, "series": action_unit_style(first.au_names)})
     column = 0
     for group in groups:
-        for series in group["series"]:  # type: ignore[attr-defined]
+        for series in group["series"]:
             series["column"] = column
             column += 1
     return groups
 
 
 def pack_tracks(tracks: list[Track], times: npt.NDArray[np.float64], *, max_rows: int) -> Packed:
-    """Times f64, then frames u32, values u16 and labels u8 of each track; at most about `max_rows` rows in all."""
+    """Times f64, then frames u32, values u16 and labels u8 of each track; at most about `max_rows` rows in all.
+
+    The columns of values are those of `series_groups`, and behind them the certainty of the label.
+    """
     total = sum(len(track.rows) for track in tracks)
     places, columns = [], []
     for track in tracks:
         table = track.table
-        values = np.concatenate([table.emotions, table.scores, table.aus], axis=1)[track.rows]  # [n, S]
+        scores = [table.scores] if table.labels == "compound" else []
+        columns_of_all = [table.emotions, *scores, table.aus, table.certainty[:, None]]
+        values = np.concatenate(columns_of_all, axis=1)[track.rows]  # [n, S + 1]
         kept = keep_peaks(values, max_rows=max(1000, max_rows * len(track.rows) // max(total, 1)))
         largest = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
         scale = max(1e-6, largest) / _HIGHEST

@@ -13,8 +13,10 @@ from femae.labels import EMOTIONS
 from femae.report.about import about_parts
 from femae.report.draw_rows import cut_face, draw_rows, shrink
 from femae.report.page import Page, jpeg_uri, write_page, zipped
-from femae.report.shares import emotion_words, share_rows
+from femae.report.shares import SHARES_OF, emotion_words, label_words, share_rows
 from femae.report.tables import PredictionTable, read_predictions, table_csv
+from femae.types import LabelView
+from femae.video.palette import label_styles
 from femae.video.pictures import PictureSource
 
 __all__ = ["write_pictures_report"]
@@ -22,7 +24,7 @@ __all__ = ["write_pictures_report"]
 _SIZES: Final = ((640, 82), (480, 78), (320, 74), (240, 70))  # longest side, JPEG quality
 _BYTES_PER_PIXEL: Final = 0.16  # of a picture's longest side squared, in base64
 _NUM_MOMENTS: Final = 12
-_NOTE: Final = "Share of the faces of all pictures for which a compound has the largest score."
+_OTHER_KINDS: Final = {"abstained": "abstained", "no_face": "without a face", "unreadable": "unreadable"}
 
 
 def write_pictures_report(
@@ -35,27 +37,29 @@ def write_pictures_report(
     settings: Mapping[str, str] | None = None,
     problems: Sequence[str] = (),
     max_mb: float = 24.0,
+    labels: LabelView = "expression",
 ) -> Path:
     """One HTML file at `out` with the pictures of a table; returns its path.
 
     `pictures`: the files, found by their names in the column `source`, or by what `names` calls a file of theirs; none:
-    a page of words only. Where they do not all fit into `max_mb`, the ones with the strongest faces stay. Raises
-    InputError, OutputError.
+    a page of words only. Where they do not all fit into `max_mb`, the ones with the strongest faces stay. `labels`:
+    which label is shown. Raises InputError, OutputError.
     """
-    rows = read_predictions(table)
+    rows = read_predictions(table, labels=labels)
     if not len(rows):
         raise InputError(f"'{rows.name}' has no rows: there is nothing to report")
     longest, quality, count = _fit(len(np.unique(rows.source)), max_mb)
     figures, cut_outs, left_out = _figures(
         rows, pictures, names=names or {}, longest=longest, quality=quality, keep=count
     )
+    known = {**rows.metadata, **(settings or {})}
     all_faces = np.flatnonzero(rows.face_id > 0)
     values: dict[str, Any] = {
         "figures": figures,
         "moment_cards": _cards(rows, cut_outs),
         "share_tables": [_shares(rows, all_faces)] if len(all_faces) else [],
-        "share_note": _NOTE,
-        "compound_names": [compound.name for compound in rows.compounds],
+        "words": label_words(rows.labels, SHARES_OF[1], settings=known),
+        "kinds": _kinds(figures),
     }
     page = Page(
         template="pictures.html.j2",
@@ -65,7 +69,7 @@ def write_pictures_report(
         values=values,
         blobs={"blob-csv": zipped(table_csv(rows))},
         downloads=({"id": "blob-csv", "name": f"{rows.name}.csv", "word": "table (CSV)"},),
-        about=about_parts({**rows.metadata, **(settings or {})}, inputs=[("table", rows.name)]),
+        about=about_parts(known, inputs=[("table", rows.name)]),
         problems=(*rows.problems, *problems, *left_out),
     )
     return write_page(Path(out), page)
@@ -97,9 +101,10 @@ def _shares(rows: PredictionTable, faces: npt.NDArray[np.int64]) -> dict[str, An
 
 
 def _strongest_rows(rows: PredictionTable) -> list[int]:
-    """Rows with a compound, the highest score first."""
-    score = np.where(rows.label >= 0, np.nan_to_num(rows.compound_score), -1)
-    return [int(row) for row in np.argsort(-score, kind="stable") if score[row] >= 0]
+    """Rows with a label other than `none`, the surest first."""
+    said = (rows.label >= 0) & (rows.label != rows.quiet)
+    certainty = np.where(said, np.nan_to_num(rows.certainty), -1)
+    return [int(row) for row in np.argsort(-certainty, kind="stable") if said[row]]
 
 
 def _figures(
@@ -143,15 +148,27 @@ def _figure(rows: PredictionTable, source: str, mine: list[int], uri: str) -> di
     words = [
         {
             "face": f"face {rows.face_id[row]}",
-            "compound": rows.compound[row] or "abstained",
-            "score": f"{rows.compound_score[row]:.2f}",
+            "style": _style(rows, row),
+            "number_text": f"{rows.certainty[row]:.2f}",
             "emotions": emotion_words([float(v) for v in rows.emotions[row]], EMOTIONS),
         }
         for row in faces
     ]
     status = str(rows.status[mine[0]])
-    kinds = sorted({str(rows.compound[row] or "abstained") for row in faces}) or [status]
+    kinds = sorted({rows.name_of(row) or "abstained" for row in faces}) or [status]
     return {"source": source, "uri": uri, "faces": words, "status": status.replace("_", " "), "kinds": "|".join(kinds)}
+
+
+def _style(rows: PredictionTable, row: int) -> dict[str, Any]:
+    (style,) = label_styles([rows.name_of(row) or "abstained"], rows.compounds)
+    return style
+
+
+def _kinds(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Value and word of each kind of picture there is, to choose from: labels first, then what is no label."""
+    found = dict.fromkeys(sorted(kind for figure in figures for kind in figure["kinds"].split("|")))
+    labels = [(kind, kind) for kind in found if kind not in _OTHER_KINDS]
+    return labels + [(kind, word) for kind, word in _OTHER_KINDS.items() if kind in found]
 
 
 def _cards(rows: PredictionTable, cut_outs: Mapping[int, str]) -> list[dict[str, Any]]:
@@ -159,8 +176,8 @@ def _cards(rows: PredictionTable, cut_outs: Mapping[int, str]) -> list[dict[str,
         {
             "picture": cut_outs.get(row, ""),
             "alt": f"face {rows.face_id[row]} of {rows.source[row]}",
-            "compound": rows.compound[row],
-            "score_text": f"{rows.compound_score[row]:.2f}",
+            "style": _style(rows, row),
+            "number_text": f"{rows.certainty[row]:.2f}",
             "where": rows.source[row],
             "face": f"face {rows.face_id[row]}",
             "track": None,

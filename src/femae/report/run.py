@@ -87,23 +87,32 @@ def _one_table(table: Path, config: ReportConfig) -> list[Path]:
         if config.pictures is not None:
             raise ConfigError(f"'{table}' is the table of a film: give --film instead of --pictures")
         with _progress("film") as advance:
-            return [write_video_report(table, out=out, video=config.film, max_mb=config.max_mb, advance=advance)]
+            return [
+                write_video_report(
+                    table, out=out, video=config.film, max_mb=config.max_mb, labels=config.labels, advance=advance
+                )
+            ]
     if config.film is not None:
         raise ConfigError(f"'{table}' is a table of pictures: give --pictures instead of --film")
     paths: tuple[Path, ...] = ()
     if config.pictures is not None:
         paths = tuple(path for item in discover([str(config.pictures)]) for path in item.paths)
-    return [write_pictures_report(table, out=out, pictures=paths, max_mb=config.max_mb)]
+    return [write_pictures_report(table, out=out, pictures=paths, max_mb=config.max_mb, labels=config.labels)]
 
 
 def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
     if config.conditions is None and is_one_film([read_predictions(table) for table in tables]):
         out = config.out / f"{'-'.join(dict.fromkeys(table.stem for table in tables))[:100]}.compared.html"
         with _progress("film") as advance:
-            return [write_models_report(tables, out=out, video=config.film, max_mb=config.max_mb, advance=advance)]
+            return [
+                write_models_report(
+                    tables, out=out, video=config.film, max_mb=config.max_mb, labels=config.labels, advance=advance
+                )
+            ]
     if config.film is not None:
         raise ConfigError("--film goes with tables of one film; these are of several")
-    return [write_conditions_report(tables, out=config.out / "comparison.html", conditions=config.conditions)]
+    out = config.out / "comparison.html"
+    return [write_conditions_report(tables, out=out, conditions=config.conditions, labels=config.labels)]
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def _kfold_page(folder: Path) -> Page:
         rows.append(["mean", *map(_f1, values.mean(0))])
         rows.append(["deviation", *map(_f1, values.std(0, ddof=1) if len(folds) > 1 else values.std(0))])
     sections = [
-        _section("Folds", tables=[{"name": "F1 per fold", "head": ["", *names, "mean"], "rows": rows}]),
+        _section("Folds", tables=[{"name": "F1 per fold", "head": ["fold", *names, "mean"], "rows": rows}]),
         _section("Curves", figures=_fold_curves(folder, folds)),
         _section(
             "Out-of-fold scores",

@@ -1,34 +1,78 @@
-"""How often each compound is the strongest, per face: the numbers of the page's tables."""
+"""How often a face has each label: the numbers of the page's tables."""
 
-from collections.abc import Sequence
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from femae.report.tables import PredictionTable
+from femae.report.tables import LABEL_WORDS, PredictionTable
 from femae.report.tracks import Track, clock_text, frame_times
+from femae.types import LabelView
+from femae.video.palette import label_styles
 
-__all__ = ["SHARE_NOTE", "emotion_words", "share_rows", "share_table", "track_summary"]
+__all__ = ["SHARES_OF", "emotion_words", "label_words", "share_rows", "share_table", "track_summary"]
 
-SHARE_NOTE = "Share of a face's frames in which a compound has the largest score. Read shares with the mean scores."
+SHARES_OF: Final = ("a face's frames", "the faces of all pictures")
+_NOTES: Final[dict[LabelView, str]] = {
+    "expression": "Share of {} with each expression, and the mean probability of the expression there.",
+    "compound": "Share of {} in which a compound has the largest score. Read shares with the mean scores.",
+}
+_CALIBRATED: Final = " Of ten faces with a probability of 0.7, annotators judge about seven so."
+_ROUGH: Final = " The model has no fitted numbers for expressions, so that the probabilities are rough ones."
+
+
+def label_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> dict[str, str]:
+    """What labels and their numbers are called, heading and sentences of the shares.
+
+    `of`: one of SHARES_OF; `settings`: metadata of the table.
+    """
+    label, number = LABEL_WORDS[labels]
+    note = _NOTES[labels].format(of)
+    if labels == "expression" and "expression" in settings:
+        note += _CALIBRATED if _is_calibrated(settings["expression"]) else _ROUGH
+    return {
+        "title": f"Share of each {label}",
+        "note": note,
+        "label": label,
+        "number": number,
+    }
+
+
+def _is_calibrated(description: str) -> bool:
+    """Whether the numbers of the rule, as a table's metadata tells them, were fitted to faces."""
+    try:
+        return int(json.loads(description)["num_faces"]) > 0
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def share_rows(table: PredictionTable, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """One entry per compound, the most frequent first; abstained rows last, if there are any."""
-    label = table.label[rows]
+    """One entry per label, the most frequent first; abstained rows last, if there are any.
+
+    Expressions: those that occur, with their mean probability where they are said. Compounds: all, with their mean
+    score over all of `rows`.
+    """
+    label, certainty = table.label[rows], table.certainty[rows]
     entries: list[dict[str, Any]] = []
-    for number, compound in enumerate(table.compounds):
-        score = float(np.nanmean(table.scores[rows, number])) if len(rows) else float("nan")
-        entries.append(_entry(compound.name, float(np.mean(label == number)) if len(rows) else 0.0, f"{score:.2f}"))
+    for number, style in enumerate(label_styles(table.names, table.compounds)):
+        mine = label == number
+        if table.labels == "compound":
+            mean = float(np.nanmean(table.scores[rows, number])) if len(rows) else float("nan")
+        elif mine.any():
+            mean = float(np.mean(certainty[mine]))
+        else:
+            continue
+        entries.append(_entry(style, float(np.mean(mine)) if len(rows) else 0.0, f"{mean:.2f}"))
     entries.sort(key=lambda entry: -float(entry["percent"]))
     if (label < 0).any():
-        entries.append(_entry("abstained", float(np.mean(label < 0)), ""))
+        entries.append(_entry({"name": "abstained", "colours": []}, float(np.mean(label < 0)), ""))
     return entries
 
 
-def _entry(name: str, share: float, score_text: str) -> dict[str, Any]:
-    return {"name": name, "percent": round(100 * share, 2), "share_text": f"{share:.1%}", "score_text": score_text}
+def _entry(style: dict[str, Any], share: float, number_text: str) -> dict[str, Any]:
+    return {"style": style, "percent": round(100 * share, 2), "share_text": f"{share:.1%}", "number_text": number_text}
 
 
 def track_summary(track: Track, times: npt.NDArray[np.float64]) -> str:

@@ -1,65 +1,54 @@
-"""Colours, dashes and symbols of the series: Okabe and Ito's palette, and never by colour alone."""
+"""Colours, dashes and symbols of the series: a palette for colour-blind readers, and never by colour alone."""
 
 from typing import Any, Final
 
 from femae.labels import EMOTIONS, Compound
-from femae.video.overlay import EMOTION_COLOURS
+from femae.video.palette import label_styles
 
-__all__ = [
-    "OKABE_ITO",
-    "action_unit_style",
-    "compound_code",
-    "compound_colour",
-    "compound_style",
-    "emotion_colour",
-    "emotion_style",
-]
+__all__ = ["OKABE_ITO", "action_unit_style", "compound_style", "emotion_style", "is_light"]
 
+# Of series that are no labels of faces: action units, folds, curves of a run; `black` is drawn light on a dark ground.
 OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "black", "#F0E442")
-_DARK: Final = frozenset(("#0072B2", "#D55E00", "#009E73", "black"))  # white letters on these
 _SECOND_ROUND: Final = [6, 3]  # dashes of the ninth series and on
 
 
-def emotion_colour(emotion: str) -> str:
-    """The colour of an emotion's bar in the annotated film."""
-    return "#{:02X}{:02X}{:02X}".format(*EMOTION_COLOURS[emotion])  # type: ignore[index]
+def is_light(colour: str) -> bool:
+    """Whether #rrggbb is too light for a line on white paper: its contrast is below 3, of WCAG 2."""
+    if not colour.startswith("#"):
+        return False
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    luminance = sum(weight * p for weight, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 1.05 / (luminance + 0.05) < 3
 
 
-def compound_colour(number: int) -> str:
-    """By position in the class set; `black` is drawn light on a dark ground."""
-    return OKABE_ITO[number % len(OKABE_ITO)]
-
-
-def compound_code(compound: Compound) -> str:
-    """The initials of its two words: FS for Fearfully Surprised."""
-    return "".join(word[0] for word in compound.name.split())
-
-
-def _style(number: int, colour: str, key: str, name: str) -> dict[str, Any]:
-    dash = _SECOND_ROUND if number >= len(OKABE_ITO) else []
-    cased = colour.upper() == "#F0E442"  # yellow on white needs an outline
+def _style(number: int, colours: list[str], key: str, name: str, *, code: str = "") -> dict[str, Any]:
     return {
         "key": key,
         "name": name,
-        "colour": colour,
-        "dash": dash,
+        "code": code,
+        "colours": colours,
+        "dash": _SECOND_ROUND if number >= len(OKABE_ITO) else [],
         "symbol": number % 8,
-        "cased": cased,
+        "cased": any(map(is_light, colours)),  # a light line on white needs an outline
         "number": number,
     }
 
 
 def emotion_style() -> list[dict[str, Any]]:
-    return [_style(n, emotion_colour(emotion), emotion, emotion) for n, emotion in enumerate(EMOTIONS)]
+    """A line in its colour for each of the six."""
+    styles = label_styles(EMOTIONS, ())
+    return [_style(n, style["colours"], style["name"], style["name"]) for n, style in enumerate(styles)]
 
 
 def compound_style(compounds: tuple[Compound, ...]) -> list[dict[str, Any]]:
+    """A line in the two colours of each compound."""
+    styles = label_styles([compound.name for compound in compounds], compounds)
     return [
-        _style(n, compound_colour(n), compound.column, compound.name)
-        | {"code": compound_code(compound), "dark": compound_colour(n) in _DARK}
-        for n, compound in enumerate(compounds)
+        _style(n, style["colours"], compound.column, compound.name, code=style["code"])
+        for n, (compound, style) in enumerate(zip(compounds, styles, strict=True))
     ]
 
 
 def action_unit_style(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [_style(n, OKABE_ITO[n % len(OKABE_ITO)], name, name) for n, name in enumerate(names)]
+    return [_style(n, [OKABE_ITO[n % len(OKABE_ITO)]], name, name) for n, name in enumerate(names)]

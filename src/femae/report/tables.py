@@ -1,8 +1,9 @@
 """Tables of predictions as the reports need them: read from CSV, Parquet or JSON lines, columns as arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +16,33 @@ import pyarrow.parquet as pq
 from femae.errors import InputError
 from femae.inference.tables import Predictions
 from femae.inference.text_rows import csv_header, csv_lines
-from femae.labels import COMPOUNDS, EMOTIONS, Compound, compound_from_pair
+from femae.labels import COMPOUNDS, EMOTIONS, NO_EXPRESSION, Compound, compound_from_pair
+from femae.types import LabelView
 
-__all__ = ["PredictionTable", "read_predictions", "table_csv"]
+__all__ = ["LABEL_WORDS", "PredictionTable", "read_alike", "read_predictions", "table_csv"]
 
 _LEADING = ("source", "frame", "time_s", "face_id", "status", "x1", "y1", "x2", "y2", "detection_score")
-_TEXTS = ("source", "status", "compound")
+_TEXTS = ("source", "status", "compound", "expression")
+_OLD: Final = (
+    "'{}' was written by an older femae and has no column expression: the compounds of the paper's rule are shown, "
+    "which name one of the class set for every face."
+)
+
+# Of each view: what a label is called, and what its number is.
+LABEL_WORDS: Final[dict[LabelView, tuple[str, str]]] = {
+    "expression": ("expression", "probability"),
+    "compound": ("compound", "score"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionTable:
     """One table of predictions, rows ordered as written.
 
-    Arrays have one entry a row: source, status, compound object; frame i64 (from 1); time_s f64 (NaN: a picture);
-    face_id i64 (0: no face); boxes f32[N, 4] pixels, detection f32, emotions f32[N, 6], scores f32[N, K],
-    compound_score f32, aus f32[N, A], all NaN where there is no face.
+    Arrays have one entry a row: source, status object; frame i64 (from 1); time_s f64 (NaN: a picture); face_id i64
+    (0: no face); boxes f32[N, 4] pixels, detection f32, emotions f32[N, 6], scores f32[N, K], aus f32[N, A], all NaN
+    where there is no face. The label that is shown, by `labels`: `label` i64 position in `names` (-1: no face, or
+    abstained), `certainty` f32, the probability of an expression or the score of a compound (NaN: no face).
     """
 
     name: str
@@ -44,8 +57,10 @@ class PredictionTable:
     detection: npt.NDArray[np.float32]
     emotions: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
-    compound: npt.NDArray[np.object_]
-    compound_score: npt.NDArray[np.float32]
+    labels: LabelView
+    names: tuple[str, ...]
+    label: npt.NDArray[np.int64]
+    certainty: npt.NDArray[np.float32]
     au_names: tuple[str, ...] = ()
     aus: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     metadata: dict[str, str] = field(default_factory=dict)
@@ -60,19 +75,25 @@ class PredictionTable:
         return bool(len(self)) and bool(np.isfinite(self.time_s).any())
 
     @property
-    def label(self) -> npt.NDArray[np.int64]:
-        """Position of each row's compound in `compounds`; -1: no face or abstained."""
-        place = {compound.name: number for number, compound in enumerate(self.compounds)}
-        return np.array([place.get(name, -1) for name in self.compound], np.int64)
+    def quiet(self) -> int:
+        """Position of `none` in `names`; -1: it is not among them."""
+        return self.names.index(NO_EXPRESSION) if NO_EXPRESSION in self.names else -1
+
+    def name_of(self, row: int) -> str:
+        """The label of a row; empty: no face, or abstained."""
+        return self.names[self.label[row]] if self.label[row] >= 0 else ""
 
 
-def read_predictions(table: str | Path | Predictions, *, name: str = "") -> PredictionTable:
+def read_predictions(
+    table: str | Path | Predictions, *, name: str = "", labels: LabelView = "expression"
+) -> PredictionTable:
     """Read a table that `femae predict` wrote (.csv, .parquet, .jsonl), or take one from Python.
 
-    Raises InputError when it cannot be read or is no table of predictions.
+    A table without expressions shows its compounds, and says so in `problems`. Raises InputError when it cannot be read
+    or is no table of predictions.
     """
     if isinstance(table, Predictions):
-        return _to_arrays(table.table, name=name or "predictions", problems=table.problems)
+        return _to_arrays(table.table, name=name or "predictions", problems=table.problems, labels=labels)
     path = Path(table)
     if not path.is_file():
         raise InputError(f"'{path}' does not exist: give a table that femae predict wrote (.csv, .parquet, .jsonl)")
@@ -80,7 +101,15 @@ def read_predictions(table: str | Path | Predictions, *, name: str = "") -> Pred
         arrow = _read(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"'{path}' cannot be read as a table: {str(error).splitlines()[0]}") from error
-    return _to_arrays(arrow, name=name or path.stem, problems=())
+    return _to_arrays(arrow, name=name or path.stem, problems=(), labels=labels)
+
+
+def read_alike(tables: Sequence[str | Path], *, labels: LabelView) -> list[PredictionTable]:
+    """Tables to compare: where one of them has no expressions, all show their compounds. Raises InputError."""
+    read = [read_predictions(table, labels=labels) for table in tables]
+    if all(table.labels == labels for table in read):
+        return read
+    return [_to_arrays(t.table, name=t.name, problems=t.problems, labels="compound") for t in read]
 
 
 def table_csv(table: PredictionTable) -> bytes:
@@ -106,7 +135,7 @@ def _read(path: Path) -> pa.Table:
     return pyarrow.csv.read_csv(path, convert_options=options, parse_options=parsing)
 
 
-def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...]) -> PredictionTable:
+def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...], labels: LabelView) -> PredictionTable:
     names = table.schema.names
     missing = [column for column in (*_LEADING, *EMOTIONS, "compound", "compound_score") if column not in names]
     if missing:
@@ -114,6 +143,12 @@ def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...]) -> Pred
     compounds = _compounds(names[names.index(EMOTIONS[-1]) + 1 : names.index("compound")], name=name)
     au_names = tuple(column for column in names if column.startswith("AU") and column[2:].isdigit())
     raw = table.schema.metadata or {}
+    if labels == "expression" and "expression" not in names:
+        labels, problems = "compound", (*problems, _OLD.format(name))
+    shown = tuple(compound.name for compound in compounds)
+    if labels == "expression":
+        shown = (NO_EXPRESSION, *EMOTIONS, *shown)
+    place = {label: number for number, label in enumerate(shown)}
     return PredictionTable(
         name=name,
         table=table,
@@ -127,8 +162,10 @@ def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...]) -> Pred
         detection=_floats(table, ["detection_score"])[:, 0],
         emotions=_floats(table, list(EMOTIONS)),
         scores=_floats(table, [compound.column for compound in compounds]),
-        compound=_texts(table, "compound"),
-        compound_score=_floats(table, ["compound_score"])[:, 0],
+        labels=labels,
+        names=shown,
+        label=np.array([place.get(text, -1) for text in _texts(table, labels)], np.int64),
+        certainty=_floats(table, ["_".join((labels, LABEL_WORDS[labels][1]))])[:, 0],
         au_names=au_names,
         aus=_floats(table, list(au_names)),
         metadata={key.decode(): value.decode("utf-8", "replace") for key, value in raw.items()},

@@ -7,6 +7,7 @@ from femae.inference.tables import Predictions
 from femae.report.film_page import film_page
 from femae.report.page import write_page
 from femae.report.tables import read_predictions
+from femae.types import LabelView
 
 __all__ = ["write_video_report"]
 
@@ -20,17 +21,19 @@ def write_video_report(
     settings: Mapping[str, str] | None = None,
     problems: Sequence[str] = (),
     max_mb: float = 24.0,
+    labels: LabelView = "expression",
     advance: Callable[[], None] = lambda: None,
 ) -> Path:
     """One HTML file at `out` from a table of predictions and the film it was made from; returns its path.
 
     `video` None: a page without film and pictures. `settings`: metadata of the table, where the table has none itself
     (CSV); `problems`: sentences to show at the top. `max_mb`: the page's size in millions of bytes; the film inside is
-    encoded to fit. `advance` is called after each frame of the film. Raises InputError (table or film), OutputError,
-    MissingDependencyError.
+    encoded to fit. `labels`: which label is shown. `advance` is called after each frame of the film. Raises InputError
+    (table or film), OutputError, MissingDependencyError.
     """
     name = Path(video).name if video is not None else (table.stem if isinstance(table, Path) else "")
-    rows = read_predictions(table, name=Path(video).stem if isinstance(table, Predictions) and video else "")
+    stem = Path(video).stem if isinstance(table, Predictions) and video else ""
+    rows = read_predictions(table, name=stem, labels=labels)
     page = film_page(
         [rows],
         title=title or name or rows.name,

@@ -1,35 +1,29 @@
-"""Annotated pictures: a box, an identity, a compound and six bars for each face.
+"""Annotated pictures: a box, an identity, a label and six bars for each face.
 
-The colours are those of Okabe and Ito, which colour-blind readers can tell apart; every bar has its name beside it.
+The colours are those of video.palette, which colour-blind readers can tell apart; every bar has its name beside it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from femae.labels import EMOTIONS, Compound, Emotion
-from femae.types import FaceResult, FrameResult
+from femae.labels import EMOTIONS, NO_EXPRESSION, Compound, Emotion
+from femae.types import FaceResult, FrameResult, LabelView
 from femae.video.paint import DASH, WHITE, Rgb, Sheet, line_mask, line_width, text_mask
+from femae.video.palette import EMOTION_COLOURS, label_colours, label_emotions
 
-__all__ = ["EMOTION_COLOURS", "draw"]
+__all__ = ["draw"]
 
-EMOTION_COLOURS: Final[dict[Emotion, Rgb]] = {
-    "surprise": (240, 228, 66),
-    "fear": (204, 121, 167),
-    "disgust": (0, 158, 115),
-    "happiness": (230, 159, 0),
-    "sadness": (86, 180, 233),
-    "anger": (213, 94, 0),
-}
 _WORDS: Final = {"no_face": "no face", "unreadable": "unreadable"}
 _DARK: Final[Rgb] = (0, 0, 0)
 _DIM: Final[Rgb] = (190, 190, 190)
-_FAINT: Final[Rgb] = (150, 150, 150)
+_FAINT: Final[Rgb] = (175, 175, 175)
 _TRACK: Final[Rgb] = (70, 70, 70)
-_OPACITY: Final = 165  # of a panel's ground, of 255
+_OPACITY: Final = 190  # of a panel's ground, of 255: faint letters can be read on it before white, too
 _MIN_TEXT: Final = 9  # pixels
 _MAX_PANEL_SHARE: Final = 0.25  # of the picture
 _MAX_LABEL_SHARE: Final = 1 / 6  # of its height
@@ -37,12 +31,46 @@ _MAX_LABEL_SHARE: Final = 1 / 6  # of its height
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2, pixels, the end excluded
 
 
-def draw(image: npt.NDArray[np.uint8], result: FrameResult, compounds: tuple[Compound, ...]) -> npt.NDArray[np.uint8]:
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """What is written of one face: its id, the name of the label and its number."""
+
+    identity: str
+    name: str
+    number: float
+    emotions: frozenset[Emotion]  # that the label names: they are written brighter
+    colours: tuple[Rgb, ...]  # of the label's mark, from top to bottom
+    is_quiet: bool  # none, or a compound of a face that shows nothing clearly
+
+    @classmethod
+    def of(cls, face: FaceResult, compounds: tuple[Compound, ...], labels: LabelView) -> "_Label":
+        name, number = face.label(labels)
+        is_quiet = face.weak if labels == "compound" else name == NO_EXPRESSION
+        said = "" if labels == "compound" and is_quiet else name
+        emotions = frozenset(label_emotions(said, compounds))
+        return cls(f"#{face.face_id}", name, number, emotions, label_colours(said, compounds), is_quiet)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.identity, self.name, f"{self.number:.2f}") if self.name else (self.identity, DASH)
+
+    @property
+    def ink(self) -> Rgb:
+        return _FAINT if self.is_quiet else WHITE
+
+
+def draw(
+    image: npt.NDArray[np.uint8],
+    result: FrameResult,
+    compounds: tuple[Compound, ...],
+    *,
+    labels: LabelView = "expression",
+) -> npt.NDArray[np.uint8]:
     """A copy of `image`, u8[H, W, 3] RGB, with what `result` says of it.
 
     Bars are left out where there is no room for them beside the faces, then the texts; boxes are always drawn. The
-    names of the two emotions of a compound (looked up in `compounds`) are brighter than the others. A label is faint
-    where nothing is clear (FaceResult.weak).
+    emotions that a label names (those of a compound are looked up in `compounds`) are brighter than the others. A label
+    is faint where it is `none`, and a compound where the six are small (FaceResult.weak).
     """
     picture = image.copy()
     height, width = picture.shape[:2]
@@ -56,8 +84,10 @@ def draw(image: npt.NDArray[np.uint8], result: FrameResult, compounds: tuple[Com
     taken = list(boxes)
     for number in sorted(range(len(boxes)), key=lambda n: boxes[n][1] - boxes[n][3]):  # large faces first
         face = result.faces[number]
-        laid = _lay_panel(picture, face, boxes[number], taken, text_size, compounds)
-        laid = laid or _lay_label(picture, face, boxes[number], text_size)
+        label = _Label.of(face, compounds, labels)
+        names = (*EMOTIONS, *(c.name for c in compounds)) if labels == "expression" else [c.name for c in compounds]
+        laid = _lay_panel(picture, face, label, boxes[number], taken, text_size, names)
+        laid = laid or _lay_label(picture, label, boxes[number], text_size)
         if laid is not None:
             taken.append(laid)
     return picture
@@ -108,10 +138,11 @@ def _draw_word(picture: npt.NDArray[np.uint8], word: str, size: int) -> None:
 def _lay_panel(
     picture: npt.NDArray[np.uint8],
     face: FaceResult,
+    label: _Label,
     box: Box,
     taken: Sequence[Box],
     text_size: int,
-    compounds: tuple[Compound, ...],
+    names: Sequence[str],
 ) -> Box | None:
     """Label and bars beside the face, in smaller letters where that makes them fit; None: there is no room."""
     shape = picture.shape[:2]
@@ -119,7 +150,7 @@ def _lay_panel(
     size = max(smallest, min(text_size, (box[3] - box[1]) // 8))
     is_alone = len(taken) == 1
     for letters in sorted({size, max(smallest, size * 3 // 4), smallest}, reverse=True):
-        panel = _panel(face, letters, compounds)
+        panel = _panel(face, label, letters, names)
         if panel.height * panel.width > _MAX_PANEL_SHARE * shape[0] * shape[1]:
             continue
         place = _place(panel, box, taken, shape, gap=max(2, letters // 4), must=is_alone and letters == smallest)
@@ -129,16 +160,17 @@ def _lay_panel(
     return None
 
 
-def _lay_label(picture: npt.NDArray[np.uint8], face: FaceResult, box: Box, text_size: int) -> Box | None:
+def _lay_label(picture: npt.NDArray[np.uint8], label: _Label, box: Box, text_size: int) -> Box | None:
     """One line without bars on the box's upper edge, or inside it at the top of the picture; None: no room."""
     height, width = picture.shape[:2]
     size = max(_MIN_TEXT, text_size * 3 // 4)
-    identity, compound, *score = _texts(face)
-    for parts in ((identity, compound, *score), (identity, compound), (identity,)):
-        mask = line_mask(parts, size)
-        if mask.shape[1] + size <= width and mask.shape[0] <= height * _MAX_LABEL_SHARE:
-            sheet = Sheet.empty(mask.shape[0], mask.shape[1] + size, opacity=_OPACITY)
-            sheet.write(mask, x=size // 2, y=0, colour=_label_colour(face))
+    for count, marked in ((3, True), (2, True), (1, True), (1, False)):
+        mask, mark = line_mask(label.texts[:count], size), _mark_width(size) if marked and label.colours else 0
+        if mask.shape[1] + mark + size <= width and mask.shape[0] <= height * _MAX_LABEL_SHARE:
+            sheet = Sheet.empty(mask.shape[0], mask.shape[1] + mark + size, opacity=_OPACITY)
+            if mark:
+                _draw_mark(sheet, label, x=size // 2, y=0, size=size)
+            sheet.write(mask, x=size // 2 + mark, y=0, colour=label.ink)
             x, y = min(box[0], width - sheet.width), box[1] - sheet.height
             y = y if y >= 0 else min(box[1], height - sheet.height)
             sheet.lay(picture, x=x, y=y)
@@ -146,27 +178,30 @@ def _lay_label(picture: npt.NDArray[np.uint8], face: FaceResult, box: Box, text_
     return None
 
 
-def _texts(face: FaceResult) -> tuple[str, ...]:
-    identity = f"#{face.face_id}"
-    return (identity, face.compound, f"{face.compound_score:.2f}") if face.compound else (identity, DASH)
+def _mark_width(size: int) -> int:
+    """Pixels that the mark of a label takes, with the space behind it."""
+    return size // 2 + max(2, size // 3)
 
 
-def _label_colour(face: FaceResult) -> Rgb:
-    return _FAINT if face.weak else WHITE
+def _draw_mark(sheet: Sheet, label: _Label, *, x: int, y: int, size: int) -> None:
+    """A block in the label's colours, one above the other; a thin one where the label is quiet."""
+    height = max(2, round(size * (0.25 if label.is_quiet else 0.8)))
+    top = y + (round(size * 1.25) - height) // 2
+    for number, colour in enumerate(label.colours):
+        begin, end = (height * k // len(label.colours) for k in (number, number + 1))
+        sheet.fill(x=x, y=top + begin, width=size // 2, height=end - begin, colour=colour)
 
 
-def _panel(face: FaceResult, size: int, compounds: tuple[Compound, ...]) -> Sheet:
-    """Label and six bars."""
-    label = line_mask(_texts(face), size)
-    shown = "" if face.weak else face.compound
-    bright = next((frozenset(c.pair) for c in compounds if c.name == shown), frozenset())
-    # As wide as the longest compound needs it, so that the panel does not change from frame to frame.
-    identity = _texts(face)[0]
-    widest = max((line_width((identity, c.name, "0.00"), size) for c in compounds), default=0)
-    ground, (bar_x, bar_width) = _ground(size, bright, max(label.shape[1], widest))
+def _panel(face: FaceResult, label: _Label, size: int, names: Sequence[str]) -> Sheet:
+    """Label and six bars; `names`: of all labels there may be."""
+    mask, mark = line_mask(label.texts, size), _mark_width(size)
+    # As wide as the longest label needs it, so that the panel does not change from frame to frame.
+    widest = max(line_width((label.identity, name, "0.00"), size) for name in (*names, DASH))
+    ground, (bar_x, bar_width) = _ground(size, label.emotions, max(mask.shape[1], widest) + mark)
     sheet = ground.copy()
     row, pad = round(size * 1.25), size // 2
-    sheet.write(label, x=pad, y=pad // 2, colour=_label_colour(face))
+    _draw_mark(sheet, label, x=pad, y=pad // 2, size=size)
+    sheet.write(mask, x=pad + mark, y=pad // 2, colour=label.ink)
     for number, emotion in enumerate(EMOTIONS):
         y = pad // 2 + row * (number + 1)
         prob = float(np.clip(np.nan_to_num(face.probs[number]), 0, 1))

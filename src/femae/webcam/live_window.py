@@ -10,8 +10,7 @@ from typing import Final
 from PIL import Image
 
 from femae.errors import OutputError
-from femae.labels import Compound
-from femae.video.overlay import draw
+from femae.inference.film import Draw
 from femae.video.paint import WHITE
 from femae.webcam.picture import RED, Part, bar_height, lay_help, paint
 from femae.webcam.screen import Screen
@@ -27,11 +26,9 @@ _FIRST_SIZE: Final = (640, 480)  # of a source that does not tell its own
 class LiveWindow:
     """Runs a session in a thread of its own and shows it until a key, or the end of the source, ends both."""
 
-    def __init__(
-        self, screen: Screen, session: Session, *, compounds: tuple[Compound, ...], out: Path, stem: str
-    ) -> None:
+    def __init__(self, screen: Screen, session: Session, *, draw: Draw, out: Path, stem: str) -> None:
         """Pictures are saved as `<out>/<stem>-1.png` and so on."""
-        self._screen, self._session, self._compounds = screen, session, compounds
+        self._screen, self._session, self._draw = screen, session, draw
         self._out, self._stem = out, stem
         self._latencies: deque[float] = deque(maxlen=15)
         self._frozen: Sight | None = None
@@ -102,7 +99,7 @@ class LiveWindow:
         part = path.with_name(path.name + ".part")
         try:
             self._out.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw(sight.result.frame.image, sight.result, self._compounds)).save(part, format="PNG")
+            Image.fromarray(self._draw(sight.result.frame.image, sight.result)).save(part, format="PNG")
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -116,7 +113,7 @@ class LiveWindow:
             sight.result if sight is not None else None,
             width=width,
             height=height,
-            compounds=self._compounds,
+            draw=self._draw,
             parts=self._figures(sight),
             parts_right=[("h: help", WHITE)],
         )

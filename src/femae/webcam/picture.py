@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.faces.resize import resize_rgb
-from femae.labels import Compound
+from femae.inference.film import Draw
 from femae.types import FrameResult
-from femae.video.overlay import draw
 from femae.video.paint import WHITE, Rgb, Sheet, text_mask
 
 __all__ = ["KEYS", "RED", "bar_height", "lay_help", "paint"]
@@ -45,7 +44,7 @@ def paint(
     *,
     width: int,
     height: int,
-    compounds: tuple[Compound, ...],
+    draw: Draw,
     parts: Sequence[Part],
     parts_right: Sequence[Part] = (),
 ) -> npt.NDArray[np.uint8]:
@@ -57,14 +56,14 @@ def paint(
     canvas[:] = _GROUND
     bar = min(bar_height(height), height)
     if result is not None and result.frame.image is not None and height > bar:
-        picture = _fitted(result, width=width, height=height - bar, compounds=compounds)
+        picture = _fitted(result, width=width, height=height - bar, draw=draw)
         y, x = (height - bar - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
         canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     _lay_bar(canvas, parts, parts_right, bar=bar)
     return canvas
 
 
-def _fitted(result: FrameResult, *, width: int, height: int, compounds: tuple[Compound, ...]) -> npt.NDArray[np.uint8]:
+def _fitted(result: FrameResult, *, width: int, height: int, draw: Draw) -> npt.NDArray[np.uint8]:
     image = result.frame.image
     assert image is not None
     old_height, old_width = image.shape[:2]
@@ -73,7 +72,7 @@ def _fitted(result: FrameResult, *, width: int, height: int, compounds: tuple[Co
     larger = resize_rgb(image, width=new_width, height=new_height)
     factors = np.tile(np.array([new_width / old_width, new_height / old_height], np.float32), 2)
     faces = tuple(replace(f, face=replace(f.face, box_xyxy=f.face.box_xyxy * factors)) for f in result.faces)
-    return draw(larger, replace(result, faces=faces), compounds)
+    return draw(larger, replace(result, faces=faces))
 
 
 def _lay_bar(canvas: npt.NDArray[np.uint8], left: Sequence[Part], right: Sequence[Part], *, bar: int) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from femae.errors import OutputError
+from femae.inference.film import Draw
 from femae.inference.sinks import open_sinks
 from femae.inference.tables import results_to_batch
-from femae.labels import Compound
 from femae.types import FrameResult, SourceInfo
-from femae.video.overlay import draw
 from femae.video.writer import VideoWriter
 
 __all__ = ["Recorder"]
@@ -32,11 +31,11 @@ class Recorder:
         stem: str,
         formats: Sequence[str],
         schema: pa.Schema,
-        compounds: tuple[Compound, ...],
+        draw: Draw,
         info: SourceInfo,
     ) -> None:
         """Open the files. Raises OutputError."""
-        self._schema, self._compounds = schema, compounds
+        self._schema, self._draw = schema, draw
         self._extended = schema.append(pa.field("num_dropped", pa.int64(), nullable=False))
         self._first: tuple[int, float] | None = None  # index and time of the first frame
         self._num_frames = 0
@@ -65,7 +64,7 @@ class Recorder:
             batch = results_to_batch([replace(result, frame=moved)], schema=self._schema)
             dropped = pa.array([self._num_dropped] * batch.num_rows, pa.int64())
             self._tables.write(pa.record_batch([*batch.columns, dropped], schema=self._extended))
-            self._film.write(moved, draw(frame.image, result, self._compounds))
+            self._film.write(moved, self._draw(frame.image, result))
         except OutputError:
             self._tables.abort()
             self._film.abort()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from femae.errors import ConfigError
 from femae.inference.predictor import Predictor
 from femae.inference.sinks import unique_stem
 from femae.video.live import LiveSource, find_source
+from femae.video.overlay import draw
 from femae.webcam.live_window import LiveWindow
 from femae.webcam.recorder import Recorder
 from femae.webcam.screen import Screen
@@ -36,6 +38,7 @@ def run_webcam(config: WebcamConfig) -> int:
     predictor = Predictor(
         model=config.model, threads=config.threads, **config.detect.model_dump(), **config.rules.model_dump()
     )
+    annotate = partial(draw, compounds=predictor.compounds, labels=config.labels)
     drop = config.realtime or opening.kind != "film"
     paced = config.realtime and opening.kind == "film"
     with LiveSource(opening, drop=drop, paced=paced, size=config.size, rate=config.rate or 0) as source:
@@ -48,7 +51,7 @@ def run_webcam(config: WebcamConfig) -> int:
                 stem=namer.recording(),
                 formats=config.formats,
                 schema=predictor.schema(),
-                compounds=predictor.compounds,
+                draw=annotate,
                 info=source.info,
             ),
             max_s=config.seconds,
@@ -60,9 +63,7 @@ def run_webcam(config: WebcamConfig) -> int:
             with _signals_stop(session):
                 session.run(lambda sight: _note(latencies, sight))
         else:
-            window = LiveWindow(
-                screen, session, compounds=predictor.compounds, out=config.out, stem=f"webcam-{_stamp()}"
-            )
+            window = LiveWindow(screen, session, draw=annotate, out=config.out, stem=f"webcam-{_stamp()}")
             window.run()
             saved = window.saved
         _report(session, latencies, saved)

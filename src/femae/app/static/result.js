@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { $, el, megabytes } from "./dom.js";
-import { colours, timeline } from "./timeline.js";
+import { swatch, timeline } from "./timeline.js";
 
 const ROWS = 50;
 const WORDS = {
@@ -99,13 +99,10 @@ function filmPanel(view, digest) {
 }
 
 function key(digest) {
-  const colourOf = colours(digest.compounds);
-  const items = digest.shares.map(([name, rows]) => {
-    const spot = el("i");
-    spot.style.backgroundColor = colourOf(name);
-    return el("li", {}, spot, `${name || "undecided"} ${Math.round((100 * rows) / digest.num_faces)} %`);
-  });
-  return el("ul", { className: "key", "aria-label": "Share of each compound" }, items);
+  const items = digest.shares.map(([name, rows]) =>
+    el("li", {}, swatch(digest, name), `${name || "undecided"} ${Math.round((100 * rows) / digest.num_faces)} %`),
+  );
+  return el("ul", { className: "key", "aria-label": `Share of each ${digest.labels}` }, items);
 }
 
 function gallery(view) {

@@ -7,6 +7,7 @@ const OWN = "own";
 export function fillSettings(choices) {
   const form = $("settings");
   form.model.append(...choices.models.map((name, number) => el("option", { value: number }, name)));
+  form.labels.append(...choices.labels.map(([key, words]) => el("option", { value: key }, words)));
   form.rule.append(...choices.rules.map(([key, words]) => el("option", { value: key }, words)));
   form.classes.append(...choices.classes.map(([key, words]) => el("option", { value: key }, words)));
   form.classes.append(el("option", { value: OWN }, "pairs of your own"));
@@ -39,6 +40,7 @@ export function wish() {
   }
   return {
     model: Number(form.model.value),
+    labels: form.labels.value,
     detect: { faces: form.whole.checked ? "whole" : "detect" },
     rules: {
       rule: form.rule.value,

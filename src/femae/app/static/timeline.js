@@ -2,28 +2,28 @@
 
 import { clock, el } from "./dom.js";
 
-// Okabe and Ito's colours first: they can be told apart without red or green sight.
-const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#8c6d31", "#5254a3", "#ad494a"];
-const ABSTAINED = "#b9bec4";
+const ABSTAINED = { colours: ["#b9bec4"], quiet: false };
 
-/** Colour of each compound, by its place in the class set. */
-export function colours(compounds) {
-  const found = new Map(compounds.map((name, k) => [name, COLOURS[k % COLOURS.length]]));
-  return (name) => found.get(name) ?? ABSTAINED;
+/** How a label is drawn: its colours one above the other, thin where it is quiet. */
+function styleOf(digest, name) {
+  return digest.styles.find((style) => style.name === name) ?? ABSTAINED;
 }
 
-function isLight(colour) {
-  const [r, g, b] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
-  return 0.3 * r + 0.6 * g + 0.1 * b > 125;
+/** The mark of a label beside its name. */
+export function swatch(digest, name) {
+  const { colours, quiet } = styleOf(digest, name);
+  const [first, last] = [colours[0], colours[colours.length - 1]];
+  const spot = el("i", { className: quiet ? "quiet" : "" });
+  spot.style.background = `linear-gradient(${first} 50%, ${last} 50%)`;
+  return spot;
 }
 
 /** The node under a film; `digest` as the server gives it. */
 export function timeline(film, digest) {
-  const colourOf = colours(digest.compounds);
   const readout = el("p", { className: "readout" });
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "Time in the film" });
-  const tracks = digest.faces.map((face) => track(face, colourOf));
-  if (digest.gaps.length) tracks.push(track({ gaps: digest.gaps }, colourOf));
+  const tracks = digest.faces.map((face) => track(face, digest));
+  if (digest.gaps.length) tracks.push(track({ gaps: digest.gaps }, digest));
   const cursors = tracks.map((one) => one.cursor);
   const end = () => (Number.isFinite(film.duration) ? film.duration : digest.end_s) || 1;
 
@@ -60,12 +60,12 @@ export function timeline(film, digest) {
 function at(digest, time) {
   const found = digest.faces.flatMap((face) => {
     const stretch = face.stretches.find(([start, stop]) => start <= time && time < stop);
-    return stretch ? [`#${face.id} ${stretch[2] || "undecided"} ${stretch[3].toFixed(2)}`] : [];
+    return stretch ? [`#${face.id} ${stretch[2] || "undecided"} (mean ${stretch[3].toFixed(2)})`] : [];
   });
   return found.join("   ") || "no face";
 }
 
-function track(face, colourOf) {
+function track(face, digest) {
   const isGaps = face.gaps !== undefined;
   const name = isGaps ? "no face" : `face #${face.id}`;
   const canvas = el("canvas", { role: "img", "aria-label": isGaps ? "times without a face" : describe(face) });
@@ -81,13 +81,18 @@ function track(face, colourOf) {
     pen.scale(ratio, ratio);
     pen.font = "12px system-ui, sans-serif";
     pen.textBaseline = "middle";
-    for (const [start, stop, compound] of stretches) {
+    for (const [start, stop, label] of stretches) {
       const [x, right] = [(start / end) * width, (Math.min(stop, end) / end) * width];
-      pen.fillStyle = colourOf(compound);
-      pen.fillRect(x, 0, Math.max(1, right - x), height);
-      if (compound && pen.measureText(compound).width + 12 < right - x) {
-        pen.fillStyle = isLight(colourOf(compound)) ? "#000" : "#fff";
-        pen.fillText(compound, x + 6, height / 2);
+      const { colours, quiet } = styleOf(digest, label);
+      const [top, part] = quiet ? [height * 0.4, height * 0.2] : [0, height / colours.length];
+      colours.forEach((colour, k) => {
+        pen.fillStyle = colour;
+        pen.fillRect(x, top + k * part, Math.max(1, right - x), part);
+      });
+      if (right - x > 6) pen.clearRect(x, 0, 1, height); // two compounds may share a colour
+      if (label && !quiet && pen.measureText(label).width + 12 < right - x) {
+        pen.fillStyle = digest.ink;
+        pen.fillText(label, x + 6, height / 2);
       }
     }
   };
@@ -96,7 +101,7 @@ function track(face, colourOf) {
   return { node: el("div", { className: "track" }, el("b", {}, name), strip), canvas, cursor, draw };
 }
 
-/** The strip in words, for those who cannot see it: the longest compounds. */
+/** The strip in words, for those who cannot see it: the longest labels. */
 function describe(face) {
   const seconds = new Map();
   for (const [start, stop, name] of face.stretches) seconds.set(name, (seconds.get(name) ?? 0) + stop - start);

@@ -110,17 +110,18 @@ function drawLines(canvas, track, group, state) {
   const shown = group.series.filter(s => !state.hidden.has(s.key));
   shown.sort((a, b) => (a.key === state.lit) - (b.key === state.lit));
   for (const series of shown) {
-    const colour = themeColour(series.colour), dim = state.lit && state.lit !== series.key;
+    const [colour, second] = series.colours.map(themeColour), dim = state.lit && state.lit !== series.key;
     const [path, marks] = seriesPath(track, track.values[series.column], axis, state.view, y, 12 + 120 * series.number / group.series.length);
     ctx.globalAlpha = dim ? .16 : 1;
-    const wide = state.lit === series.key ? 3 : 1.7;
+    const wide = state.lit === series.key ? 3 : series.cased ? 2.2 : 1.7;
     ctx.setLineDash(series.dash);
-    if (series.cased) { ctx.strokeStyle = cssColour("--casing"); ctx.lineWidth = wide + 1.6; ctx.stroke(path); }
+    if (series.cased) { ctx.strokeStyle = cssColour("--casing"); ctx.lineWidth = wide + 1.1; ctx.stroke(path); }
     ctx.strokeStyle = colour; ctx.lineWidth = wide; ctx.stroke(path);
+    if (second) { ctx.setLineDash([7, 7]); ctx.strokeStyle = second; ctx.stroke(path); }
     ctx.setLineDash([]);
     for (const [mx, my] of marks) {
       const mark = symbolPath(series.symbol, mx, my, 4);
-      ctx.fillStyle = colour; ctx.strokeStyle = series.cased ? cssColour("--casing") : cssColour("--card"); ctx.lineWidth = 1; ctx.fill(mark); ctx.stroke(mark);
+      ctx.fillStyle = second || colour; ctx.strokeStyle = series.cased ? cssColour("--casing") : cssColour("--card"); ctx.lineWidth = 1; ctx.fill(mark); ctx.stroke(mark);
     }
   }
   ctx.restore(); ctx.globalAlpha = 1;
@@ -135,7 +136,22 @@ function hatch(ctx, dense) {
   return ctx.createPattern(tile, "repeat");
 }
 
-/** One lane: where the face is, coloured and lettered by the compound of most frames of a pixel; pale where it is weak. */
+/** One stretch of a lane: the label's colours one above the other, with its name or code where there is room. */
+function drawRun(ctx, run, info, faint, state, width) {
+  const wide = Math.max(1, run.stop - run.x), colours = info ? info.colours : [cssColour("--soft")];
+  const [top, high] = info && info.quiet ? [12, 6] : [4, 22];
+  ctx.globalAlpha = faint ? .35 : 1;
+  colours.forEach((colour, n) => { ctx.fillStyle = colour; ctx.fillRect(run.x, top + n * high / colours.length, wide, high / colours.length); });
+  ctx.globalAlpha = 1;
+  if (wide > 6) { ctx.fillStyle = cssColour("--card"); ctx.fillRect(run.x, 4, 1, 22); }  // two compounds may share a colour
+  if (!info || info.quiet) return;
+  const left = Math.max(run.x, LEFT), room = Math.min(run.stop, width) - left;
+  const text = [info.name, info.code].find(word => ctx.measureText(word).width + 8 < room);
+  ctx.fillStyle = faint ? cssColour("--ink") : state.ink;
+  if (text) ctx.fillText(text, left + room / 2, 19);
+}
+
+/** One lane: where the face is, by the label of most frames of a pixel; a compound is pale where it is weak. */
 function drawLane(canvas, track, labels, state) {
   const height = 30, [ctx, width] = prepare(canvas, height), axis = axisOf(state.view, width);
   ctx.save(); ctx.beginPath(); ctx.rect(LEFT, 0, axis.inner, height); ctx.clip();
@@ -155,14 +171,7 @@ function drawLane(canvas, track, labels, state) {
     i = j;
   }
   ctx.textAlign = "center";
-  for (const run of runs) {
-    const info = labels[run.label >> 1], weak = run.label & 1;
-    ctx.fillStyle = info ? themeColour(info.colour) : cssColour("--soft");
-    ctx.globalAlpha = weak ? .35 : 1;
-    ctx.fillRect(run.x, 4, Math.max(1, run.stop - run.x), 22);
-    ctx.globalAlpha = 1;
-    if (info && run.stop - run.x > 24) { ctx.fillStyle = weak ? cssColour("--ink") : info.dark && themeColour(info.colour) !== "#f2f2f2" ? "#fff" : "#111"; ctx.fillText(info.code, (Math.max(run.x, LEFT) + Math.min(run.stop, LEFT + axis.inner)) / 2, 19); }
-  }
+  for (const run of runs) drawRun(ctx, run, labels[run.label >> 1], run.label & 1, state, LEFT + axis.inner);
   ctx.restore();
 }
 

@@ -2,7 +2,7 @@
 
 const $ = id => document.getElementById(id);
 const data = JSON.parse($("data").textContent);
-const state = {view: [data.start_s, data.end_s], at: 0, hidden: new Set(), lit: null, printing: false, step: data.step};
+const state = {view: [data.start_s, data.end_s], at: 0, hidden: new Set(), lit: null, printing: false, step: data.step, ink: data.ink};
 let times, tracks, panels = [], video = $("film"), redrawAsked = false;
 
 function element(tag, attributes = {}, ...children) {
@@ -29,10 +29,11 @@ function readTracks(buffer) {
   tracks = data.tracks.map((info, number) => {
     const frames = new Uint32Array(buffer, info.frames_at, info.length);
     const columns = info.columns_at.map(at => new Uint16Array(buffer, at, info.length));
-    const track = {...info, number, frames, values: columns, label: new Uint8Array(buffer, info.labels_at, info.length)};
+    const track = {...info, number, frames, values: columns, certainty: columns[columns.length - 1], label: new Uint8Array(buffer, info.labels_at, info.length)};
     track.times = Float64Array.from(frames, frame => times[frame - 1]);
     const emotions = data.groups[0].series.map(series => columns[series.column]);
-    track.weak = Uint8Array.from(frames, (_, row) => emotions.reduce((sum, column) => sum + (column[row] === 65535 ? 0 : column[row] * info.scale), 0) < data.clear_sum ? 1 : 0);
+    const sumAt = row => emotions.reduce((sum, column) => sum + (column[row] === 65535 ? 0 : column[row] * info.scale), 0);
+    track.weak = Uint8Array.from(frames, (_, row) => data.clear_sum !== null && sumAt(row) < data.clear_sum ? 1 : 0);
     track.part = new Uint32Array(info.length);
     for (let i = 0, part = 0; i < info.length; i++) { while (frames[i] > info.parts[part][1]) part++; track.part[i] = part; }
     return track;
@@ -53,17 +54,35 @@ function swatch(series) {
   const shapes = {circle: "M17 6a4 4 0 1 1-8 0a4 4 0 1 1 8 0", square: "M9.4 2.4h7.2v7.2h-7.2z", triangle: "M13 1l5 8.5h-10z", diamond: "M13 1l5 5l-5 5l-5-5z",
     cross: "M9 4.4l1.6-2.4L13 4l2.4-2L17 4.4L15.4 6L17 7.6L15.4 10L13 8l-2.4 2L9 7.6L10.600 6z", inverted: "M13 11l5-8.500h-10z",
     plus: "M11.400 1.200h3.200v3.200h3.200v3.200h-3.200v3.200h-3.200v-3.200h-3.200v-3.200h3.200z", star: "M13 .6l1.500 3.600 3.900.2-3 2.500 1 3.800-3.400-2.100-3.400 2.100 1-3.800-3-2.500 3.900-.2z"};
-  const colour = series.colour === "black" ? "var(--black)" : series.colour;
-  for (const [d, width] of [["M0 6H26", series.cased ? 3.4 : 0], ["M0 6H26", 2], [shapes[SYMBOLS[series.symbol % SYMBOLS.length]], 1]]) {
+  const [colour, second] = series.colours.map(name => name === "black" ? "var(--black)" : name);
+  for (const [d, width] of [["M0 6H26", series.cased ? 3.4 : 0], ["M0 6H26", 2], ["M0 6H5M19 6H26", second ? 2.1 : 0], [shapes[SYMBOLS[series.symbol % SYMBOLS.length]], 1]]) {
     if (!width) continue;
     const path = document.createElementNS(ns, "path");
     path.setAttribute("d", d); path.setAttribute("stroke-width", width);
-    path.style.stroke = width === 2 ? colour : series.cased ? "var(--casing)" : "none";
-    path.style.fill = width === 1 ? colour : "none";
+    path.style.stroke = width === 2 ? colour : width === 2.1 ? second : series.cased ? "var(--casing)" : "none";
+    path.style.fill = width === 1 ? second || colour : "none";
     if (width === 2 && series.dash.length) path.setAttribute("stroke-dasharray", series.dash.join(" "));
     svg.append(path);
   }
   return svg;
+}
+
+/** The mark of a label, as parts.html.j2 draws it. */
+function mark(info) {
+  const ns = "http://www.w3.org/2000/svg", svg = document.createElementNS(ns, "svg"), high = 2 / info.colours.length;
+  for (const [name, value] of [["class", info.quiet ? "swatch quiet" : "swatch"], ["viewBox", "0 0 2 2"], ["preserveAspectRatio", "none"], ["aria-hidden", "true"]]) svg.setAttribute(name, value);
+  info.colours.forEach((colour, n) => {
+    const part = document.createElementNS(ns, "rect");
+    for (const [name, value] of [["y", n * high], ["width", 2], ["height", high], ["fill", colour]]) part.setAttribute(name, value);
+    svg.append(part);
+  });
+  return svg;
+}
+
+/** Mark, name and number of the label of a row. */
+function labelParts(track, row) {
+  const info = data.labels[track.label[row]], raw = track.certainty[row];
+  return info ? [mark(info), raw === 65535 ? info.name : `${info.name} ${(raw * track.scale).toFixed(2)}`] : ["abstained"];
 }
 
 function redraw() {
@@ -131,6 +150,7 @@ function buildPanels() {
     }
     charts.append(pane);
   }
+  if (!data.gaps.length) return;
   const canvas = element("canvas", {role: "img", "aria-label": data.gaps_text});
   const lane = element("div", {class: "lane gaps"}, element("span", {class: "who"}, "gaps"), canvas);
   lanes.append(lane);
@@ -146,7 +166,7 @@ function buildFaces() {
     $("faces").append(chip);
     const bars = data.groups[0].series.map(series => {
       const bar = element("i"), value = element("span", {class: "n"});
-      bar.style.background = series.colour === "black" ? "var(--black)" : series.colour;
+      bar.style.background = series.colours[0];
       return {series, bar, value, row: element("div", {class: "row"}, element("span", {}, series.name), element("span", {}, bar), value)};
     });
     track.word = element("b");
@@ -176,8 +196,7 @@ function showNow() {
   for (const track of tracks) {
     if (!track.on) continue;
     const row = rowAt(track, frame);
-    const label = row < 0 ? null : data.labels[track.label[row]];
-    track.word.textContent = row < 0 ? "not in this frame" : label ? label.name : "abstained";
+    track.word.replaceChildren(...(row < 0 ? ["not in this frame"] : labelParts(track, row)));
     for (const {series, bar, value} of track.bars) {
       const raw = row < 0 ? 65535 : track.values[series.column][row], number = raw * track.scale;
       bar.style.width = raw === 65535 ? "0" : `${Math.min(100, number / data.groups[0].top * 100)}%`;
@@ -232,8 +251,7 @@ function showTip(event) {
   tip.replaceChildren(element("b", {}, `${timeText(times[position])} · frame ${frame.toLocaleString("en")}`));
   const row = panel.track ? rowAt(panel.track, frame) : -1;
   if (row >= 0) {
-    const label = data.labels[panel.track.label[row]];
-    tip.append(`${panel.track.name}: ${label ? label.name : "abstained"}${panel.track.weak[row] ? ", nothing clear" : ""}`);
+    tip.append(`${panel.track.name}: `, ...labelParts(panel.track, row), panel.track.weak[row] ? ", nothing clear" : "");
     if (panel.kind === "lines") tip.append(tipRows(panel.track, [panel.group], row));
   } else tip.append(gap ? (gap.status === "unreadable" ? "frame cannot be decoded" : "no face in this frame") : panel.track ? `${panel.track.name} is not in this frame` : "no gap here");
   tip.hidden = false;
