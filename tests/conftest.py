@@ -12,6 +12,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True)  # every run draws the same examples
+settings.register_profile("search", derandomize=False, max_examples=500)  # pytest --hypothesis-profile=search
+settings.load_profile("fixed")
 
 REPO = Path(__file__).resolve().parent.parent
 

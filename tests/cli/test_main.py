@@ -55,3 +55,10 @@ def test_public_names_exist_and_are_sorted() -> None:
         assert getattr(femae, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         femae.nothing  # noqa: B018
+
+
+def test_python_m_femae_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "femae", "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout == f"femae {__version__}\n"
+    wrong = subprocess.run([sys.executable, "-m", "femae", "predikt"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "did you mean 'predict'" in wrong.stderr

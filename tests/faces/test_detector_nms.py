@@ -66,3 +66,12 @@ def test_the_share_of_a_box_inside_another() -> None:
 
 def test_nothing_stays_nothing() -> None:
     assert nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), iou_threshold=0.4).tolist() == []
+
+
+def test_boxes_however_small_overlap_as_large_ones_do() -> None:
+    large = np.array([[0, 0, 4, 4], [1, 0, 5, 4], [8, 8, 9, 9]], np.float32)
+    for scale in (1e-20, 1e-40, 1e-44):
+        small = (large * np.float64(scale)).astype(np.float32)
+        expected = [slow_iou(small[0], box) for box in small]
+        assert iou_of_one(small[0], small) == pytest.approx(expected, rel=1e-6)
+        assert iou_of_one(small[0], small)[0] == 1 and share_inside(small, small[0])[0] == 1

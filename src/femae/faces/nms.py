@@ -6,15 +6,17 @@ import numpy.typing as npt
 __all__ = ["group_overlapping", "iou_of_one", "nms", "share_inside"]
 
 _Boxes = npt.NDArray[np.float32]
+_Areas = npt.NDArray[np.float64]  # of boxes however small: their products would vanish in 32 bits
 
 
-def _areas(boxes_xyxy: _Boxes) -> _Boxes:
-    """f32[..., 4] -> f32[...], 0 for empty boxes."""
-    return np.asarray(np.prod(np.maximum(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], 0), axis=-1), np.float32)
+def _areas(boxes_xyxy: npt.NDArray[np.floating]) -> _Areas:
+    """f[..., 4] -> f64[...], 0 for empty boxes."""
+    boxes = boxes_xyxy.astype(np.float64)
+    return np.asarray(np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1), np.float64)
 
 
-def _shared_areas(boxes_xyxy: _Boxes, box_xyxy: _Boxes) -> _Boxes:
-    """Areas f32[N] that boxes f32[N, 4] have in common with one box f32[4]."""
+def _shared_areas(boxes_xyxy: _Boxes, box_xyxy: _Boxes) -> _Areas:
+    """Areas f64[N] that boxes f32[N, 4] have in common with one box f32[4]."""
     low = np.maximum(boxes_xyxy[:, :2], box_xyxy[:2])
     high = np.minimum(boxes_xyxy[:, 2:], box_xyxy[2:])
     return _areas(np.concatenate([low, high], axis=1))
@@ -24,12 +26,12 @@ def iou_of_one(box_xyxy: _Boxes, boxes_xyxy: _Boxes) -> _Boxes:
     """Intersection over union of one box f32[4] with many f32[N, 4] -> f32[N], 0..1; empty boxes give 0."""
     shared = _shared_areas(boxes_xyxy, box_xyxy)
     union = _areas(boxes_xyxy) + _areas(box_xyxy) - shared
-    return np.asarray(shared / np.maximum(union, np.finfo(np.float32).tiny), np.float32)
+    return np.asarray(shared / np.maximum(union, np.finfo(np.float64).tiny), np.float32)
 
 
 def share_inside(boxes_xyxy: _Boxes, box_xyxy: _Boxes) -> _Boxes:
     """Share of each box f32[N, 4] that lies inside one box f32[4] -> f32[N], 0..1; empty boxes give 0."""
-    shares = _shared_areas(boxes_xyxy, box_xyxy) / np.maximum(_areas(boxes_xyxy), np.finfo(np.float32).tiny)
+    shares = _shared_areas(boxes_xyxy, box_xyxy) / np.maximum(_areas(boxes_xyxy), np.finfo(np.float64).tiny)
     return np.asarray(shares, np.float32)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from femae.compound.expression import ExpressionRule
 from femae.compound.rules import parse_weights
@@ -27,6 +28,7 @@ from femae.faces.crop import Framing, crop_face, whole_crop
 from femae.faces.exposure import lift_crop
 from femae.faces.load import load_detector
 from femae.faces.track import Tracker
+from femae.inference.arrays import ArraySource, Order
 from femae.inference.classification import Classifier, TrackedFrame
 from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
 from femae.inference.expressions import ExpressionStage
@@ -42,6 +44,8 @@ from femae.video.pyav import PyAVSource
 from femae.video.source import FrameSource
 
 __all__ = ["Predictor", "open_source", "predict", "shipped_model"]
+
+Input = str | Path | npt.NDArray[np.uint8] | Image.Image | Iterable[Any]  # a path, a picture in memory, or several
 
 
 @contextmanager
@@ -124,42 +128,50 @@ class Predictor:
             metadata=metadata,
         )
 
-    def stream(self, path: str | Path) -> Generator[FrameResult, None, None]:
+    def stream(
+        self, source: Input, *, order: Order = "rgb", frame_rate: float | None = None
+    ) -> Generator[FrameResult, None, None]:
         """Results of one film, picture or folder of pictures, frame by frame, in memory flat in its length.
 
+        source: a path; or pictures in memory (inference.arrays): an array u8[H, W, 3] of the colour order `order`, or a
+        list or generator of them: frames of a film with `frame_rate` frames a second, single pictures without.
         Raises InputError when the input cannot be read or when several inputs match.
         """
-        items = discover([str(path)])
-        if len(items) != 1:
-            raise InputError(
-                f"{path} holds {len(items)} inputs; stream() takes one film, picture or folder of pictures"
-            )
-        with open_source(items[0]) as source:
-            yield from self.run(source, film=items[0].kind == "video")
+        with self._open(source, order=order, frame_rate=frame_rate) as (frames, film):
+            yield from self.run(frames, film=film)
 
-    def predict(self, path: str | Path) -> Predictions:
-        """The whole table of one film, picture or folder of pictures."""
-        items = discover([str(path)])
-        if len(items) != 1:
-            raise InputError(
-                f"{path} holds {len(items)} inputs; predict() takes one film, picture or folder of pictures"
-            )
+    def predict(self, source: Input, *, order: Order = "rgb", frame_rate: float | None = None) -> Predictions:
+        """The whole table of one film, picture or folder of pictures, or of pictures in memory as in `stream`."""
         schema, batches, pending = self.schema(), [], []
-        with open_source(items[0]) as source:
-            for result in self.run(source, film=items[0].kind == "video", keep_images=False):
+        with self._open(source, order=order, frame_rate=frame_rate) as (frames, film):
+            for result in self.run(frames, film=film, keep_images=False):
                 pending.append(result)
                 if len(pending) == 64:
                     batches.append(results_to_batch(pending, schema=schema))
                     pending = []
-            problems = tuple(source.problems)
+            problems = tuple(frames.problems)
         if pending or not batches:
             batches.append(results_to_batch(pending, schema=schema))
         return Predictions.from_batches(batches, schema=schema, problems=problems)
 
+    @contextmanager
+    def _open(self, source: Input, *, order: Order, frame_rate: float | None) -> Iterator[tuple[FrameSource, bool]]:
+        """The frames of an input, and whether they are a film. Raises InputError."""
+        if not isinstance(source, str | Path):
+            arrays = ArraySource(source, order=order, frame_rate=frame_rate)
+            yield arrays, arrays.film
+            return
+        if frame_rate is not None:
+            raise InputError("frame_rate is for pictures in memory: a file knows its own times")
+        items = discover([str(source)])
+        if len(items) != 1:
+            raise InputError(f"{source} holds {len(items)} inputs; give one film, picture or folder of pictures")
+        with open_source(items[0]) as frames:
+            yield frames, items[0].kind == "video"
+
     def predict_image(self, image: npt.NDArray[np.uint8]) -> FrameResult:
         """The faces of one picture u8[H, W, 3] RGB."""
-        frame = Frame(index=1, time_s=None, image=np.ascontiguousarray(image), source="")
-        return next(iter(self.run([frame], film=False)))
+        return next(self.stream(image))
 
     def run(
         self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool = True
@@ -270,6 +282,7 @@ def _whole(image: npt.NDArray[np.uint8], _face: Face, *, size: int) -> FaceCrop:
     return _lit(whole_crop(image, size=size))
 
 
-def predict(path: str | Path, **settings: Any) -> Predictions:
-    """The table of one film, picture or folder of pictures; settings as for Predictor."""
-    return Predictor(**settings).predict(path)
+def predict(source: Input, *, order: Order = "rgb", frame_rate: float | None = None, **settings: Any) -> Predictions:
+    """The table of one film, picture or folder of pictures, or of arrays; `source`, order and frame_rate as in
+    Predictor.stream, settings as for Predictor."""
+    return Predictor(**settings).predict(source, order=order, frame_rate=frame_rate)

@@ -19,7 +19,7 @@ from femae.inference.derived.outputs import RunSummary, open_run_summary
 from femae.inference.item import ItemOutputs, process_item
 from femae.inference.predictor import Predictor, open_source
 from femae.inference.sinks import unique_stem
-from femae.inference.summary import Summary
+from femae.inference.summary import Summary, passed_over_line
 from femae.types import FrameResult, SourceInfo
 from femae.video.discover import InputItem, discover
 
@@ -165,6 +165,8 @@ def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> i
                     voice.err.print("".join(traceback.format_exception(*sys.exc_info())), markup=False)
     if run_summary is not None:
         voice.summary([f"-> {path}" for path in run_summary.paths])
+    if line := passed_over_line([suffix for item in items for suffix in item.passed_over]):
+        voice.summary([line])
     if failed and len(items) > 1:
         voice.problem(f"{failed} of {len(items)} inputs failed or are incomplete; the others are finished")
     return 1 if failed else 0

@@ -2,12 +2,13 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from femae.types import CLEAR_SUM, FaceResult, FrameResult, LabelView
 
-__all__ = ["Summary"]
+__all__ = ["Summary", "passed_over_line"]
 
 _WEAK: Final = "nothing clear"
 _ABSTAINED: Final = "abstained"
@@ -60,3 +61,11 @@ class Summary:
                 )
         lines += [f"  -> {path}" for path in outputs]
         return lines
+
+
+def passed_over_line(suffixes: Sequence[str]) -> str:
+    """How many files of the folders given were neither pictures nor films; empty: none."""
+    if not suffixes:
+        return ""
+    kinds = ", ".join(f"{suffix or 'without a suffix'} {count}" for suffix, count in Counter(suffixes).most_common())
+    return f"{len(suffixes)} file{'s' * (len(suffixes) != 1)} passed over, neither picture nor film: {kinds}"

@@ -4,18 +4,19 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from PIL import Image
 
-__all__ = ["PICTURE_SUFFIXES", "VIDEO_SUFFIXES", "InputItem", "discover", "natural_key"]
+__all__ = ["HEIF_SUFFIXES", "PICTURE_SUFFIXES", "VIDEO_SUFFIXES", "InputItem", "discover", "natural_key"]
 
 # fmt: off
+HEIF_SUFFIXES: Final = frozenset((".heic", ".heif"))  # of phones; read with the extra femae[heic]
 PICTURE_SUFFIXES: Final = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
-    ".avif", ".jp2",
+    ".avif", ".jp2", ".heic", ".heif",
 ))
 VIDEO_SUFFIXES: Final = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mpe", ".m2v", ".vob", ".ts", ".mts",
@@ -34,6 +35,7 @@ class InputItem:
     stem: str  # for outputs: file name without suffix, folder name, or "pictures"
     paths: tuple[Path, ...] = ()  # one for a film; pictures in natural order
     error: str = ""  # one sentence
+    passed_over: tuple[str, ...] = ()  # suffixes of the files of its folder that are neither pictures nor films
 
 
 def discover(inputs: Sequence[str]) -> list[InputItem]:
@@ -107,14 +109,25 @@ def _from_folder(folder: Path, seen: set[Path]) -> Iterator[InputItem]:
         yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
         return
     pictures = [p for p in files if _is_picture(p)]
-    videos = [p for p in files if p not in pictures and _is_video_name(p)]
+    rest = set(files) - set(pictures)
+    videos = [p for p in files if p in rest and _is_video_name(p)]
+    others = tuple(p.suffix.lower() for p in files if p in rest - set(videos) and not _is_system(p))
     if not pictures and not videos:
         error = f"the folder '{folder}' holds neither pictures nor films; subfolders are not searched, name them"
         yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
     new = tuple(p for p in pictures if _is_new(p, seen))
     if new:
-        yield InputItem(kind="pictures", name=str(folder), stem=stem, paths=new)
-    yield from (_video(p) for p in videos if _is_new(p, seen))
+        yield InputItem(kind="pictures", name=str(folder), stem=stem, paths=new, passed_over=others)
+        others = ()
+    for path in videos:
+        if _is_new(path, seen):
+            yield replace(_video(path), passed_over=others)
+            others = ()
+
+
+def _is_system(path: Path) -> bool:
+    """Files that a system keeps beside pictures for itself."""
+    return path.name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def _video(path: Path) -> InputItem:

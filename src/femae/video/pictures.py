@@ -3,6 +3,8 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -11,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from femae.errors import MissingDependencyError
 from femae.types import Frame, SourceInfo
+from femae.video.discover import HEIF_SUFFIXES
 
-__all__ = ["PictureSource", "read_picture"]
+__all__ = ["PictureSource", "read_picture", "to_rgb"]
 
 _ORIENTATION_TAG: Final = 0x0112
 _TURNS: Final = {  # EXIF orientation -> what makes the picture upright
@@ -68,7 +72,16 @@ class PictureSource:
         """Nothing stays open between two pictures."""
 
 
+def _know_heif() -> None:
+    """Let Pillow read HEIC and HEIF, as phones take them. Raises MissingDependencyError without pillow-heif."""
+    if find_spec("pillow_heif") is None:
+        raise MissingDependencyError("HEIC needs the package pillow-heif: pip install 'femae[heic]'")
+    import_module("pillow_heif").register_heif_opener()
+
+
 def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, MissingDependencyError):
+        return str(error)
     if isinstance(error, FileNotFoundError):
         return "it does not exist"
     if isinstance(error, PermissionError):
@@ -87,11 +100,13 @@ def read_picture(path: Path | IO[bytes]) -> npt.NDArray[np.uint8]:
 
     Raises whatever Pillow raises for a file that it cannot read.
     """
+    if isinstance(path, Path) and path.suffix.lower() in HEIF_SUFFIXES:
+        _know_heif()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large pictures and odd tags; what matters is raised
         with Image.open(path) as image:
             turn = _TURNS.get(_orientation(image))
-            rgb = _to_rgb(image)
+            rgb = to_rgb(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
     return np.array(rgb, np.uint8)
@@ -104,7 +119,8 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture in 8 bits RGB: transparent parts over white, deeper ones scaled."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
