@@ -93,6 +93,20 @@ def drawn_shards(folder: Path, *, source: str, other: str = "") -> None:
     module.write_faces(folder, source=source, other=other, splits=("train", "val", "test"))
 
 
+def made_up_study(folder: Path) -> None:
+    """The summary of 40 films of ten people under two conditions, and a table that says which film is which."""
+    rng = np.random.default_rng(0)
+    films, summary = ["source,person,condition"], ["source,face_id,seconds,share_happiness"]
+    for number in range(40):
+        person, condition = number // 4, ("dull", "funny")[number % 2]
+        films.append(f"{number}.mp4,{person},{condition}")
+        share = np.clip(0.2 + 0.01 * person + 0.2 * (condition == "funny") + rng.normal(0, 0.05), 0, 1)
+        summary += [f"{number}.mp4,1,{30 + number},{share:.4f}", f"{number}.mp4,2,0.4,0.0"]
+    folder.mkdir()
+    (folder / "films.csv").write_text("\n".join(films) + "\n")
+    (folder / "summary.csv").write_text("\n".join(summary) + "\n")
+
+
 def made_up_scores(path: Path) -> None:
     """A table of scores of 300 faces that show none, an emotion or a compound."""
     rng = np.random.default_rng(0)
@@ -147,6 +161,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
             noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96))
             noise.save(tmp_path / "portraits" / name / f"{number}.png")
     trained_run(tmp_path / "runs" / "emotion")
+    made_up_study(tmp_path / "study")
     made_up_scores(tmp_path / "runs" / "folds" / "oof.parquet")
     shutil.copytree(REPO / "recipes", tmp_path / "recipes")
     drawn_shards(tmp_path / "drawn", source="drawn")
