@@ -14,11 +14,15 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-from scipy.sparse.csgraph import connected_components
 
-from femae.errors import ConfigError, DataError
+from femae.errors import ConfigError, DataError, MissingDependencyError
 from femae.labels import EMOTIONS
+
+try:
+    import scipy.sparse
+    from scipy.sparse.csgraph import connected_components
+except ImportError as error:
+    raise MissingDependencyError("folds need scipy: pip install 'femae[data]'") from error
 
 __all__ = ["HELD_OUT", "FoldSamples", "assign_folds", "check_leaks", "join_groups", "validation_fold"]
 

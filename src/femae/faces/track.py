@@ -13,9 +13,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment  # type: ignore[attr-defined]
 
 from femae.errors import ConfigError
+from femae.faces.assignment import assign
 from femae.types import Face, Frame
 
 __all__ = ["Tracker"]
@@ -134,7 +134,7 @@ class Tracker:
             if not people or not rest:
                 continue
             cost = np.array([[min(cost_of(person, seen[k]), _UNMATCHED) for k in rest] for person in people])
-            for row, column in zip(*linear_sum_assignment(cost), strict=True):
+            for row, column in assign(cost):
                 if cost[row, column] < _UNMATCHED:
                     found[rest[column]] = people[row]
         return found

@@ -21,7 +21,7 @@ import numpy as np
 from femae.data.samples import RawSample
 from femae.data.sources.base import LeftOut, Source, require
 from femae.data.sources.files import key_of, listed, picture_file
-from femae.errors import DataError
+from femae.errors import DataError, MissingDependencyError
 
 __all__ = ["ImdbWikiSource"]
 
@@ -87,8 +87,10 @@ class ImdbWikiSource(Source[_Record]):
 
 def _load(path: Path, part: str) -> dict[str, Any]:
     """Fields of the .mat as flat arrays of one length."""
-    import scipy.io
-
+    try:
+        import scipy.io
+    except ImportError as error:
+        raise MissingDependencyError("the .mat files of IMDB-WIKI need scipy: pip install 'femae[data]'") from error
     matlab: Any = scipy.io  # comes without types
     try:
         content = matlab.loadmat(path)
