@@ -51,14 +51,14 @@ def losses(run: Path) -> dict[int, float]:
 
 def test_emotions_are_learned_and_the_folder_says_how(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
     config = EmotionConfig(
-        **settings(faces, tiny, run={"epochs": 30, "ema_decay": 0.9, "patience": None, "tensorboard": True}),
+        **settings(faces, tiny, run={"epochs": 60, "ema_decay": 0.9, "patience": None, "tensorboard": True}),
         softmax_weight=1.0,
     )
     result = train_stage(config, run=tmp_path / "run", quiet=True)
     assert result.log["macro_f1"] > 0.85
     folder = tmp_path / "run"
     entries = RunFolder(folder).entries("epoch")
-    assert [entry["epoch"] for entry in entries] == list(range(1, 31))
+    assert [entry["epoch"] for entry in entries] == list(range(1, 61))
     assert entries[-1]["loss"] < entries[0]["loss"] / 2
     assert max(entry["val"]["macro_f1"] for entry in entries) == result.best_score
     about = json.loads((folder / "run.json").read_text())

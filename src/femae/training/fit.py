@@ -17,6 +17,7 @@ import torch.distributed
 from lightning_fabric import Fabric
 
 from femae.errors import OutputError, TrainingError
+from femae.models.vit import DropPath
 from femae.training.checkpoint import (
     BEST,
     LAST,
@@ -27,7 +28,7 @@ from femae.training.checkpoint import (
     save_checkpoint,
 )
 from femae.training.devices import set_up
-from femae.training.draws import Draws, mix_seed
+from femae.training.draws import Draws, Place, mix_seed
 from femae.training.ema import WeightAverage
 from femae.training.feed import Batch, Share, batches
 from femae.training.monitor import Monitor
@@ -220,10 +221,13 @@ def _step(run: _Run, pieces: Any) -> tuple[float, dict[str, float], float]:
     losses: list[torch.Tensor] = []
     parts: dict[str, torch.Tensor] = {}
     spans = share.pieces(total)
-    torch.manual_seed(mix_seed(config.run.seed, "step", run.state.step, fabric.global_rank))
+    paths = DropPath.of(task.model)
     for number, (first, count) in enumerate(spans):
         batch: Batch = next(pieces).to(fabric.device)
-        draws = Draws(mix_seed(config.run.seed, "draws", run.state.step), total=total, first=first, count=count)
+        seed = mix_seed(config.run.seed, "draws", run.state.step)
+        draws = Draws(seed, first=first, count=count, device=fabric.device)
+        for path, chances in zip(paths, draws.uniform(Place.PATHS, len(paths)).unbind(1), strict=True):
+            path.chances = chances
         with fabric.no_backward_sync(run.forward, enabled=number + 1 < len(spans) and fabric.world_size > 1):
             output = task.loss(run.forward, batch, draws=draws, progress=progress)
             weight = count * fabric.world_size / total  # mean over the pictures of the whole step

@@ -28,7 +28,9 @@ def evaluate(task: Task, fabric: Fabric) -> Evaluation:
             share = rows[fabric.global_rank :: fabric.world_size]
             taken = share if len(share) else rows[:1]
             batch = make_batch(task.val_set, taken, task.val_set.read(taken, model=task.config.model))
-            arrays = task.collect(task.model, batch.to(fabric.device), taken)
+            numbers = torch.from_numpy(taken).to(fabric.device)
+            found = task.collect(task.model, batch.to(fabric.device), numbers)
+            arrays = {name: value.cpu().numpy() for name, value in found.items()}
             if len(share):
                 mine.append((share, arrays))
     parts = [mine]
