@@ -61,6 +61,10 @@ class Task(Protocol):
         """The loss of one piece; `forward` is the network, maybe compiled or spread over devices."""
         ...
 
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        """Inputs of the network for `count` pictures, from which its arithmetic is counted."""
+        ...
+
     def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """What one chunk of validation rows (their numbers i64[B]) gives, first dimension the rows."""
         ...

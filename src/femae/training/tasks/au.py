@@ -17,6 +17,7 @@ from femae.metrics.f1 import binary_f1
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
 from femae.training.augment import make_augment
+from femae.training.cost import example_inputs
 from femae.training.draws import Draws
 from femae.training.feed import Batch
 from femae.training.losses import weighted_bce
@@ -101,6 +102,9 @@ class AuTask:
         targets, mask = batch.au_targets[:, units], batch.au_mask[:, units]
         weights, pos_weights = fixed["weights"], fixed["pos_weights"]
         return StepOutput(loss=weighted_bce(output.au_logits, targets, mask, weights=weights, pos_weights=pos_weights))
+
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return example_inputs(self.config.model, count=count, masked=False, device="cpu")
 
     def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         output = forward(normalise(batch.pixels.float() / 255, self.config.model))

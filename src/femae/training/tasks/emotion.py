@@ -17,6 +17,7 @@ from femae.metrics.hard_labels import top_emotion, top_pair
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, read_info, save_weights
 from femae.training.augment import make_augment
+from femae.training.cost import example_inputs
 from femae.training.draws import Draws, Place
 from femae.training.feed import Batch
 from femae.training.losses import cross_entropy_six, weighted_bce
@@ -127,6 +128,9 @@ class EmotionTask:
         if self.config.softmax_weight > 0:
             loss = loss + self.config.softmax_weight * cross_entropy_six(logits, targets, mask)
         return loss
+
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return example_inputs(self.config.model, count=count, masked=False, device="cpu")
 
     def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         output = forward(normalise(batch.pixels.float() / 255, self.config.model))

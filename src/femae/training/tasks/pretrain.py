@@ -16,6 +16,7 @@ from femae.errors import DataError
 from femae.models.mae import MaskedAutoencoder
 from femae.models.weights import WeightsInfo, save_weights
 from femae.training.augment import make_augment
+from femae.training.cost import example_inputs
 from femae.training.draws import Draws, Place, mix_seed
 from femae.training.feed import Batch
 from femae.training.sets import load_sets
@@ -49,6 +50,9 @@ class PretrainTask:
         pixels = self._augment(batch.pixels, draws)
         noise = draws.uniform(Place.MASK, self.config.model.num_patches)
         return StepOutput(loss=forward(normalise(pixels, self.config.model), noise).loss)
+
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return example_inputs(self.config.model, count=count, masked=True, device="cpu")
 
     def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         model = self.model
