@@ -37,9 +37,8 @@ def recipe(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> Path:
     settings = {
         "stage": "emotion",
         "data": {"folders": [str(faces)]},
-        "model": tiny,
+        "model": tiny | {"drop_path": 0.2},
         "optim": {"lr": 3e-3, "warmup_epochs": 0.5},
-        "augment": {"noise": 0.0},
         "mixup": {"alpha": 0.5},
         "softmax_weight": 1.0,
         "run": {

@@ -46,6 +46,7 @@ def run(faces: Path, *, loader: str, world: int = 1, workers: int = 0, first_ste
             first_step=first_step,
             last_step=last,
             workers=workers,
+            device=torch.device("cpu"),
         )
         got.append([row for batch in feed for row in rows_of(batch)])
     return got
@@ -99,3 +100,33 @@ def test_folds_split_the_rows_and_leave_out_what_is_held_out(faces: Path) -> Non
     config = DataConfig(folders=(faces,), folded_only=True, train_splits=("train", "val"), val_splits=())
     train, _ = load_sets(config, model)
     assert len(train) == 130
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
+def test_threads_decode_the_pixels_of_pillow(suffix: str, mode: str) -> None:
+    """JPEG with and without subsampled colours, PNG; turned by their tag; what is not 8 bits of gray or RGB too."""
+    import io
+
+    from PIL import Image
+
+    from femae.data.shard_reader import decode_picture
+    from femae.errors import DataError
+    from femae.training.block_reader import decode_upright
+
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8)).resize((61, 83), Image.Resampling.BICUBIC)
+    pictures = [small.convert(mode)] + ([small.convert("LA"), small.convert("P")] if suffix == "PNG" else [])
+    for picture in pictures:
+        for turn in (1, 6):
+            exif = Image.Exif()
+            exif[0x0112] = turn
+            buffer = io.BytesIO()
+            options = {"quality": 90, "subsampling": 2 if mode == "RGB" else 0} if suffix == "JPEG" else {}
+            picture.save(buffer, suffix, exif=exif, **options)
+            found = decode_upright(buffer.getvalue())
+            assert found.shape == (found.shape[0], 83, 61) if turn == 1 else (found.shape[0], 61, 83)
+            expected = decode_picture(buffer.getvalue()).transpose(2, 0, 1)
+            assert np.abs(np.broadcast_to(found, expected.shape).astype(int) - expected).max() <= (suffix == "JPEG")
+    with pytest.raises(DataError, match="not a readable picture"):
+        decode_upright(buffer.getvalue()[:50])

@@ -51,14 +51,14 @@ def losses(run: Path) -> dict[int, float]:
 
 def test_emotions_are_learned_and_the_folder_says_how(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
     config = EmotionConfig(
-        **settings(faces, tiny, run={"epochs": 30, "ema_decay": 0.9, "patience": None, "tensorboard": True}),
+        **settings(faces, tiny, run={"epochs": 60, "ema_decay": 0.9, "patience": None, "tensorboard": True}),
         softmax_weight=1.0,
     )
     result = train_stage(config, run=tmp_path / "run", quiet=True)
     assert result.log["macro_f1"] > 0.85
     folder = tmp_path / "run"
     entries = RunFolder(folder).entries("epoch")
-    assert [entry["epoch"] for entry in entries] == list(range(1, 31))
+    assert [entry["epoch"] for entry in entries] == list(range(1, 61))
     assert entries[-1]["loss"] < entries[0]["loss"] / 2
     assert max(entry["val"]["macro_f1"] for entry in entries) == result.best_score
     about = json.loads((folder / "run.json").read_text())
@@ -343,33 +343,17 @@ def test_a_frozen_encoder_stays_as_it_is(faces: Path, tiny: dict[str, Any], tmp_
     assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
-def test_a_reader_that_dies_is_named(
-    faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_picture_in_a_stream_is_named(
+    workers: int, faces: Path, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    from femae.training import feed
-
-    def dies(self: Any, rows: np.ndarray) -> np.ndarray:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return rows
-
-    parent = os.getpid()
-    real = feed.BlockReader.read
-    monkeypatch.setattr(
-        feed.BlockReader, "read", lambda self, rows: real(self, rows) if os.getpid() == parent else dies(self, rows)
-    )
-    base = settings(faces, tiny, data={"loader": "stream", "workers": 1})
-    with pytest.raises(TrainingError, match=r"a reading process died.*data.workers"):
-        train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
-
-
-def test_a_damaged_picture_in_a_stream_is_named(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
     shutil.copytree(faces, tmp_path / "bad")
     shard = next((tmp_path / "bad" / "shards").glob("*00000.parquet"))
     table = pq.read_table(shard)
     rows = table.to_pylist()
     rows[5]["image"]["bytes"] = rows[5]["image"]["bytes"][:40]
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shard, row_group_size=256)
-    base = settings(tmp_path / "bad", tiny, data={"loader": "stream", "workers": 0})
+    base = settings(tmp_path / "bad", tiny, data={"loader": "stream", "workers": workers})
     with pytest.raises(DataError, match=r"bad, 00005.png: not a readable picture"):
         train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
 

@@ -9,11 +9,38 @@ from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from femae.config.model import ModelConfig
 from femae.models.stem import ConvStem
 
-__all__ = ["build_encoder", "cut_patches", "encode_visible", "sincos_position"]
+__all__ = ["DropPath", "build_encoder", "cut_patches", "encode_visible", "sincos_position"]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016): in training some pictures skip a residual branch.
+
+    Which ones is said from outside, by `chances` float[B] in 0..1: those below the rate. So it does not hang on a
+    generator's state, nor on how a batch is divided among devices. Nobody says: torch's generator does.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.chances: torch.Tensor | None = None
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        """float[B, N, D] -> the same, 0 for the pictures that skip it, the others made up for them."""
+        if not self.training:
+            return branch
+        chances = torch.rand(len(branch), device=branch.device) if self.chances is None else self.chances
+        kept = (chances >= self.rate).to(branch.dtype) / (1 - self.rate)
+        return branch * kept[:, None, None]
+
+    @staticmethod
+    def of(model: nn.Module) -> "list[DropPath]":
+        """Those of a network, in order."""
+        return [module for module in model.modules() if isinstance(module, DropPath)]
 
 
 def build_encoder(config: ModelConfig) -> VisionTransformer:
@@ -39,6 +66,11 @@ def build_encoder(config: ModelConfig) -> VisionTransformer:
     )
     grid = config.image_size // config.patch_size
     patches = sincos_position(config.embed_dim, grid=grid)
+    for block in encoder.blocks:
+        for name in ("drop_path1", "drop_path2"):
+            rate = getattr(getattr(block, name), "drop_prob", 0.0)
+            if rate:
+                setattr(block, name, DropPath(rate))
     positions: Any = encoder.pos_embed
     with torch.no_grad():
         positions[0, -grid * grid :] = patches  # starts from fixed positions and learns from there

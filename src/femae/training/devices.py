@@ -1,6 +1,8 @@
 """One process, or many under torchrun: lightning-fabric with the settings of a recipe (house: the same command)."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import nn
 from femae.config.train import RunConfig
 from femae.errors import ConfigError
 
-__all__ = ["first_process", "make_fabric", "set_up"]
+__all__ = ["first_process", "lacking", "make_fabric", "set_up"]
 
 
 def first_process() -> bool:
@@ -25,13 +27,7 @@ def make_fabric(config: RunConfig) -> Fabric:
     """Fabric for this process. Raises ConfigError where machine and settings do not fit."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    accelerator = config.accelerator
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("run.accelerator is cuda, and torch finds none here: set it to auto or cpu")
-    if accelerator == "cpu" and config.precision == "16-mixed":
-        raise ConfigError("run.precision 16-mixed needs an accelerator: on the CPU take bf16-mixed or 32-true")
+    accelerator = _accelerator(config)
     strategy: Any = "auto"
     if config.strategy == "fsdp":
         if world == 1:
@@ -48,10 +44,26 @@ def make_fabric(config: RunConfig) -> Fabric:
         strategy=strategy,
         precision=config.precision,
     )
+    if accelerator == "cuda" and config.precision != "32-true":
+        torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in 32 bits
     # at some tens of tokens the fused attention's backward pass is slower on the CPU than two matrix products
     set_fused_attn(accelerator != "cpu")
     fabric.launch()
     return fabric
+
+
+def _accelerator(config: RunConfig) -> str:
+    """What is asked for, or the best that is there. Raises ConfigError when it is absent or lacks the precision."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    taken: str = config.accelerator
+    if taken == "auto":
+        taken = next(name for name in there if there[name])
+    if not there[taken]:
+        found = ", ".join(name for name in there if there[name])
+        raise ConfigError(f"run.accelerator is {taken}, and torch finds none here: set it to auto, or to {found}")
+    if taken == "cpu" and config.precision == "16-mixed":
+        raise ConfigError("run.precision 16-mixed needs an accelerator: on the CPU take bf16-mixed or 32-true")
+    return taken
 
 
 def _shard(model: nn.Module, mesh: Any) -> nn.Module:
@@ -65,6 +77,20 @@ def _shard(model: nn.Module, mesh: Any) -> nn.Module:
     return model
 
 
+@contextmanager
+def lacking(fabric: Fabric) -> Iterator[None]:
+    """Say in one sentence what torch lacks on Apple's GPUs, where not every operation has been written yet."""
+    try:
+        yield
+    except NotImplementedError as error:
+        if fabric.device.type != "mps":
+            raise
+        raise ConfigError(
+            f"run.accelerator mps: torch {torch.__version__} cannot do this there ({str(error).splitlines()[0]}); set "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1 to have it done by the CPU, or run.accelerator to cpu"
+        ) from error
+
+
 def set_up(fabric: Fabric, model: nn.Module, config: RunConfig) -> Any:
     """The network as it is called in training: on its device, compiled and spread over processes as asked for."""
     model.to(memory_format=torch.channels_last)
@@ -73,5 +99,5 @@ def set_up(fabric: Fabric, model: nn.Module, config: RunConfig) -> Any:
     if config.grad_checkpointing:
         encoder: Any = model.encoder
         encoder.set_grad_checkpointing(True)
-    network: Any = torch.compile(model) if config.compile else model
+    network: Any = torch.compile(model, dynamic=False) if config.compile else model
     return fabric.setup_module(network)

@@ -5,15 +5,14 @@ state and gives the same numbers as one that was not.
 """
 
 import errno
-import math
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from lightning_fabric import Fabric
 
 from femae.errors import OutputError, TrainingError
@@ -26,21 +25,22 @@ from femae.training.checkpoint import (
     read_state,
     save_checkpoint,
 )
-from femae.training.devices import set_up
-from femae.training.draws import Draws, mix_seed
+from femae.training.cost import training_flops
+from femae.training.devices import lacking, set_up
 from femae.training.ema import WeightAverage
-from femae.training.feed import Batch, Share, batches
+from femae.training.feed import Share, batches
+from femae.training.meter import Meter, Timed, machine
 from femae.training.monitor import Monitor
 from femae.training.optim import make_optimizer, make_schedule
 from femae.training.order import RowStream, row_weights
+from femae.training.readings import Readings
 from femae.training.run_folder import RunFolder, fingerprint
 from femae.training.scores import write_table
+from femae.training.step import Stepper
 from femae.training.task import Evaluation, Task
 from femae.training.validate import evaluate
 
 __all__ = ["FitResult", "fit"]
-
-_FIRST_STEPS = 20  # whose mean loss tells an explosion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,12 +60,14 @@ class _Run:
     task: Task
     fabric: Fabric
     folder: RunFolder
-    forward: Any
+    stepper: Stepper
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     average: WeightAverage
     stream: RowStream
     state: TrainState
+    readings: Readings
+    flops: float  # of forward and backward pass, a picture
     monitor: Monitor | None = None
     last_saved: float = field(default_factory=time.monotonic)
 
@@ -85,19 +87,25 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
     pieces = batches(
         task.train_set,
         run.stream,
-        Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.accumulate),
+        run.stepper.share,
         batch_size=config.batch_size,
         model=task.config.model,
         first_step=run.state.step,
         last_step=last_step,
         workers=task.config.data.workers,
+        device=fabric.device,
     )
-    with Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor:
+    timed = Timed(pieces)
+    took = machine(fabric, config)
+    folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **took})
+    with closing(pieces), Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor:
+        run.monitor.said(f"on {took['accelerator']}: {took['device']}; {took['strategy']}, {took['precision']}")
         epoch = _epoch_at(run.stream, run.state.step)
         while run.state.step < last_step and not run.state.finished:
             epoch, started = epoch + 1, time.perf_counter()
-            _train_epoch(run, pieces, until=run.stream.first_step(epoch))
-            _end_epoch(run, epoch, last=epoch == epochs, started=started)
+            with lacking(fabric):
+                _train_epoch(run, timed, until=run.stream.first_step(epoch))
+                _end_epoch(run, epoch, last=epoch == epochs, started=started)
     fabric.barrier()  # what the first process wrote is there for all
     return _result(run)
 
@@ -116,21 +124,26 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
     stream = RowStream(
         len(task.train_set), batch_size=config.run.batch_size, seed=config.run.seed, weights=weights, blocks=blocks
     )
+    flops = training_flops(task.model, task.example(2))
     torch.manual_seed(config.run.seed)
     forward = set_up(fabric, task.model, config.run)
     optimizer = make_optimizer(task.model, config.optim, depth=config.model.depth)
     schedule = make_schedule(optimizer, config.optim, epochs=config.run.epochs, epoch_of=stream.epoch)
     wrapped: Any = fabric.setup_optimizers(optimizer)
+    average = WeightAverage(task.model, decay=config.run.ema_decay)
+    share = Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.accumulate)
     run = _Run(
         task=task,
         fabric=fabric,
         folder=folder,
-        forward=forward,
+        stepper=Stepper(task=task, fabric=fabric, forward=forward, optimizer=wrapped, average=average, share=share),
         optimizer=wrapped,
         schedule=schedule,
-        average=WeightAverage(task.model, decay=config.run.ema_decay),
+        average=average,
         stream=stream,
         state=TrainState(config=_settings_print(task)),
+        readings=Readings(config.run, world_size=fabric.world_size, where=folder.path, epoch_of=stream.epoch),
+        flops=flops,
     )
     _resume(run, optimizer)
     return run
@@ -175,96 +188,39 @@ def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
     if run.state.scaler and run.fabric._precision.scaler is not None:  # type: ignore[attr-defined]
         run.fabric._precision.scaler.load_state_dict(run.state.scaler)  # type: ignore[attr-defined]
     run.folder.forget_after(run.state.step)
-    run.folder.log({"kind": "resume", "step": run.state.step})
 
 
-def _train_epoch(run: _Run, pieces: Any, *, until: int) -> None:
-    config = run.task.config.run
+def _train_epoch(run: _Run, pieces: Timed, *, until: int) -> None:
+    config, state, monitor = run.task.config.run, run.state, run.monitor
+    assert monitor is not None
     run.task.model.train()
-    log_step, log_time = run.state.step, time.perf_counter()
-    while run.state.step < until:
-        loss, parts, norm = _step(run, pieces)
-        state = run.state
+    steps = max(run.stream.first_step(config.epochs), 1)
+    meter = Meter(run.fabric, config, step=state.step, flops=run.flops)
+    pieces.waited_s = 0.0
+    while state.step < until:
+        result = run.stepper.step(pieces, state.step, progress=state.step / steps)
         state.step += 1
-        state.loss_sum += loss
-        state.loss_steps += 1
-        _check_loss(run, loss, norm)
-        done = state.step - log_step
-        rate = done * config.batch_size / max(time.perf_counter() - log_time, 1e-9)
-        assert run.monitor is not None
-        run.monitor.step(state.step, loss=loss, rate=rate)
-        if state.step % config.log_every == 0 or state.step == until:
-            entry = {"kind": "step", "step": state.step, "epoch": round(run.stream.epoch(state.step), 4), "loss": loss}
-            entry |= {**parts, "grad_norm": norm, "lr": run.optimizer.param_groups[-1]["lr"]}
-            run.monitor.write(entry | {"pictures_per_s": round(rate, 1)})
-            log_step, log_time = state.step, time.perf_counter()
-        due = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
-        due = due or _any(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes)
-        if due and state.step < until:  # a state at the end of an epoch holds its validation, too
-            _save(run, LAST)
+        run.readings.add(result)
+        monitor.step(state.step)
+        counted = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
+        shown = state.step % config.log_every == 0 or state.step == until
+        if shown or counted:
+            loss, parts, norm = run.readings.read(state)
+            if shown:
+                entry = {"kind": "step", "step": state.step, "epoch": round(run.stream.epoch(state.step), 4)}
+                entry |= {"loss": loss, **parts, "grad_norm": norm, "lr": run.optimizer.param_groups[-1]["lr"]}
+                monitor.write(entry | meter.read(state.step, waited_s=pieces.waited_s))
+                pieces.waited_s = 0.0
+            clock = _any(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes)
+            if (counted or clock) and state.step < until:  # a state at the end of an epoch holds its validation, too
+                _save(run, LAST)
         run.schedule.step()
-    run.state.first_loss = run.state.first_loss or run.state.loss_sum / max(run.state.loss_steps, 1)
+    state.first_loss = state.first_loss or state.loss_sum / max(state.loss_steps, 1)
 
 
 def _any(run: _Run, mine: bool) -> bool:
     """The first process's clock decides for all."""
     return bool(run.fabric.broadcast(mine)) if run.fabric.world_size > 1 else mine
-
-
-def _step(run: _Run, pieces: Any) -> tuple[float, dict[str, float], float]:
-    """One step of the optimizer; returns loss, its parts, and the norm of the gradient."""
-    config, fabric, task = run.task.config, run.fabric, run.task
-    share = Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.accumulate)
-    total = config.run.batch_size
-    progress = run.state.step / max(run.stream.first_step(config.run.epochs), 1)
-    losses: list[torch.Tensor] = []
-    parts: dict[str, torch.Tensor] = {}
-    spans = share.pieces(total)
-    torch.manual_seed(mix_seed(config.run.seed, "step", run.state.step, fabric.global_rank))
-    for number, (first, count) in enumerate(spans):
-        batch: Batch = next(pieces).to(fabric.device)
-        draws = Draws(mix_seed(config.run.seed, "draws", run.state.step), total=total, first=first, count=count)
-        with fabric.no_backward_sync(run.forward, enabled=number + 1 < len(spans) and fabric.world_size > 1):
-            output = task.loss(run.forward, batch, draws=draws, progress=progress)
-            weight = count * fabric.world_size / total  # mean over the pictures of the whole step
-            fabric.backward(output.loss * weight)
-        losses.append(output.loss.detach() * (count / total))
-        for name, value in output.log.items():
-            parts[name] = parts.get(name, torch.zeros(())) + value.detach().cpu() * (count / total)
-    norm = _clip(run)
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    run.average.update()
-    loss = torch.stack(losses).sum()
-    if fabric.world_size > 1:
-        torch.distributed.all_reduce(loss)
-    return float(loss), {name: float(value) for name, value in parts.items()}, norm
-
-
-def _clip(run: _Run) -> float:
-    limit = run.task.config.optim.clip_norm
-    norm = run.fabric.clip_gradients(
-        run.task.model, run.optimizer, max_norm=math.inf if limit is None else limit, error_if_nonfinite=False
-    )
-    return float(norm) if norm is not None else 0.0
-
-
-def _check_loss(run: _Run, loss: float, norm: float) -> None:
-    config, state = run.task.config.run, run.state
-    what = ""
-    if not math.isfinite(loss):
-        what = "the loss is not finite"
-    elif not math.isfinite(norm) and config.precision != "16-mixed":
-        what = "the gradient is not finite"
-    elif state.first_loss is None and state.loss_steps == _FIRST_STEPS:
-        state.first_loss = state.loss_sum / _FIRST_STEPS
-    elif state.first_loss is not None and loss > config.explode * abs(state.first_loss):
-        what = f"the loss is {loss:.3g}, over {config.explode:g} times that of the first steps"
-    if what:
-        raise TrainingError(
-            f"{what} at step {state.step} (epoch {run.stream.epoch(state.step):.2f}); {run.folder.path} keeps its last "
-            "state and best weights: try a lower optim.lr, a longer optim.warmup_epochs or run.precision 32-true"
-        )
 
 
 def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:

@@ -5,26 +5,28 @@ faces make one of the seven compounds: the mixture then is a compound that no an
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import torch
 
 from femae.config.train import MixupConfig
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
-from femae.training.draws import Draws
+from femae.training.draws import Draws, Place
 
 __all__ = ["Mix", "compound_pairs", "draw_mix"]
 
 _NUM: Final = len(EMOTIONS)
 
 
-def compound_pairs() -> torch.Tensor:
+@cache
+def compound_pairs(device: torch.device | str = "cpu") -> torch.Tensor:
     """bool[6, 6]: do these two emotions make one of the seven compounds?"""
     table = torch.zeros(_NUM, _NUM, dtype=torch.bool)
     for compound in ABAW_COMPOUNDS:
         first, second = (EMOTIONS.index(emotion) for emotion in compound.pair)
         table[first, second] = table[second, first] = True
-    return table
+    return table.to(device)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,11 +40,9 @@ class Mix:
     def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
         """float[B, C, S, S] -> the same, mixed."""
         if self.halves:
-            mixed = pixels.clone()
-            half = pixels.shape[3] // 2
-            moved = self.lam < 1
-            mixed[moved, :, :, half:] = pixels[self.partner[moved], :, :, half:]
-            return mixed
+            half, moved = pixels.shape[3] // 2, (self.lam < 1)[:, None, None, None]
+            right = torch.where(moved, pixels[self.partner][..., half:], pixels[..., half:])
+            return torch.cat([pixels[..., :half], right], 3)
         return torch.lerp(pixels[self.partner], pixels, self.lam.to(pixels)[:, None, None, None])
 
     def targets(self, targets: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ class Mix:
 
     def mask(self, mask: torch.Tensor) -> torch.Tensor:
         """bool[B, C] -> known where both are, or where nothing is mixed in."""
-        return mask & (mask[self.partner] | (self.lam.to(mask.device) == 1)[:, None])
+        return mask & (mask[self.partner] | (self.lam == 1)[:, None])
 
 
 def draw_mix(
@@ -63,27 +63,23 @@ def draw_mix(
     whole one is. Pairs that make a compound are sought within the part of the batch at hand; a face for which there is
     none is left as it is.
     """
-    count = len(targets)
+    count, device = len(targets), targets.device
     if config.alpha == 0 or count < 2:
         return None
-    lam = draws.beta(config.alpha)
-    halves = draws.one() < config.cutmix
-    if halves:
-        lam = torch.full((count,), 0.5)
-    partner = torch.arange(count) ^ 1
-    partner[partner >= count] = count - 1
+    chance, restricts, rank = draws.uniform(Place.MIXUP, 3).unbind(1)
+    halves = draws.one(Place.MIXUP) < config.cutmix
+    lam = torch.full((count,), 0.5, device=device) if halves else draws.beta(chance, config.alpha)
+    own = torch.arange(count, device=device)
+    partner = (own ^ 1).clamp(max=count - 1)
     phase = min(int(progress * len(config.compound_share)), len(config.compound_share) - 1)
     share = config.compound_share[phase]
-    restricted, rank = draws.chance(share), draws.uniform(0, 1)
     if share > 0:
-        shown = torch.where(mask, targets, torch.zeros_like(targets)).cpu()
-        top, strength = shown.argmax(1), shown.max(1).values
-        fits = compound_pairs()[top][:, top] & (strength > 0)[:, None] & (strength > 0)[None]
-        score = torch.where(fits, rank[None] + torch.zeros(count, 1), torch.full((count, count), -1.0))
+        shown = torch.where(mask, targets, 0)
+        strength, top = shown.max(1)
+        fits = compound_pairs(device)[top][:, top] & (strength > 0)[:, None] & (strength > 0)[None]
         # the ring of ranks makes each face's choice its own
-        score = torch.where(fits, (score - rank[:, None]) % 1, score)
-        best, chosen = score.max(1)
-        found = best >= 0
-        partner = torch.where(restricted, torch.where(found, chosen, torch.arange(count)), partner)
-        lam = torch.where(restricted & ~found, torch.ones(count), lam)
+        best, chosen = torch.where(fits, (rank[None] - rank[:, None]) % 1, -1).max(1)
+        restricted, found = restricts < share, best >= 0
+        partner = torch.where(restricted, torch.where(found, chosen, own), partner)
+        lam = torch.where(restricted & ~found, 1, lam)
     return Mix(partner=partner, lam=lam, halves=halves)

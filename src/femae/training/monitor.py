@@ -63,16 +63,22 @@ class Monitor:
         if self._mlflow is not None:
             self._mlflow.end_run(status="FAILED" if exception[0] else "FINISHED")
 
-    def step(self, step: int, *, loss: float, rate: float) -> None:
-        """After each step: the line of progress."""
-        self._progress.update(
-            self._task, completed=step, description=f"{self._title} loss {loss:.4f}", rate=f"{rate:.0f} pictures/s"
-        )
+    def step(self, step: int) -> None:
+        """After each step: the line of progress, which is drawn some times a second."""
+        if not self._progress.disable:
+            self._progress.update(self._task, completed=step)
+
+    def said(self, words: str) -> None:
+        """A line on the screen."""
+        self._console.print(words, highlight=False, markup=False)
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """A line of log.jsonl, and its numbers elsewhere."""
         self._folder.log(entry)
         step = int(entry["step"])
+        if entry["kind"] == "step":
+            description, rate = f"{self._title} loss {entry['loss']:.4f}", f"{entry['pictures_per_s']:.0f} pictures/s"
+            self._progress.update(self._task, completed=step, description=description, rate=rate)
         numbers = _flat({k: v for k, v in entry.items() if k not in ("kind", "step")}, f"{entry['kind']}/")
         if self._board is not None:
             for name, value in numbers.items():

@@ -10,10 +10,11 @@ from femae.training.fit import FitResult, fit
 from femae.training.run_folder import RunFolder
 from femae.training.task import Task
 
-__all__ = ["train", "train_stage"]
+__all__ = ["make_task", "train", "train_stage"]
 
 
-def _task(config: Stage) -> Task:
+def make_task(config: Stage) -> Task:
+    """What a stage is to the loop."""
     if isinstance(config, PretrainConfig):
         from femae.training.tasks.pretrain import PretrainTask
 
@@ -35,7 +36,7 @@ def train_stage(config: Stage, *, run: Path, quiet: bool = False) -> FitResult:
     torch.compiler.reset()  # each run compiles its own networks; torch stops compiling after eight of one kind
     fabric = make_fabric(config.run)
     torch.manual_seed(config.run.seed)
-    task = _task(config)
+    task = make_task(config)
     folder = RunFolder(run, writes=fabric.global_rank == 0)
     start = getattr(task, "start", None)
     folder.describe(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from femae.training.draws import Draws
 from femae.training.feed import Batch
 from femae.training.sets import FaceSet
 
-__all__ = ["Evaluation", "StepOutput", "Task", "normalise"]
+__all__ = ["Constants", "Evaluation", "StepOutput", "Task", "normalise"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +39,7 @@ class Evaluation:
 
 
 class Task(Protocol):
-    """One training stage. `collect(rows, pixels) -> arrays` runs on shares of the rows; `judge` sees all of them."""
+    """One training stage. `collect` runs on shares of the rows; `judge` sees all of them."""
 
     @property
     def config(self) -> StageConfig: ...
@@ -60,8 +61,12 @@ class Task(Protocol):
         """The loss of one piece; `forward` is the network, maybe compiled or spread over devices."""
         ...
 
-    def collect(self, forward: Callable[..., Any], batch: Batch, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
-        """Arrays of one chunk of validation rows, first dimension the rows."""
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        """Inputs of the network for `count` pictures, from which its arithmetic is counted."""
+        ...
+
+    def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What one chunk of validation rows (their numbers i64[B]) gives, first dimension the rows."""
         ...
 
     def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
@@ -73,8 +78,29 @@ class Task(Protocol):
         ...
 
 
+class Constants:
+    """Tensors that a loss needs beside its batch; carried to a device once, not at each step."""
+
+    def __init__(self, **tensors: torch.Tensor | None) -> None:
+        self._host = tensors
+        self._there: dict[torch.device, dict[str, Any]] = {}
+
+    def on(self, device: torch.device) -> dict[str, Any]:
+        """The tensors there, by name; None stays None."""
+        if device not in self._there:
+            moved = {name: None if value is None else value.to(device) for name, value in self._host.items()}
+            self._there[device] = moved
+        return self._there[device]
+
+
+@cache
+def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """float[C, 1, 1], made once: carrying numbers over makes the host wait for the device."""
+    return torch.tensor(values, device=device)[:, None, None]
+
+
 def normalise(pixels: torch.Tensor, model: ModelConfig) -> torch.Tensor:
     """float[B, C, S, S] in 0..1 -> (pixels - mean) / std, in the memory layout that convolutions like."""
-    mean = pixels.new_tensor(model.channel_values(model.mean))[:, None, None]
-    std = pixels.new_tensor(model.channel_values(model.std))[:, None, None]
+    mean = _channels(model.channel_values(model.mean), pixels.device)
+    std = _channels(model.channel_values(model.std), pixels.device)
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -1,5 +1,6 @@
 """Frozen teachers of distillation: earlier runs or an ensemble (paper, section 4.4; Hinton et al. 2015)."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -39,7 +40,7 @@ class Teacher(nn.Module):
         self.eval()
         self.config = members[0].config
         self._half = _HALVES.get(precision)
-        calls = {id(member): torch.compile(member) if compiled else member for member in members}
+        calls = {id(member): torch.compile(member, dynamic=False) if compiled else member for member in members}
         self._calls: list[Any] = [calls[id(member)] for member in members]
         self._all: Any = Ensemble(members) if len(members) > 1 and together else self._calls[0]
 
@@ -49,8 +50,8 @@ class Teacher(nn.Module):
         if next(self.parameters()).device != pixels.device:
             self.to(pixels.device)
         network = self._all if draw is None else self._calls[int(draw * len(self._calls))]
-        kind = pixels.device.type
-        with torch.autocast(kind, dtype=self._half or torch.bfloat16, enabled=self._half is not None):
+        half = nullcontext() if self._half is None else torch.autocast(pixels.device.type, dtype=self._half)
+        with half:
             return cast(FaceOutput, network(normalise(pixels, self.config)))
 
 

@@ -1,13 +1,14 @@
 """Validation: each process its share of the rows, the figures once over all."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
 
-from femae.training.feed import make_batch
+from femae.training.feed import row_batches
 from femae.training.task import Evaluation, Task
 
 __all__ = ["evaluate"]
@@ -19,23 +20,36 @@ def evaluate(task: Task, fabric: Fabric) -> Evaluation:
     """Validate with the weights that the model has now: each process its share, the figures once over all.
 
     Every process calls the network equally often, as sharded weights need it: one without rows of its own in the last
-    chunk takes another's and drops what comes of it.
+    chunk takes another's and drops what comes of it. What the chunks give stays on the device until all are done.
     """
     task.model.eval()
-    mine: list[tuple[np.ndarray, dict[str, Any]]] = []
+    mine: list[npt.NDArray[np.int64]] = []
+    taken: list[npt.NDArray[np.int64]] = []
+    for rows in task.val_set.row_chunks(_EVAL_BATCH):
+        share = rows[fabric.global_rank :: fabric.world_size]
+        mine.append(share)
+        taken.append(share if len(share) else rows[:1])
+    found: list[dict[str, torch.Tensor]] = []
     with torch.inference_mode():
-        for rows in task.val_set.row_chunks(_EVAL_BATCH):
-            share = rows[fabric.global_rank :: fabric.world_size]
-            taken = share if len(share) else rows[:1]
-            batch = make_batch(task.val_set, taken, task.val_set.read(taken, model=task.config.model))
-            arrays = task.collect(task.model, batch.to(fabric.device), taken)
-            if len(share):
-                mine.append((share, arrays))
-    parts = [mine]
+        feed = row_batches(
+            task.val_set,
+            taken,
+            model=task.config.model,
+            longest=_EVAL_BATCH,
+            workers=task.config.data.workers,
+            device=fabric.device,
+        )
+        for rows, batch in zip(taken, feed, strict=True):
+            numbers = torch.from_numpy(rows).to(fabric.device)
+            found.append(task.collect(task.model, batch, numbers))
+    counts = [len(share) for share in mine]
+    arrays = {
+        name: torch.cat([part[name][:count] for part, count in zip(found, counts, strict=True)]).cpu().numpy()
+        for name in found[0]
+    }
+    parts = [(np.concatenate(mine), arrays)]
     if fabric.world_size > 1:
-        parts = [[] for _ in range(fabric.world_size)]
-        torch.distributed.all_gather_object(parts, mine)
-    every = [item for part in parts for item in part]
-    order = np.argsort(np.concatenate([rows for rows, _ in every]))
-    names = every[0][1]
-    return task.judge({name: np.concatenate([arrays[name] for _, arrays in every])[order] for name in names})
+        parts = parts * fabric.world_size
+        torch.distributed.all_gather_object(parts, (np.concatenate(mine), arrays))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return task.judge({name: np.concatenate([every[name] for _, every in parts])[order] for name in arrays})

@@ -16,14 +16,15 @@ from femae.labels import action_unit_name
 from femae.metrics.f1 import binary_f1
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.augment import augment_batch
+from femae.training.augment import make_augment
+from femae.training.cost import example_inputs
 from femae.training.draws import Draws
 from femae.training.feed import Batch
 from femae.training.losses import weighted_bce
 from femae.training.scores import scores_table
 from femae.training.sets import FaceSet, load_sets
 from femae.training.start import choose_learning, start_encoder
-from femae.training.task import Evaluation, StepOutput, normalise
+from femae.training.task import Constants, Evaluation, StepOutput, normalise
 
 __all__ = ["AuTask", "au_columns", "judge_units", "loss_weights"]
 
@@ -76,38 +77,38 @@ class AuTask:
         self.val_set = val.select(val.au_mask[:, self.units].any(1))
         if not len(self.val_set):
             raise DataError("no row with action units validates: set data.val_splits, or data.fold")
-        self.weights, self.pos_weights = loss_weights(
+        weights, pos_weights = loss_weights(
             self.train_set.au_targets[:, self.units],
             self.train_set.au_mask[:, self.units],
             names=self.names,
             mode=config.class_weights,
             largest=config.max_weight,
         )
+        self._fixed = Constants(units=torch.tensor(self.units), weights=weights, pos_weights=pos_weights)
         self.model = FaceModel(config.model, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
         choose_learning(self.model, config.init)
+        self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
     def shown(self) -> Floats:
         mask = self.train_set.au_mask[:, self.units]
         return np.where(mask, self.train_set.au_targets[:, self.units], np.float32(0))
 
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
-        pixels = augment_batch(batch.pixels, self.config.augment, draws=draws, size=self.config.model.image_size)
+        pixels = self._augment(batch.pixels, draws)
         output = forward(normalise(pixels, self.config.model))
-        device = pixels.device
-        return StepOutput(
-            loss=weighted_bce(
-                output.au_logits,
-                batch.au_targets[:, self.units],
-                batch.au_mask[:, self.units],
-                weights=self.weights.to(device),
-                pos_weights=None if self.pos_weights is None else self.pos_weights.to(device),
-            )
-        )
+        fixed = self._fixed.on(pixels.device)
+        units = fixed["units"]
+        targets, mask = batch.au_targets[:, units], batch.au_mask[:, units]
+        weights, pos_weights = fixed["weights"], fixed["pos_weights"]
+        return StepOutput(loss=weighted_bce(output.au_logits, targets, mask, weights=weights, pos_weights=pos_weights))
 
-    def collect(self, forward: Callable[..., Any], batch: Batch, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return example_inputs(self.config.model, count=count, masked=False, device="cpu")
+
+    def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         output = forward(normalise(batch.pixels.float() / 255, self.config.model))
-        return {"au_probs": torch.sigmoid(output.au_logits.float()).cpu().numpy()}
+        return {"au_probs": torch.sigmoid(output.au_logits.float())}
 
     def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         probs = collected["au_probs"]

@@ -17,8 +17,9 @@ from femae.metrics.f1 import f1_per_class, macro_f1
 from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, read_info, save_weights
-from femae.training.augment import augment_batch
-from femae.training.draws import Draws
+from femae.training.augment import make_augment
+from femae.training.cost import example_inputs
+from femae.training.draws import Draws, Place
 from femae.training.expression import fit_expression
 from femae.training.feed import Batch
 from femae.training.losses import cross_entropy_six, weighted_bce
@@ -26,7 +27,7 @@ from femae.training.mixup import draw_mix
 from femae.training.scores import scores_table
 from femae.training.sets import load_sets
 from femae.training.start import choose_learning, start_encoder, start_head
-from femae.training.task import Evaluation, StepOutput, normalise
+from femae.training.task import Constants, Evaluation, StepOutput, normalise
 from femae.training.tasks.au import au_columns, judge_units, loss_weights
 from femae.training.teachers import distill_loss, load_teacher
 
@@ -76,13 +77,16 @@ class EmotionTask:
         self.train_set, self.val_set = train.select(known), val.select(val.mask.any(1))
         if not len(self.val_set):
             raise DataError("no row with emotions validates: set data.val_splits, data.val_sources or data.fold")
-        self.weights, self.pos_weights = loss_weights(
+        weights, pos_weights = loss_weights(
             self.train_set.targets,
             self.train_set.mask,
             names=EMOTIONS,
             mode=config.class_weights,
             largest=config.max_weight,
         )
+        ones = torch.ones(len(self.units))
+        units = torch.tensor(self.units, dtype=torch.int64)
+        self._fixed = Constants(weights=weights, pos_weights=pos_weights, units=units, au_weights=ones)
         outputs = (*EMOTIONS, NO_EXPRESSION) if config.softmax_weight > 0 else EMOTIONS
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
@@ -94,15 +98,16 @@ class EmotionTask:
         self.expression: ExpressionParams | None = None
         self._fits_expression = "test" not in self.val_set.strings("split")
         self.teacher = load_teacher(config.distill, config.model, config.run)
+        self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
     def shown(self) -> Floats:
         return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
 
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
-        config = self.config
-        pixels = augment_batch(batch.pixels, config.augment, draws=draws, size=config.model.image_size)
+        config, fixed = self.config, self._fixed.on(batch.pixels.device)
+        pixels, units = self._augment(batch.pixels, draws), fixed["units"]
         targets, mask = batch.targets, batch.mask
-        au_targets, au_mask = batch.au_targets[:, self.units], batch.au_mask[:, self.units]
+        au_targets, au_mask = batch.au_targets[:, units], batch.au_mask[:, units]
         mix = draw_mix(targets, mask, config.mixup, draws=draws, progress=progress)
         if mix is not None:
             pixels, targets, mask = mix.pixels(pixels), mix.targets(targets), mix.mask(mask)
@@ -111,35 +116,36 @@ class EmotionTask:
         parts = {"loss_emotion": self._emotion_loss(output.logits, targets, mask)}
         total = parts["loss_emotion"]
         if self.units and config.au_weight > 0:
-            parts["loss_au"] = weighted_bce(
-                output.au_logits, au_targets, au_mask, weights=torch.ones(len(self.units), device=pixels.device)
-            )
+            parts["loss_au"] = weighted_bce(output.au_logits, au_targets, au_mask, weights=fixed["au_weights"])
             total = total + config.au_weight * parts["loss_au"]
         if self.teacher is not None:
-            drawn = draws.one() if config.distill.members == "one" else None
+            drawn = draws.one(Place.MEMBER) if config.distill.members == "one" else None
             parts["loss_distill"] = distill_loss(output, self.teacher(pixels, draw=drawn), config.distill)
             total = total + config.distill.weight * parts["loss_distill"]
         return StepOutput(loss=total, log=parts if len(parts) > 1 else {})
 
     def _emotion_loss(self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        count, device = len(EMOTIONS), logits.device
-        pos_weights = None if self.pos_weights is None else self.pos_weights.to(device)
-        loss = weighted_bce(logits[:, :count], targets, mask, weights=self.weights.to(device), pos_weights=pos_weights)
+        fixed = self._fixed.on(logits.device)
+        weights, pos_weights = fixed["weights"], fixed["pos_weights"]
+        loss = weighted_bce(logits[:, : len(EMOTIONS)], targets, mask, weights=weights, pos_weights=pos_weights)
         if self.config.softmax_weight > 0:
             loss = loss + self.config.softmax_weight * cross_entropy_six(logits, targets, mask)
         return loss
 
-    def collect(self, forward: Callable[..., Any], batch: Batch, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return example_inputs(self.config.model, count=count, masked=False, device="cpu")
+
+    def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         output = forward(normalise(batch.pixels.float() / 255, self.config.model))
         logits = output.logits[:, : len(EMOTIONS)].float()
         terms = torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="none")
         known = batch.mask.float()
         losses = (terms * known).sum(1) / known.sum(1).clamp(min=1)
         return {
-            "probs": torch.sigmoid(logits).cpu().numpy(),
-            "au_probs": torch.sigmoid(output.au_logits.float()).cpu().numpy(),
-            "none_probs": torch.sigmoid(output.logits[:, len(EMOTIONS) :].float()).cpu().numpy(),
-            "loss": losses.cpu().numpy(),
+            "probs": torch.sigmoid(logits),
+            "none_probs": torch.sigmoid(output.logits[:, len(EMOTIONS) :].float()),
+            "au_probs": torch.sigmoid(output.au_logits.float()),
+            "loss": losses,
         }
 
     def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:

@@ -15,8 +15,9 @@ from femae.config.train import PretrainConfig
 from femae.errors import DataError
 from femae.models.mae import MaskedAutoencoder
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.augment import augment_batch
-from femae.training.draws import Draws, mix_seed
+from femae.training.augment import make_augment
+from femae.training.cost import example_inputs
+from femae.training.draws import Draws, Place, mix_seed
 from femae.training.feed import Batch
 from femae.training.sets import load_sets
 from femae.training.start import choose_learning, start_encoder
@@ -40,32 +41,34 @@ class PretrainTask:
         )
         self.start = start_encoder(self.model.encoder, config.init)
         choose_learning(self.model, config.init)
+        self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
     def shown(self) -> npt.NDArray[np.float32]:
         return np.zeros((len(self.train_set), 0), np.float32)
 
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
-        size, patches = self.config.model.image_size, self.config.model.num_patches
-        pixels = augment_batch(batch.pixels, self.config.augment, draws=draws, size=size)
-        noise = draws.uniform(0, 1, patches).to(pixels.device)
+        pixels = self._augment(batch.pixels, draws)
+        noise = draws.uniform(Place.MASK, self.config.model.num_patches)
         return StepOutput(loss=forward(normalise(pixels, self.config.model), noise).loss)
 
-    def collect(self, forward: Callable[..., Any], batch: Batch, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return example_inputs(self.config.model, count=count, masked=True, device="cpu")
+
+    def collect(self, forward: Callable[..., Any], batch: Batch, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         model = self.model
         pixels = normalise(batch.pixels.float() / 255, self.config.model)
-        noise = torch.stack([self._noise(row) for row in rows.tolist()]).to(pixels.device)
-        output = forward(pixels, noise)
+        output = forward(pixels, self._noise(rows))
         target = model.patchify(pixels)
         if model.norm_pix_loss:
             mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
             target = (target - mean) / (var + 1e-6).sqrt()
         hidden = output.mask > 0
         errors = ((output.pred.float() - target).square().mean(-1) * hidden).sum(1) / hidden.sum(1)
-        return {"loss": errors.float().cpu().numpy()}
+        return {"loss": errors.float()}
 
-    def _noise(self, row: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(mix_seed("validation", row))
-        return torch.rand(self.config.model.num_patches, generator=generator)
+    def _noise(self, rows: torch.Tensor) -> torch.Tensor:
+        """float[B, N] that a row has in every validation."""
+        return Draws.of(mix_seed("validation"), rows).uniform(Place.MASK, self.config.model.num_patches)
 
     def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         loss = float(collected["loss"].mean())
@@ -79,8 +82,7 @@ class PretrainTask:
         device = next(model.parameters()).device
         pictures = torch.from_numpy(self.val_set.read(rows, model=shape)).to(device)
         pixels = normalise(pictures.float() / 255, shape)
-        noise = torch.stack([self._noise(row) for row in rows.tolist()]).to(device)
-        output = model(pixels, noise)
+        output = model(pixels, self._noise(torch.from_numpy(rows).to(device)))
         target, pred = model.patchify(pixels), output.pred.float()
         if model.norm_pix_loss:  # the decoder says a patch's pattern; its mean and contrast are borrowed
             pred = pred * (target.var(-1, keepdim=True) + 1e-6).sqrt() + target.mean(-1, keepdim=True)
