@@ -22,7 +22,7 @@ def test_the_plan_of_the_papers_pretraining(
     assert main(["train", recipe, "--plan", *numbers]) == 0
     text = capsys.readouterr().out
     assert "111.8 M parameters" in text and "150,528 bytes per picture" in text
-    assert "64 on each of 8 devices, 8 times" in text
+    assert "256 on each of 8 devices, 2 times" in text
     assert "50 epochs of 2,000,000 pictures: 1.16 hours" in text
     # blocks of 12 * 768^2 over 50 tokens and of 12 * 512^2 over 197, times 6: the least
     flops = float(text.split(" GFLOP")[0].split()[-1])

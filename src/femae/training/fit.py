@@ -126,12 +126,14 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
     )
     flops = training_flops(task.model, task.example(2))
     torch.manual_seed(config.run.seed)
-    forward = set_up(fabric, task.model, config.run)
-    optimizer = make_optimizer(task.model, config.optim, depth=config.model.depth)
-    schedule = make_schedule(optimizer, config.optim, epochs=config.run.epochs, epoch_of=stream.epoch)
+    forward, optim = set_up(fabric, task.model, config.run), config.scaled_optim
+    optimizer = make_optimizer(task.model, optim, depth=config.model.depth)
+    schedule = make_schedule(optimizer, optim, epochs=config.run.epochs, epoch_of=stream.epoch)
     wrapped: Any = fabric.setup_optimizers(optimizer)
     average = WeightAverage(task.model, decay=config.run.ema_decay)
-    share = Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.accumulate)
+    share = Share(
+        rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.pieces(fabric.world_size)
+    )
     run = _Run(
         task=task,
         fabric=fabric,
@@ -164,8 +166,10 @@ def _settings_print(task: Task) -> str:
     settings = task.config.model_dump(mode="json")
     for name in ("accelerator", "strategy", "threads", "checkpoint_minutes", "checkpoint_steps", "log_every"):
         settings["run"].pop(name)
-    for name in ("tensorboard", "mlflow", "compile", "grad_checkpointing", "accumulate"):
+    for name in ("tensorboard", "mlflow", "compile", "grad_checkpointing", "accumulate", "device_batch"):
         settings["run"].pop(name)
+    if settings["optim"]["lr_batch"] is None:
+        settings["optim"].pop("lr_batch")  # as before there was such a setting
     settings["data"].pop("workers")
     settings["data"].pop("loader")
     return fingerprint(settings)

@@ -82,14 +82,15 @@ def _stage_lines(name: str, stage: Stage, times: int, *, devices: int, rate: flo
         encoder.set_grad_checkpointing(True)
     params = sum(param.numel() for param in network.parameters())
     state = params * (_STATE_BYTES + (4 if run.ema_decay else 0)) / (devices if run.strategy == "fsdp" else 1)
-    piece = -(-run.batch_size // (devices * run.accumulate))
+    parts = run.pieces(devices)
+    piece = -(-run.batch_size // (devices * parts))
     width = 4 if run.precision == "32-true" else 2
     activations = _activation_numbers(network, inputs) * width * piece
     known = pictures or _num_pictures(stage)
     lines = [
         f"{name}: {params / 1e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOP per picture (forward and backward pass)",
         f"  {shape.in_chans * shape.image_size**2:,} bytes per picture in memory; a step of {run.batch_size:,} "
-        f"pictures is {piece:,} on each of {devices} devices, {run.accumulate} times",
+        f"pictures is {piece:,} on each of {devices} devices, {parts} times",
         f"  about {(state + activations) / 2**30:,.1f} GB on each device: {state / 2**30:,.1f} for weights, gradients, "
         f"moments and average, {activations / 2**30:,.1f} for activations",
     ]
