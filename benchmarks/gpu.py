@@ -166,10 +166,10 @@ def in_memory(config: Any) -> AbstractContextManager[Any]:
     module = pretrain if isinstance(config, PretrainConfig) else emotion
     real = module.load_sets
 
-    def load(data: Any, model: ModelConfig) -> Any:
+    def load(data: Any, model: ModelConfig, **named: Any) -> Any:
         rng = np.random.default_rng(0)
         sets = []
-        for faces in real(data, model):
+        for faces in real(data, model, **named):
             pixels = np.empty((len(faces), model.in_chans, model.image_size, model.image_size), np.uint8)
             pixels[:] = rng.integers(0, 256, pixels.shape[1:], np.uint8)
             sets.append(faces.__class__(**{name: getattr(faces, name) for name in FIELDS}, pictures=pixels))

@@ -19,11 +19,11 @@ from femae.errors import OutputError, TrainingError
 from femae.training.checkpoint import (
     BEST,
     LAST,
+    StateWriter,
     TrainState,
     gather_tensors,
     load_checkpoint,
     read_state,
-    save_checkpoint,
 )
 from femae.training.cost import training_flops
 from femae.training.devices import lacking, set_up
@@ -68,6 +68,7 @@ class _Run:
     state: TrainState
     readings: Readings
     flops: float  # of forward and backward pass, a picture
+    writer: StateWriter = field(default_factory=StateWriter)
     monitor: Monitor | None = None
     last_saved: float = field(default_factory=time.monotonic)
 
@@ -98,7 +99,11 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
     timed = Timed(pieces)
     took = machine(fabric, config)
     folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **took})
-    with closing(pieces), Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor:
+    with (
+        closing(pieces),
+        closing(run.writer),
+        Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor,
+    ):
         run.monitor.said(f"on {took['accelerator']}: {took['device']}; {took['strategy']}, {took['precision']}")
         epoch = _epoch_at(run.stream, run.state.step)
         while run.state.step < last_step and not run.state.finished:
@@ -155,7 +160,8 @@ def _weights(task: Task) -> np.ndarray | None:
     data = task.config.data
     source = None
     if data.source_weights:
-        source = np.array([data.source_weights.get(name, 1.0) for name in task.train_set.strings("source")])
+        codes, names = task.train_set.codes("source")
+        source = np.array([data.source_weights.get(name, 1.0) for name in names])[codes]
     if data.balance == 0 and source is None:
         return None
     return row_weights(task.shown(), balance=data.balance, source_weight=source)
@@ -275,7 +281,7 @@ def _save(run: _Run, name: str) -> None:
     scaler = getattr(run.fabric._precision, "scaler", None)
     run.state.scaler = scaler.state_dict() if scaler is not None else {}
     if run.folder.writes:
-        save_checkpoint(run.folder.path / name, tensors, run.state)
+        run.writer.save(run.folder.path / name, tensors, run.state)
     run.last_saved = time.monotonic()
 
 
