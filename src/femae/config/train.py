@@ -59,7 +59,11 @@ class DataConfig(_Settings):
     loader: Literal["auto", "memory", "stream"] = Field(
         "auto", description="memory: all pictures in memory; stream: read from the shards; auto: memory under 4 GB"
     )
-    workers: int = Field(2, ge=0, description="reading processes of the stream loader")
+    workers: int = Field(2, ge=0, description="reading threads of the stream loader")
+    decode: Literal["host", "device"] = Field(
+        "host",
+        description="where the stream loader decodes JPEG; device: by nvJPEG, pixels within 3 of 255 levels",
+    )
     limit: int | None = Field(None, ge=1, description="at most so many rows to train on and to validate on, for trials")
 
 

@@ -95,6 +95,7 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
         last_step=last_step,
         workers=task.config.data.workers,
         device=fabric.device,
+        on_device=task.config.data.decode == "device",
     )
     timed = Timed(pieces)
     took = machine(fabric, config)
@@ -176,6 +177,8 @@ def _settings_print(task: Task) -> str:
         settings["run"].pop(name)
     if settings["optim"]["lr_batch"] is None:
         settings["optim"].pop("lr_batch")  # as before there was such a setting
+    if settings["data"]["decode"] == "host":
+        settings["data"].pop("decode")
     settings["data"].pop("workers")
     settings["data"].pop("loader")
     return fingerprint(settings)
