@@ -3,7 +3,7 @@
     python benchmarks/train.py --data SHARDS --out benchmarks/results/train.md
 
 Every figure comes from a process of its own. `ours` is `femae train` itself (labels, augmentation, EMA, clipping,
-log), its pictures in memory or, `stream`, decoded by two reading processes; `limit` is the same network and optimizer
+log), its pictures in memory or, `stream`, decoded by two reading threads; `limit` is the same network and optimizer
 in a bare loop over one batch that lies in memory, without augmentation; `plain` is timm's own VisionTransformer with
 a torch DataLoader of two workers that decodes and augments picture by picture with torchvision (for pretraining,
 where timm has no masked autoencoder: its encoder on all patches). Pictures are the shards' own, brought to the

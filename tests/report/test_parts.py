@@ -227,3 +227,24 @@ def test_report_reads_a_scores_table_without_emotions(tmp_path: Path) -> None:
     )
     emotions, units = read_scores(tmp_path / "s")
     assert emotions is None and units is not None and not units.mask.any()
+
+
+def test_speed_and_use_of_the_device_are_drawn_where_the_log_has_them() -> None:
+    from femae.report.run_charts import curve_figures
+    from femae.report.run_files import RunLog
+
+    step = {
+        "step": 1,
+        "epoch": 0.5,
+        "loss": 1.0,
+        "pictures_per_s": 900.0,
+        "data_wait": 0.25,
+        "mfu": 0.4,
+        "memory_mb": 7.0,
+    }
+    log = RunLog(steps=[step, step | {"step": 2, "epoch": 1.0, "mfu": 1.2}])
+    charts = {figure["caption"]: str(figure["svg"]) for figure in curve_figures(log)}
+    assert {"Loss", "Speed", "Use of the device", "Memory"} <= set(charts)
+    assert "waiting for data" in charts["Use of the device"] and "arithmetic used" in charts["Use of the device"]
+    old = RunLog(steps=[{"step": 1, "epoch": 0.5, "loss": 1.0}])
+    assert [figure["caption"] for figure in curve_figures(old)] == ["Loss"]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import yaml
 torch = pytest.importorskip("torch", reason="needs femae[train]")
 pytest.importorskip("lightning_fabric", reason="needs femae[train]")
 
+psutil = pytest.importorskip("psutil", reason="needs femae[dev]")
+
 from safetensors.torch import load_file
 
+from femae.training.checkpoint import LAST, read_state
 from femae.training.run_folder import RunFolder
 
 COMMAND = "import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -92,3 +96,32 @@ def test_two_processes_pretrain_as_one_does(recipe: Path, tmp_path: Path) -> Non
 def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path) -> None:
     done = start(recipe, tmp_path / "run", processes=1, extra=("--run.strategy", "fsdp"))
     assert done.returncode == 2 and "start it by torchrun" in done.stderr
+
+
+def test_a_state_of_two_sharded_processes_is_taken_up_by_one(recipe: Path, tmp_path: Path) -> None:
+    """Killed on two processes, gone on with on one: the curve of one that was not stopped."""
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    longer = ("--run.epochs", "10")
+    assert start(recipe, whole, processes=1, extra=longer).returncode == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(tmp_path / "femae_main.py"), "train", str(recipe), "--out", str(run), "--quiet"]
+    command += ["--run.strategy", "fsdp", "--run.checkpoint_steps", "2", *longer]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(RunFolder(run, writes=False).entries("step")) >= 5:
+                break
+            time.sleep(0.05)
+    finally:
+        own = psutil.Process(process.pid)
+        for each in [own, *own.children(recursive=True)]:  # torchrun and both processes
+            each.kill()
+        process.wait()
+    state = read_state(run / LAST)
+    assert 2 <= state.step < 40 and not state.finished
+    assert start(recipe, run, processes=1, extra=longer).returncode == 0
+    curves = [{entry["step"]: entry["loss"] for entry in RunFolder(folder).entries("step")} for folder in (whole, run)]
+    assert list(curves[1]) == list(range(1, 41))
+    assert list(curves[1].values()) == pytest.approx(list(curves[0].values()), rel=1e-2)

@@ -130,3 +130,32 @@ def test_threads_decode_the_pixels_of_pillow(suffix: str, mode: str) -> None:
             assert np.abs(np.broadcast_to(found, expected.shape).astype(int) - expected).max() <= (suffix == "JPEG")
     with pytest.raises(DataError, match="not a readable picture"):
         decode_upright(buffer.getvalue()[:50])
+
+
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(("height", "width", "margin"), [(83, 61, 1.0), (96, 96, 1.5), (48, 48, 1.0), (20, 24, 1.2)])
+def test_decoding_on_the_device_gives_nearly_the_pixels_of_the_host(
+    kind: str, height: int, width: int, margin: float
+) -> None:
+    import io
+
+    from PIL import Image
+
+    from femae.data.shard_reader import decode_picture, frame_picture
+    from femae.training.device_decode import decode_on
+
+    if kind == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an accelerator")
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    pictures = []
+    for suffix, mode in (("JPEG", "RGB"), ("PNG", "RGB"), ("JPEG", "L")):
+        buffer = io.BytesIO()
+        small.convert(mode).save(buffer, suffix)
+        pictures.append((buffer.getvalue(), margin))
+    for channels in (1, 3):
+        found = decode_on(pictures, device=torch.device(kind), size=48, channels=channels).cpu().numpy().astype(int)
+        for picture, (data, _) in zip(found, pictures, strict=True):
+            expected = frame_picture(decode_picture(data), size=48, stored_margin=margin, gray=channels == 1)
+            difference = np.abs(picture - expected.transpose(2, 0, 1))
+            assert difference.max() <= (3 if kind == "cuda" else 2) and difference.mean() < 0.6

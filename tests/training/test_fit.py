@@ -201,12 +201,14 @@ def test_accumulation_and_streaming_change_nothing(faces: Path, tiny: dict[str, 
         ("plain", {}, {}),
         ("parts", {}, {"accumulate": 3}),
         ("stream", {"loader": "stream", "workers": 2}, {}),
+        ("device", {"loader": "stream", "workers": 2, "decode": "device"}, {}),
     ):
         base = settings(faces, tiny, data=data, run=run | {"epochs": 2})
         base["augment"] = {"noise": 0.0}
         train_stage(EmotionConfig(**base), run=tmp_path / name, quiet=True)
         curves.append(list(losses(tmp_path / name).values()))
     assert curves[1] == pytest.approx(curves[0], rel=2e-4)
+    assert curves[3] == curves[2]  # PNG files of the network's size: where they are decoded changes nothing
     assert len(curves[2]) == len(curves[0])
     assert abs(curves[2][-1] - curves[0][-1]) < 0.3 * curves[0][0]  # another order of rows, the same learning
 
@@ -343,9 +345,9 @@ def test_a_frozen_encoder_stays_as_it_is(faces: Path, tiny: dict[str, Any], tmp_
     assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "decode"), [(0, "host"), (2, "host"), (2, "device")])
 def test_a_damaged_picture_in_a_stream_is_named(
-    workers: int, faces: Path, tiny: dict[str, Any], tmp_path: Path
+    workers: int, decode: str, faces: Path, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
     shutil.copytree(faces, tmp_path / "bad")
     shard = next((tmp_path / "bad" / "shards").glob("*00000.parquet"))
@@ -353,7 +355,7 @@ def test_a_damaged_picture_in_a_stream_is_named(
     rows = table.to_pylist()
     rows[5]["image"]["bytes"] = rows[5]["image"]["bytes"][:40]
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), shard, row_group_size=256)
-    base = settings(tmp_path / "bad", tiny, data={"loader": "stream", "workers": workers})
+    base = settings(tmp_path / "bad", tiny, data={"loader": "stream", "workers": workers, "decode": decode})
     with pytest.raises(DataError, match=r"bad, 00005.png: not a readable picture"):
         train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
 

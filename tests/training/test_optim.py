@@ -94,3 +94,20 @@ def test_without_decay_the_average_is_the_weights() -> None:
         model.weight.fill_(3)
     average.update()
     assert torch.equal(average.tensors["weight"], model.weight)
+
+
+def test_a_recipe_fits_any_number_of_devices_and_its_rate_follows_the_batch() -> None:
+    from femae.config.train import PretrainConfig, RunConfig
+    from femae.errors import ConfigError
+    from femae.training.devices import make_fabric
+
+    run = RunConfig(batch_size=4096, device_batch=256)
+    assert [run.pieces(devices) for devices in (1, 8, 64)] == [16, 2, 1]
+    assert RunConfig(batch_size=100, device_batch=48).pieces(1) == 3 and RunConfig(accumulate=3).pieces(5) == 3
+    with pytest.raises(ConfigError, match="accumulate follows from device_batch"):
+        RunConfig(device_batch=8, accumulate=2)
+    config = PretrainConfig(optim={"lr": 1.5e-4, "lr_batch": 256}, run={"batch_size": 4096})
+    assert config.scaled_optim.lr == pytest.approx(2.4e-3)  # MAE's, as He et al. write it down
+    assert PretrainConfig(optim={"lr": 0.5}, run={"batch_size": 7}).scaled_optim.lr == 0.5
+    with pytest.raises(ConfigError, match="less than one picture for each part"):
+        make_fabric(RunConfig(batch_size=3, accumulate=4, accelerator="cpu", precision="32-true"))

@@ -188,3 +188,24 @@ def test_the_tiny_chain_from_pretraining_to_a_table_of_predictions(
     assert json.loads((run / "emotion" / "run.json").read_text())["start"]["fresh"] == []
     header, row = (tmp_path / "out" / "pictures.csv").read_text().splitlines()[:2]
     assert header.endswith("compound_score,expression,expression_probability,AU01,AU02,AU03") and ",ok," in row
+
+
+def test_the_chain_for_an_accelerator_as_a_trial(faces: Path, tmp_path: Path) -> None:
+    """Scaled down by one setting: teachers at 96 pixels, and a student at 48 that learns from them."""
+    run = tmp_path / "chain"
+    recipe = load_recipe(REPO / "recipes/gpu/chain.yaml")
+    assert isinstance(recipe, ChainConfig)
+    names = [step.name for step in recipe.steps]
+    assert names == ["pretrain", "au", "teacher_1", "teacher_2", "student_pretrain", "student_au", "student"]
+    data = {"folders": [str(faces)], "sources": [], "pseudo_aus": [], "val_splits": ["val"]}
+    folders = [f"--{name}.data.{key}={value}" for name in names for key, value in data.items()]
+    threads = [f"--{name}.run.threads=1" for name in names]
+    command = ["train", str(REPO / "recipes/gpu/chain.yaml"), "--out", str(run), "--quiet", "--scale", "0.01"]
+    assert main([*command, *folders, *threads]) == 0
+    settings = {name: yaml.safe_load((run / name / "config.yaml").read_text()) for name in names}
+    assert settings["teacher_2"]["init"]["weights"] == str(run / "au") and settings["teacher_2"]["run"]["seed"] == 1
+    assert settings["student_pretrain"]["init"]["weights"] is None
+    assert settings["student"]["init"]["weights"] == str(run / "student_au")
+    assert settings["student"]["distill"]["teachers"] == [str(run / "teacher_1"), str(run / "teacher_2")]
+    assert read_info(run / "teacher_1").model.image_size == 96 and read_info(run / "student").model.image_size == 48
+    assert "loss_distill" in RunFolder(run / "student").entries("step")[0]

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.model import ModelConfig
 from femae.config.train import DistillConfig, RunConfig
+from femae.errors import ConfigError
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
@@ -54,3 +55,26 @@ def test_in_sixteen_bits_a_teacher_says_nearly_the_same(runs: tuple[Path, ...]) 
         answers.append(torch.sigmoid(teacher(pixels).logits.float()))
     assert torch.allclose(*answers, atol=0.03)
     assert not torch.equal(*answers)
+
+
+def test_a_teacher_of_another_size_and_colour_sees_the_same_pictures_resized(tmp_path: Path) -> None:
+    """A flat picture stays flat: the answer is the one on a flat picture of the teacher's own size."""
+    large = TINY.model_copy(update={"image_size": 32})
+    torch.manual_seed(0)
+    model = FaceModel(large, outputs=EMOTIONS).eval()
+    torch.nn.init.normal_(model.head.weight, std=1.0)
+    save_weights(tmp_path / "large.safetensors", model.state_dict(), info=WeightsInfo.of(model))
+    config = DistillConfig(teachers=(tmp_path / "large.safetensors",))
+    for channels, size in ((1, 16), (1, 64), (3, 16)):
+        student = TINY.model_copy(update={"image_size": size, "in_chans": channels})
+        teacher = load_teacher(config, student, RUN)
+        assert teacher is not None
+        levels = torch.tensor([0.2, 0.5, 0.9])[:, None, None, None]
+        found = teacher(levels.expand(3, channels, size, size)).logits
+        expected = model((levels.expand(3, 1, 32, 32) - 0.5) / 0.25).logits
+        assert torch.allclose(found, expected, atol=5e-3)  # the weights of gray add up to .9999
+    colour = TINY.model_copy(update={"in_chans": 3})
+    model = FaceModel(colour, outputs=EMOTIONS)
+    save_weights(tmp_path / "colour.safetensors", model.state_dict(), info=WeightsInfo.of(model))
+    with pytest.raises(ConfigError, match="cannot be shown colours"):
+        load_teacher(DistillConfig(teachers=(tmp_path / "colour.safetensors",)), TINY, RUN)

@@ -22,6 +22,8 @@ The same command goes on with a run that was stopped. Under torchrun it uses eve
 
   --out FOLDER       folder of the run; default: runs/NAME-OF-THE-RECIPE
   --SETTING VALUE    any setting of the recipe, e.g. --optim.lr 1e-4 --run.epochs 20 --data.folders a b
+  --plan             train nothing: print parameters, arithmetic, memory and hours; --devices 8, --rate 3000 (pictures
+                     a second on each device) and --pictures 2000000 (of an epoch) say for what
   --quiet            no progress
   --debug            show the traceback of an error
 """
@@ -36,6 +38,7 @@ class TrainCommand:
     changes: dict[str, Any] = field(default_factory=dict)  # dotted name -> value
     quiet: bool = False
     help: bool = False
+    plan: dict[str, float] | None = None  # devices, rate, pictures, where they are given
 
 
 def parse_train(arguments: Sequence[str]) -> TrainCommand:
@@ -55,9 +58,10 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
             names["help"] = []
         else:
             current.append(argument)
-    for flag in ("quiet", "debug", "help"):
+    for flag in ("quiet", "debug", "help", "plan"):
         if flag in names:
             plain += names[flag]
+    planned = _planned(names) if names.pop("plan", None) is not None else None
     out = names.pop("out", None)
     if out is not None and len(out) != 1:
         raise ConfigError("--out takes one folder")
@@ -70,7 +74,21 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
         changes=changes,
         quiet="quiet" in names,
         help="help" in names,
+        plan=planned,
     )
+
+
+def _planned(names: dict[str, list[str]]) -> dict[str, float]:
+    """Take the numbers of --plan out of the command line. Raises ConfigError for what is no number above 0."""
+    found: dict[str, float] = {}
+    for name in ("devices", "rate", "pictures"):
+        words = names.pop(name, None)
+        if words is not None:
+            value = _value(words)
+            if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+                raise ConfigError(f"--{name} takes one number above 0, not {' '.join(words) or 'nothing'}")
+            found[name] = value if name == "rate" else int(value)
+    return found
 
 
 def _value(words: list[str]) -> Any:
@@ -107,6 +125,8 @@ def run_train(command: TrainCommand) -> int:
     recipe = load_recipe(command.recipe)
     if command.changes:
         recipe = override(recipe, command.changes)
+    if command.plan is not None:
+        return _print_plan(recipe, command.plan)
     try:
         from femae.training.devices import first_process
         from femae.training.run import train
@@ -116,6 +136,15 @@ def run_train(command: TrainCommand) -> int:
     train(recipe, run=out, quiet=command.quiet)
     if first_process():
         Console(stderr=True, quiet=command.quiet).print(Text(f"-> {out}"))
+    return 0
+
+
+def _print_plan(recipe: Recipe, numbers: dict[str, Any]) -> int:
+    try:
+        from femae.training.plan import plan
+    except ImportError as error:
+        raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
+    Console(soft_wrap=True).print(Text(plan(recipe, **numbers)))
     return 0
 
 
@@ -140,6 +169,7 @@ def _print_help(recipe: Recipe | None) -> None:
 def _settings(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
     """(dotted name, value, what it is) of every setting."""
     if isinstance(model, ChainConfig):
+        yield f"{prefix}scale", model.scale, ChainConfig.model_fields["scale"].description or ""
         for step in model.steps:
             yield from _settings(step.recipe, f"{step.name}.")
         return

@@ -80,6 +80,9 @@ class ChainConfig(Config):
     """Stages one after the other, each from the weights of the one before (paper, figure 1)."""
 
     stage: Literal["chain"] = "chain"
+    scale: float = Field(
+        1.0, gt=0, le=1, description="below 1 a trial: this share of epochs, and small networks, steps and sets"
+    )
     steps: tuple[ChainStep, ...] = Field(min_length=1)
 
 
@@ -185,8 +188,9 @@ def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """
     settings = recipe.model_dump()
     if isinstance(recipe, ChainConfig):
-        by_name = {step["name"]: step["recipe"] for step in settings["steps"]}
+        by_name = {step["name"]: step["recipe"] for step in settings["steps"]} | {"scale": settings["scale"]}
         _changed(by_name, changes)
+        settings["scale"] = by_name["scale"]
         for step in settings["steps"]:
             step["recipe"] = by_name[step["name"]]
     else:

@@ -59,7 +59,11 @@ class DataConfig(_Settings):
     loader: Literal["auto", "memory", "stream"] = Field(
         "auto", description="memory: all pictures in memory; stream: read from the shards; auto: memory under 4 GB"
     )
-    workers: int = Field(2, ge=0, description="reading processes of the stream loader")
+    workers: int = Field(2, ge=0, description="reading threads of the stream loader")
+    decode: Literal["host", "device"] = Field(
+        "host",
+        description="where the stream loader decodes JPEG; device: by nvJPEG, pixels within 3 of 255 levels",
+    )
     limit: int | None = Field(None, ge=1, description="at most so many rows to train on and to validate on, for trials")
 
 
@@ -90,6 +94,9 @@ class OptimConfig(Config):
         "adamw", description="muon: Muon for the encoder's matrices and kernels, AdamW for the rest"
     )
     lr: float = Field(1e-3, gt=0, description="at the top of the schedule")
+    lr_batch: int | None = Field(
+        None, ge=1, description="lr is meant for steps of so many pictures: with run.batch_size it grows in proportion"
+    )
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     schedule: Literal["cosine", "restarts", "constant"] = Field(
@@ -121,6 +128,9 @@ class RunConfig(Config):
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(128, ge=1, description="pictures in a step, over all processes and accumulation")
     accumulate: int = Field(1, ge=1, description="parts in which a process works off its share of a step")
+    device_batch: int | None = Field(
+        None, ge=1, description="pictures at once on a device: accumulate is then worked out for any number of devices"
+    )
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the average of the weights; 0: no average")
     patience: int | None = Field(10, ge=1, description="stop after so many epochs without a better validation")
     validate_every: int = Field(1, ge=1, description="epochs")
@@ -138,6 +148,18 @@ class RunConfig(Config):
     tensorboard: bool = True
     mlflow: str = Field("", description="tracking address of an MLflow server or folder; empty: none")
 
+    def pieces(self, num_devices: int) -> int:
+        """In how many parts each of so many devices works off its share of a step."""
+        if self.device_batch is None:
+            return self.accumulate
+        return -(-self.batch_size // (num_devices * self.device_batch))
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.device_batch is not None and self.accumulate > 1:
+            raise ValueError("accumulate follows from device_batch: set one of the two")
+        return self
+
 
 class StageConfig(_Settings):
     """What every stage has."""
@@ -148,6 +170,14 @@ class StageConfig(_Settings):
     augment: AugmentConfig = AugmentConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+
+    @property
+    def scaled_optim(self) -> OptimConfig:
+        """The optimizer's settings at this batch size: lr times run.batch_size / optim.lr_batch."""
+        if self.optim.lr_batch is None:
+            return self.optim
+        lr = self.optim.lr * self.run.batch_size / self.optim.lr_batch
+        return self.optim.model_copy(update={"lr": lr, "lr_batch": None})
 
     @model_validator(mode="after")
     def _whole_matrices(self) -> Self:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["distinct", "numbers", "strings", "vectors"]
+__all__ = ["codes", "distinct", "numbers", "strings", "vectors"]
 
 
 def _column(table: pa.Table, name: str) -> Any:
@@ -17,6 +17,18 @@ def strings(table: pa.Table, name: str) -> list[str]:
     """A text column."""
     values: list[str] = _column(table, name).to_pylist()
     return values
+
+
+def codes(table: pa.Table, name: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """A text column as numbers i32[N] into its different values, in order of first appearance."""
+    column = _column(table, name)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0)
+    names: list[str] = whole.dictionary.to_pylist()
+    return np.asarray(whole.indices.to_numpy(zero_copy_only=False), np.int32), names
 
 
 def distinct(table: pa.Table, name: str) -> list[str]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from femae.data.columns import distinct, numbers, strings, vectors
+from femae.data.columns import codes, distinct, numbers, strings, vectors
 from femae.data.shards import ACTION_UNITS, SHARD_SCHEMA, replace_file
 from femae.errors import DataError
 from femae.labels import EMOTIONS
@@ -54,7 +54,7 @@ class Manifest:
     """A folder of shards without its pictures."""
 
     folder: Path
-    table: pa.Table  # MANIFEST_SCHEMA
+    table: pa.Table  # MANIFEST_SCHEMA, or the columns of it that were asked for
     info: dict[str, Any]  # manifest.json
 
     def __len__(self) -> int:
@@ -66,7 +66,21 @@ class Manifest:
 
     def strings(self, column: str) -> list[str]:
         """A text column such as key, source, group, split, class_name."""
-        return strings(self.table, column)
+        return strings(self._with(column), column)
+
+    def text(self, column: str, rows: npt.NDArray[np.int64]) -> list[str]:
+        """A text column of some rows."""
+        return strings(self._with(column).take(rows), column)
+
+    def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """A text column as numbers i32[N] into its different values."""
+        return codes(self._with(column), column)
+
+    def _with(self, column: str) -> pa.Table:
+        """A table that has the column: this one, or what the file holds where it was left out."""
+        if column in self.table.column_names:
+            return self.table
+        return pq.read_table(self.folder / "manifest.parquet", columns=[column], partitioning=None)
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A number column; null gives NaN in columns that may be null."""
@@ -96,8 +110,12 @@ def write_bytes(path: Path, data: bytes) -> bool:
     return True
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read a folder of shards. Raises DataError when it is none, is unfinished, or of another version."""
+def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Manifest:
+    """Read a folder of shards. Raises DataError when it is none, is unfinished, or of another version.
+
+    `columns`: only these, text as numbers into its different values; others are read from the file when they are asked
+    for. So the memory of a process hangs little on how many rows there are.
+    """
     json_path, table_path = folder / "manifest.json", folder / "manifest.parquet"
     if not json_path.is_file() or not table_path.is_file():
         if (folder / "settings.json").is_file():
@@ -105,14 +123,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{folder} is no folder of shards: it has no manifest.json; `femae data prepare` makes one")
     try:
         info = json.loads(json_path.read_text(encoding="utf-8"))
-        table = pq.read_table(table_path, partitioning=None)
+        names = pq.read_schema(table_path).names
+        chosen = None if columns is None else [name for name in columns if name in names]
+        words = [] if columns is None else ["shard", "source", "split"]
+        table = pq.read_table(table_path, columns=chosen, read_dictionary=words, partitioning=None)
     except (ValueError, OSError, pa.ArrowInvalid) as error:
         raise DataError(
             f"the manifest of {folder} is damaged ({error}); `femae data prepare` writes it anew"
         ) from error
     if info.get("format") != FORMAT or info.get("version") != FORMAT_VERSION:
         raise DataError(f"{json_path} is not of format {FORMAT} version {FORMAT_VERSION}: prepare the data anew")
-    missing = [name for name in MANIFEST_SCHEMA.names if name not in table.column_names]
+    missing = [name for name in MANIFEST_SCHEMA.names if name not in names]
     if missing:
         raise DataError(f"{table_path} lacks the columns {', '.join(missing)}: prepare the data anew")
     return Manifest(folder=folder, table=table, info=info)

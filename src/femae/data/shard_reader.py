@@ -136,7 +136,7 @@ def load_pictures(
         try:
             image = decode_picture(data)
         except DataError as error:
-            key = reader.manifest.table.column("key")[position].as_py()
+            key = reader.manifest.text("key", np.array([position]))[0]
             raise DataError(f"{reader.manifest.folder}, {key}: {error}; see `femae data doctor`") from error
         stored = float(margins[position])
         out[places[position]] = frame_picture(image, size=size, stored_margin=stored, margin=margin, gray=gray)

@@ -30,13 +30,16 @@ def running_mean(values: npt.NDArray[np.float64], *, width: int) -> npt.NDArray[
 
 
 def curve_figures(log: RunLog) -> list[dict[str, Any]]:
-    """Loss, learning rate, F1 per epoch; only what the log holds."""
+    """Loss, learning rate, F1 per epoch, speed and what it took; only what the log holds."""
     figures = []
     for caption, lines, x_label, y_label, y_range in (
         ("Loss", _loss_lines(log), "epoch", "loss", None),
         ("Learning rate", _step_lines(log, "lr", "learning rate"), "epoch", "learning rate", None),
         ("F1 on the validation samples", _f1_lines(log), "epoch", "F1", (0.0, 1.0)),
         ("Size of the gradient", _step_lines(log, "grad_norm", "norm"), "epoch", "norm", None),
+        ("Speed", _step_lines(log, "pictures_per_s", "pictures a second"), "epoch", "pictures a second", None),
+        ("Use of the device", _use_lines(log), "epoch", "share", (0.0, 1.0)),
+        ("Memory", _step_lines(log, "memory_mb", "memory"), "epoch", "MB", None),
     ):
         lines = [line for line in lines if np.isfinite(line.ys).any()]
         if lines:
@@ -47,6 +50,11 @@ def curve_figures(log: RunLog) -> list[dict[str, Any]]:
 
 def _step_lines(log: RunLog, name: str, word: str) -> list[Line]:
     return [Line(name=word, xs=_epochs_of_steps(log), ys=log.column("steps", name), place=4)]
+
+
+def _use_lines(log: RunLog) -> list[Line]:
+    waits, uses = _step_lines(log, "data_wait", "waiting for data"), _step_lines(log, "mfu", "arithmetic used")
+    return [*waits, *(Line(name=line.name, xs=line.xs, ys=line.ys.clip(max=1.0), place=5) for line in uses)]
 
 
 def _epochs_of_steps(log: RunLog) -> npt.NDArray[np.float64]:

@@ -65,7 +65,7 @@ class BlockReader:
 
     def __init__(self, faces: FaceSet, model: ModelConfig) -> None:
         self._faces, self._model = faces, model
-        self._places = [(m.strings("shard"), m.numbers("row"), m.numbers("margin")) for m in faces.manifests]
+        self._places = [(*m.codes("shard"), m.numbers("row"), m.numbers("margin")) for m in faces.manifests]
         self._blocks: OrderedDict[tuple[int, str, int], Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -83,14 +83,14 @@ class BlockReader:
         """The error with the folder and the key of the row."""
         folder, position = int(self._faces.folder[row]), int(self._faces.position[row])
         manifest = self._faces.manifests[folder]
-        return DataError(f"{manifest.folder}, {manifest.table.column('key')[position].as_py()}: {error}")
+        return DataError(f"{manifest.folder}, {manifest.text('key', np.array([position]))[0]}: {error}")
 
     def encoded(self, row: int) -> tuple[bytes, float]:
         """The picture of a row as it is stored, and its margin (data/shard_reader.py)."""
         folder, position = int(self._faces.folder[row]), int(self._faces.position[row])
-        shards, places, margins = self._places[folder]
+        shards, names, places, margins = self._places[folder]
         block, offset = divmod(int(places[position]), 256)
-        return self._block(folder, shards[position], block)[offset].as_py(), float(margins[position])
+        return self._block(folder, names[shards[position]], block)[offset].as_py(), float(margins[position])
 
     def _block(self, folder: int, shard: str, block: int) -> Any:
         key = (folder, shard, block)

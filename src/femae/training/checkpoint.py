@@ -5,7 +5,8 @@ random is a function of the step (draws.py, order.py), so the number of the step
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from femae.errors import OutputError, TrainingError
 from femae.models.weights import write_tensors
 from femae.training.ema import WeightAverage
 
-__all__ = ["BEST", "LAST", "TrainState", "load_checkpoint", "read_state", "save_checkpoint"]
+__all__ = ["BEST", "LAST", "StateWriter", "TrainState", "load_checkpoint", "read_state", "save_checkpoint"]
 
 LAST: Final = "checkpoint-last.safetensors"
 BEST: Final = "checkpoint-best.safetensors"
@@ -85,6 +86,32 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainSt
             f"{path} cannot be written ({error}); the state before it is intact: make room and start the same command "
             "again, it goes on from there"
         ) from error
+
+
+class StateWriter:
+    """Writes states beside the training, one after the other; what goes wrong is raised at the next, or at the end."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="femae-state")
+        self._under_way: Future[None] | None = None
+
+    def save(self, path: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
+        """Write copies of tensors (gather_tensors) and of the state as it is. Raises OutputError of the last one."""
+        self.wait()
+        self._under_way = self._pool.submit(save_checkpoint, path, tensors, replace(state))
+
+    def wait(self) -> None:
+        """Until all is written. Raises OutputError when it could not be."""
+        last, self._under_way = self._under_way, None
+        if last is not None:
+            last.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
 
 
 def read_state(path: Path) -> TrainState:

@@ -28,6 +28,11 @@ def make_fabric(config: RunConfig) -> Fabric:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     accelerator = _accelerator(config)
+    if config.batch_size < world * config.pieces(world):
+        raise ConfigError(
+            f"run.batch_size {config.batch_size} is less than one picture for each part of a step on {world} "
+            "processes: raise it, or lower run.accumulate or the number of processes"
+        )
     strategy: Any = "auto"
     if config.strategy == "fsdp":
         if world == 1:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from femae.config.model import ModelConfig
-from femae.training.block_reader import BlockReader
+from femae.errors import DataError
+from femae.training.block_reader import BlockReader, decode_upright
 from femae.training.order import RowStream
 from femae.training.prefetch import Batch, prefetch
 from femae.training.sets import FaceSet
@@ -40,8 +41,8 @@ class Share:
 class _Faces:
     """A set of faces as prefetch.Filler takes it: labels from memory, pictures from memory or the shards."""
 
-    def __init__(self, faces: FaceSet, model: ModelConfig, *, workers: int) -> None:
-        self._faces, self._model = faces, model
+    def __init__(self, faces: FaceSet, model: ModelConfig, *, workers: int, on_device: bool) -> None:
+        self._faces, self._model, self._on_device = faces, model, on_device and faces.pictures is None
         self._reader = None if faces.pictures is not None else BlockReader(faces, model)
         # copying runs at the speed of memory, which a few threads use up
         self.threads = workers if self._reader is not None else min(4, os.cpu_count() or 1)
@@ -55,17 +56,41 @@ class _Faces:
             labels[name] = torch.empty(count, *column.shape[1:], dtype=column.dtype, pin_memory=pinned)
         return Batch(pixels=pixels, **labels)
 
-    def fill(self, rows: Ints, batch: Batch) -> None:
+    def fill(self, rows: Ints, batch: Batch) -> Any:
         for name in _LABELS:
             _take(getattr(self._faces, name), rows, getattr(batch, name).numpy())
-        if self._reader is not None:
-            self._reader.fill(rows, batch.pixels.numpy())
-        else:
+        if self._reader is None:
             assert self._faces.pictures is not None
             _take(self._faces.pictures, rows, batch.pixels.numpy())
+        elif self._on_device:
+            return [(row, *self._reader.encoded(row)) for row in rows.tolist()]
+        else:
+            self._reader.fill(rows, batch.pixels.numpy())
+        return None
 
-    def finish(self, batch: Batch, filled: list[Any]) -> Batch:  # noqa: ARG002
-        return batch
+    def finish(self, batch: Batch, filled: list[Any]) -> Batch:
+        if not self._on_device:
+            return batch
+        from femae.training.device_decode import decode_on
+
+        size, channels = self._model.image_size, self._model.in_chans
+        stored = [picture for part in filled for picture in part]
+        encoded = [(data, margin) for _, data, margin in stored]
+        try:
+            pixels = decode_on(encoded, device=batch.pixels.device, size=size, channels=channels)
+        except DataError:
+            self._name_damaged(stored)
+            raise
+        return replace(batch, pixels=pixels)
+
+    def _name_damaged(self, stored: list[tuple[int, bytes, float]]) -> None:
+        """Raise the DataError of the first picture that cannot be decoded, with its name."""
+        assert self._reader is not None
+        for row, data, _ in stored:
+            try:
+                decode_upright(data)
+            except DataError as error:
+                raise self._reader.named(row, error) from error
 
 
 def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
@@ -74,10 +99,17 @@ def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
 
 
 def row_batches(
-    faces: FaceSet, chunks: Iterable[Ints], *, model: ModelConfig, longest: int, workers: int, device: torch.device
+    faces: FaceSet,
+    chunks: Iterable[Ints],
+    *,
+    model: ModelConfig,
+    longest: int,
+    workers: int,
+    device: torch.device,
+    on_device: bool = False,
 ) -> Generator[Batch, None, None]:
-    """The faces of each chunk of row numbers, at most `longest` each, in order."""
-    return prefetch(_Faces(faces, model, workers=workers), chunks, longest=longest, device=device)
+    """The faces of each chunk of row numbers, at most `longest` each, in order; `on_device`: JPEG decoded there."""
+    return prefetch(_Faces(faces, model, workers=workers, on_device=on_device), chunks, longest=longest, device=device)
 
 
 def batches(
@@ -91,6 +123,7 @@ def batches(
     last_step: int,
     workers: int,
     device: torch.device,
+    on_device: bool = False,
 ) -> Generator[Batch, None, None]:
     """Pieces of the steps first_step..last_step-1 in order, `share.accumulate` per step."""
     pieces = share.pieces(batch_size)
@@ -102,4 +135,6 @@ def batches(
                 yield rows[first : first + count]
 
     longest = max(count for _, count in pieces)
-    return row_batches(faces, chunks(), model=model, longest=longest, workers=workers, device=device)
+    return row_batches(
+        faces, chunks(), model=model, longest=longest, workers=workers, device=device, on_device=on_device
+    )

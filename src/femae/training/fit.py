@@ -19,11 +19,11 @@ from femae.errors import OutputError, TrainingError
 from femae.training.checkpoint import (
     BEST,
     LAST,
+    StateWriter,
     TrainState,
     gather_tensors,
     load_checkpoint,
     read_state,
-    save_checkpoint,
 )
 from femae.training.cost import training_flops
 from femae.training.devices import lacking, set_up
@@ -68,6 +68,7 @@ class _Run:
     state: TrainState
     readings: Readings
     flops: float  # of forward and backward pass, a picture
+    writer: StateWriter = field(default_factory=StateWriter)
     monitor: Monitor | None = None
     last_saved: float = field(default_factory=time.monotonic)
 
@@ -94,11 +95,16 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
         last_step=last_step,
         workers=task.config.data.workers,
         device=fabric.device,
+        on_device=task.config.data.decode == "device",
     )
     timed = Timed(pieces)
     took = machine(fabric, config)
     folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **took})
-    with closing(pieces), Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor:
+    with (
+        closing(pieces),
+        closing(run.writer),
+        Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor,
+    ):
         run.monitor.said(f"on {took['accelerator']}: {took['device']}; {took['strategy']}, {took['precision']}")
         epoch = _epoch_at(run.stream, run.state.step)
         while run.state.step < last_step and not run.state.finished:
@@ -126,12 +132,14 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
     )
     flops = training_flops(task.model, task.example(2))
     torch.manual_seed(config.run.seed)
-    forward = set_up(fabric, task.model, config.run)
-    optimizer = make_optimizer(task.model, config.optim, depth=config.model.depth)
-    schedule = make_schedule(optimizer, config.optim, epochs=config.run.epochs, epoch_of=stream.epoch)
+    forward, optim = set_up(fabric, task.model, config.run), config.scaled_optim
+    optimizer = make_optimizer(task.model, optim, depth=config.model.depth)
+    schedule = make_schedule(optimizer, optim, epochs=config.run.epochs, epoch_of=stream.epoch)
     wrapped: Any = fabric.setup_optimizers(optimizer)
     average = WeightAverage(task.model, decay=config.run.ema_decay)
-    share = Share(rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.accumulate)
+    share = Share(
+        rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.pieces(fabric.world_size)
+    )
     run = _Run(
         task=task,
         fabric=fabric,
@@ -153,7 +161,8 @@ def _weights(task: Task) -> np.ndarray | None:
     data = task.config.data
     source = None
     if data.source_weights:
-        source = np.array([data.source_weights.get(name, 1.0) for name in task.train_set.strings("source")])
+        codes, names = task.train_set.codes("source")
+        source = np.array([data.source_weights.get(name, 1.0) for name in names])[codes]
     if data.balance == 0 and source is None:
         return None
     return row_weights(task.shown(), balance=data.balance, source_weight=source)
@@ -164,8 +173,12 @@ def _settings_print(task: Task) -> str:
     settings = task.config.model_dump(mode="json")
     for name in ("accelerator", "strategy", "threads", "checkpoint_minutes", "checkpoint_steps", "log_every"):
         settings["run"].pop(name)
-    for name in ("tensorboard", "mlflow", "compile", "grad_checkpointing", "accumulate"):
+    for name in ("tensorboard", "mlflow", "compile", "grad_checkpointing", "accumulate", "device_batch"):
         settings["run"].pop(name)
+    if settings["optim"]["lr_batch"] is None:
+        settings["optim"].pop("lr_batch")  # as before there was such a setting
+    if settings["data"]["decode"] == "host":
+        settings["data"].pop("decode")
     settings["data"].pop("workers")
     settings["data"].pop("loader")
     return fingerprint(settings)
@@ -271,7 +284,7 @@ def _save(run: _Run, name: str) -> None:
     scaler = getattr(run.fabric._precision, "scaler", None)
     run.state.scaler = scaler.state_dict() if scaler is not None else {}
     if run.folder.writes:
-        save_checkpoint(run.folder.path / name, tensors, run.state)
+        run.writer.save(run.folder.path / name, tensors, run.state)
     run.last_saved = time.monotonic()
 
 

@@ -23,6 +23,8 @@ from femae.errors import DataError
 __all__ = ["FaceSet", "load_sets"]
 
 MEMORY_BYTES: Final = 4 << 30
+_PLACE: Final = ("shard", "row", "source", "split", "margin")  # of the manifest, kept while a run goes on
+_LABELS: Final = ("targets", "mask", "au_targets", "au_mask")
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
@@ -46,8 +48,23 @@ class FaceSet:
 
     def strings(self, column: str) -> list[str]:
         """A text column of the manifests: source, key, group, split, class_name."""
-        columns = [manifest.strings(column) for manifest in self.manifests]
-        return [columns[f][p] for f, p in zip(self.folder.tolist(), self.position.tolist(), strict=True)]
+        found = np.empty(len(self), object)
+        for number, manifest in enumerate(self.manifests):
+            here = np.flatnonzero(self.folder == number)
+            if len(here):
+                found[here] = manifest.text(column, self.position[here])
+        return list(found)
+
+    def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """A text column as numbers i32[N] into its different values."""
+        known: dict[str, int] = {}
+        found = np.empty(len(self), np.int32)
+        for number, manifest in enumerate(self.manifests):
+            codes, names = manifest.codes(column)
+            common = np.array([known.setdefault(name, len(known)) for name in names], np.int32)
+            here = self.folder == number
+            found[here] = common[codes[self.position[here]]]
+        return found, list(known)
 
     def select(self, chosen: Any) -> "FaceSet":
         """The rows of a bool mask or of row numbers."""
@@ -57,13 +74,15 @@ class FaceSet:
 
     def blocks(self) -> npt.NDArray[np.int64]:
         """The unit of reading i64[N] of each row: row groups of the shards, numbered over all folders."""
-        keys: dict[tuple[int, str, int], int] = {}
-        shards = [(m.strings("shard"), m.numbers("row")) for m in self.manifests]
-        found = []
-        for f, p in zip(self.folder.tolist(), self.position.tolist(), strict=True):
-            names, rows = shards[f]
-            found.append(keys.setdefault((f, names[p], int(rows[p]) // 256), len(keys)))
-        return np.array(found, np.int64)
+        found, known = np.empty(len(self), np.int64), 0
+        for number, manifest in enumerate(self.manifests):
+            here = np.flatnonzero(self.folder == number)
+            places = self.position[here]
+            groups = manifest.codes("shard")[0][places].astype(np.int64) << 32 | manifest.numbers("row")[places] // 256
+            different, inverse = np.unique(groups, return_inverse=True)
+            found[here] = inverse + known
+            known += len(different)
+        return found
 
     def read(self, rows: npt.NDArray[np.int64], *, model: ModelConfig) -> npt.NDArray[np.uint8]:
         """Pictures u8[K, C, S, S] of rows, from memory or from the shards."""
@@ -89,26 +108,28 @@ class FaceSet:
             yield np.arange(start, min(start + size, len(self)))
 
 
-def _folder_set(number: int, folder: Path, config: DataConfig) -> FaceSet:
-    manifest = read_manifest(folder)
-    au_targets, au_mask = manifest.vectors("au_targets").astype(np.float32), manifest.vectors("au_mask").copy()
-    if number < len(config.pseudo_aus):
-        pseudo, known = read_pseudo_aus(config.pseudo_aus[number], manifest)
-        fresh = known & ~au_mask
-        au_targets = np.where(fresh, pseudo, au_targets)
-        au_mask |= fresh
-    fold = np.full(len(manifest), -1, np.int8)
+def _folder_set(number: int, folder: Path, config: DataConfig, *, labels: bool) -> FaceSet:
+    manifest = read_manifest(folder, columns=_PLACE if not labels else (*_PLACE, *_LABELS))
+    count = len(manifest)
+    kinds: dict[str, Any] = {"targets": np.float32, "mask": np.bool_, "au_targets": np.float32, "au_mask": np.bool_}
+    found = {name: np.zeros((count, 0), kind) for name, kind in kinds.items()}
+    if labels:
+        found = {name: manifest.vectors(name).astype(kind) for name, kind in kinds.items()}
+    if labels and number < len(config.pseudo_aus):
+        pseudo, known = read_pseudo_aus(config.pseudo_aus[number], read_manifest(folder))
+        fresh = known & ~found["au_mask"]
+        found["au_targets"] = np.where(fresh, pseudo, found["au_targets"])
+        found["au_mask"] |= fresh
+    fold = np.full(count, -1, np.int8)
     if config.fold is not None or config.folded_only:
-        fold = read_folds(folder / "folds.parquet", manifest=manifest).fold
+        fold = read_folds(folder / "folds.parquet", manifest=read_manifest(folder)).fold
+    bare = Manifest(folder=folder, table=manifest.table.select(list(_PLACE)), info=manifest.info)
     return FaceSet(
-        manifests=(manifest,),
-        folder=np.full(len(manifest), number, np.int32),
-        position=np.arange(len(manifest)),
-        targets=manifest.vectors("targets").astype(np.float32),
-        mask=manifest.vectors("mask"),
-        au_targets=au_targets,
-        au_mask=au_mask,
+        manifests=(bare,),
+        folder=np.full(count, number, np.int32),
+        position=np.arange(count),
         fold=fold,
+        **found,
     )
 
 
@@ -134,28 +155,31 @@ def _check_labels(faces: FaceSet) -> None:
             )
 
 
-def load_sets(config: DataConfig, model: ModelConfig) -> tuple[FaceSet, FaceSet]:
+def load_sets(config: DataConfig, model: ModelConfig, *, labels: bool = True) -> tuple[FaceSet, FaceSet]:
     """(training, validation) rows; with `fold` that fold validates and the other folds are trained on.
 
-    Without it, rows go by their split. A row is never in both. Raises DataError when there is nothing to train on,
+    Without it, rows go by their split. A row is never in both. Without `labels` none are read and the sets' columns of
+    labels are empty. Raises DataError when there is nothing to train on,
     labels lie outside 0..1, or tables lack rows.
     """
     if not config.folders:
         raise DataError("data.folders names no folder of shards; `femae data prepare` and `femae data open` make them")
-    faces = _join([_folder_set(number, folder, config) for number, folder in enumerate(config.folders)])
+    folders = enumerate(config.folders)
+    faces = _join([_folder_set(number, folder, config, labels=labels) for number, folder in folders])
     _check_labels(faces)
-    sources, splits = np.array(faces.strings("source")), np.array(faces.strings("split"))
-    unknown = {*config.sources, *config.val_sources, *config.source_weights} - set(sources.tolist())
+    source, sources = faces.codes("source")
+    split, splits = faces.codes("split")
+    unknown = {*config.sources, *config.val_sources, *config.source_weights} - set(sources)
     if unknown:
-        known = ", ".join(sorted(set(sources.tolist())))
+        known = ", ".join(sorted(sources))
         raise DataError(f"no row is of {', '.join(sorted(unknown))}: the folders hold {known}")
-    wanted = np.isin(sources, config.sources) if config.sources else np.ones(len(faces), bool)
-    val_wanted = wanted & (np.isin(sources, config.val_sources) if config.val_sources else True)
+    wanted = _among(source, sources, config.sources) if config.sources else np.ones(len(faces), bool)
+    val_wanted = wanted & (_among(source, sources, config.val_sources) if config.val_sources else True)
     if config.fold is not None:
         train, val = wanted & (faces.fold >= 0) & (faces.fold != config.fold), val_wanted & (faces.fold == config.fold)
     else:
-        val = val_wanted & np.isin(splits, config.val_splits)
-        train = wanted & np.isin(splits, config.train_splits) & ~val
+        val = val_wanted & _among(split, splits, config.val_splits)
+        train = wanted & _among(split, splits, config.train_splits) & ~val
     if config.folded_only:
         train &= faces.fold >= 0
     if not train.any():
@@ -171,6 +195,11 @@ def load_sets(config: DataConfig, model: ModelConfig) -> tuple[FaceSet, FaceSet]
     if config.loader == "memory" or (config.loader == "auto" and fits):
         return sets[0].in_memory(model), sets[1].in_memory(model)
     return sets[0], sets[1]
+
+
+def _among(codes: npt.NDArray[np.int32], names: list[str], chosen: Sequence[str]) -> Bools:
+    """bool[N]: is the row's value one of these?"""
+    return np.array([name in chosen for name in names], np.bool_)[codes]
 
 
 def _spread(num_rows: int, limit: int) -> npt.NDArray[np.int64]:

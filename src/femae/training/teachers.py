@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from femae.config.model import ModelConfig
 from femae.config.train import DistillConfig, RunConfig
@@ -38,6 +40,7 @@ class Teacher(nn.Module):
         self.members = nn.ModuleList(members)
         self.requires_grad_(False)
         self.eval()
+        self._configs = [member.config for member in members]
         self.config = members[0].config
         self._half = _HALVES.get(precision)
         calls = {id(member): torch.compile(member, dynamic=False) if compiled else member for member in members}
@@ -46,13 +49,27 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: torch.Tensor, *, draw: float | None = None) -> FaceOutput:
-        """float[B, C, S, S] in 0..1 -> the models' common answer; with `draw` (0..1) that of one of them."""
+        """float[B, C, S, S] in 0..1 -> the models' common answer; with `draw` (0..1) that of one of them.
+
+        Pictures of another size than a model's own are resized for it.
+        """
         if next(self.parameters()).device != pixels.device:
             self.to(pixels.device)
-        network = self._all if draw is None else self._calls[int(draw * len(self._calls))]
+        number = 0 if draw is None else int(draw * len(self._calls))
+        network, config = self._all if draw is None else self._calls[number], self._configs[number]
         half = nullcontext() if self._half is None else torch.autocast(pixels.device.type, dtype=self._half)
         with half:
-            return cast(FaceOutput, network(normalise(pixels, self.config)))
+            return cast(FaceOutput, network(normalise(_shown(pixels, config), config)))
+
+
+def _shown(pixels: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """The student's pictures, float[B, C, S, S] in 0..1, in the size and the colours that a teacher takes."""
+    if config.in_chans < pixels.shape[1]:
+        pixels = rgb_to_grayscale(pixels)
+    size = config.image_size
+    if size == pixels.shape[-1]:
+        return pixels
+    return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=size < pixels.shape[-1])
 
 
 def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) -> Teacher | None:
@@ -66,10 +83,10 @@ def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) ->
         model, info = load_model(Path(path))
         if info.outputs[: len(EMOTIONS)] != EMOTIONS:
             raise ConfigError(f"distill.teachers: {path} has no emotion head; give a run of the stage emotion")
-        if (info.model.image_size, info.model.in_chans) != (student.image_size, student.in_chans):
+        if info.model.in_chans > student.in_chans:
             raise ConfigError(
-                f"distill.teachers: {path} takes {info.model.image_size} pixels {info.model.color}, the student "
-                f"{student.image_size} pixels {student.color}; they see the same pictures, so these must agree"
+                f"distill.teachers: {path} sees {info.model.color}, the student {student.color}: it cannot be shown "
+                "colours that the student's pictures do not have"
             )
         loaded[path] = model
     models = [loaded[path] for path in config.teachers]

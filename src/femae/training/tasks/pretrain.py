@@ -33,7 +33,7 @@ class PretrainTask:
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
-        self.train_set, self.val_set = load_sets(config.data, config.model)
+        self.train_set, self.val_set = load_sets(config.data, config.model, labels=False)
         if not len(self.val_set):
             raise DataError("no row validates: set data.val_splits to splits that the folders have, or data.fold")
         self.model = MaskedAutoencoder(

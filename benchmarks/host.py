@@ -1,0 +1,146 @@
+"""What the host spends per step of training beside network and decoding, without any accelerator.
+
+    python benchmarks/host.py --out benchmarks/results/host.md
+
+The loop is that of `femae train` itself (order of the rows, gathering by threads, seeds of the random numbers,
+optimizer, log, states); the device's part is left out by a stage whose network has one number and looks at no picture:
+pictures are gathered, and what is done to them where the network is costs nothing. So the figure is the rate at which
+the host could feed a device of infinite speed. Pictures lie in memory, more of them than the processor's caches hold.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from femae import __version__
+from femae.config.train import PretrainConfig
+from femae.training.devices import make_fabric
+from femae.training.fit import fit
+from femae.training.run_folder import RunFolder
+from femae.training.sets import FaceSet
+from femae.training.task import Evaluation, StepOutput
+
+BATCH = 256
+SIZES = {"48 gray": (48, 1, 65_536, 60_000), "96 gray": (96, 1, 32_768, None), "224 RGB": (224, 3, 4_096, 6_000)}
+
+
+def faces(size: int, channels: int, count: int) -> FaceSet:
+    """`count` pictures in memory, written once so that no page is touched for the first time while the clock runs."""
+    rng = np.random.default_rng(0)
+    pictures = np.empty((count, channels, size, size), np.uint8)
+    pictures[:] = rng.integers(0, 256, (1, channels, size, size), np.uint8)
+    return FaceSet(
+        manifests=(),
+        folder=np.zeros(count, np.int32),
+        position=np.arange(count),
+        targets=np.zeros((count, 6), np.float32),
+        mask=np.ones((count, 6), bool),
+        au_targets=np.zeros((count, 46), np.float32),
+        au_mask=np.zeros((count, 46), bool),
+        fold=np.full(count, -1, np.int8),
+        pictures=pictures,
+    )
+
+
+class Nothing(torch.nn.Module):
+    """A network that looks at no picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.number * len(pixels)
+
+
+class NullTask:
+    """A stage whose device does nothing."""
+
+    def __init__(self, config: PretrainConfig, train: FaceSet) -> None:
+        self.config, self.train_set, self.val_set = config, train, train.select(np.arange(1))
+        self.model = Nothing()
+
+    def shown(self) -> np.ndarray:
+        return np.zeros((len(self.train_set), 0), np.float32)
+
+    def example(self, count: int) -> tuple[torch.Tensor, ...]:
+        return (torch.zeros(count, 1),)
+
+    def loss(self, forward: Callable[..., Any], batch: Any, **_: Any) -> StepOutput:
+        return StepOutput(loss=self.model.number * 1.0)
+
+    def collect(self, forward: Callable[..., Any], batch: Any, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"rows": rows}
+
+    def judge(self, collected: Any) -> Evaluation:
+        return Evaluation(score=0.0, log={"loss": 0.0})
+
+    def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        return None
+
+
+def measure(name: str, seconds: float) -> dict[str, float]:
+    size, channels, count, _ = SIZES[name]
+    train = faces(size, channels, count)
+    steps = max(60, int(seconds * (40_000 if size == 48 else 10_000 if size == 96 else 4_000) / BATCH))
+    config = PretrainConfig(
+        model={"image_size": size, "in_chans": channels, "stem": "patch"},
+        optim={"warmup_epochs": 0},
+        run={
+            "epochs": max(1, round(steps * BATCH / count)),
+            "batch_size": BATCH,
+            "precision": "32-true",
+            "tensorboard": False,
+            "patience": None,
+            "accelerator": "cpu",
+        },
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder))
+        fit(NullTask(config, train), fabric=make_fabric(config.run), folder=run, quiet=True)  # type: ignore[arg-type]
+        lines = run.entries("step")[1:]
+    rates = sorted(line["pictures_per_s"] for line in lines)
+    waits = sorted(line["data_wait"] for line in lines)
+    return {"rate": rates[len(rates) // 2], "best": rates[-1], "wait": waits[len(waits) // 2], "lines": len(rates)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="write the table here; default: only print it")
+    parser.add_argument("--seconds", type=float, default=6.0, help="about so long per size")
+    arguments = parser.parse_args()
+    lines = [
+        "| pictures | pictures/s | best | ms per step of 256 | waiting for the gather | asked for |",
+        "|---" * 6 + "|",
+    ]
+    for name, (_, _, _, wanted) in SIZES.items():
+        found = SimpleNamespace(**measure(name, arguments.seconds))
+        asked = "-" if wanted is None else f"{wanted:,}"
+        step = 1000 * BATCH / found.rate
+        lines.append(f"| {name} | {found.rate:,.0f} | {found.best:,.0f} | {step:.1f} | {found.wait:.0%} | {asked} |")
+        print(lines[-1], flush=True)
+    about = [
+        "# What the host spends per step",
+        "",
+        f"femae {__version__}, torch {torch.__version__}, Python {platform.python_version()}, {date.today()}, "
+        f"{os.cpu_count()} cores; median over lines of the log (20 steps each), and the best of them: other work ran "
+        "beside on these cores.",
+        "",
+        " ".join(__doc__.split("\n\n")[2].split()),
+        "",
+    ]
+    if arguments.out:
+        arguments.out.write_text("\n".join(about + lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
