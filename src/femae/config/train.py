@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from femae.config.base import Config
 from femae.config.model import DecoderConfig, ModelConfig
+from femae.config.storage import FolderAddress
 
 __all__ = [
     "AuConfig",
@@ -42,7 +43,9 @@ class _Settings(Config):
 class DataConfig(_Settings):
     """What is trained and validated on: rows of folders of shards (`femae data prepare`)."""
 
-    folders: tuple[Path, ...] = Field((), description="folders of shards")
+    folders: tuple[FolderAddress, ...] = Field(
+        (), description="folders of shards: paths, or addresses such as s3://bucket/shards (femae[remote])"
+    )
     sources: tuple[str, ...] = Field((), description="only these data sets; default: all in the folders")
     train_splits: tuple[str, ...] = Field(("train", ""), description="rows of these splits are trained on")
     val_splits: tuple[str, ...] = Field(("val",), description="rows of these splits validate")

@@ -21,6 +21,7 @@ from femae.data.manifest import Manifest
 from femae.data.phash import THUMBNAIL_SIZE, thumbnail
 from femae.data.shard_reader import ShardReader, decode_picture
 from femae.data.shards import replace_file
+from femae.data.storage import is_file, open_parquet
 from femae.errors import DataError
 from femae.labels import EMOTIONS
 
@@ -180,10 +181,11 @@ def write_folds(path: Path, folds: Folds, *, manifest: Manifest) -> None:
 
 def read_folds(path: Path, *, manifest: Manifest) -> Folds:
     """Read a table of folds for the rows of a manifest. Raises DataError when it is missing, damaged or lacks rows."""
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: `femae data folds` makes it")
     try:
-        table = pq.read_table(path, columns=FOLD_SCHEMA.names)
+        if not is_file(path):
+            raise DataError(f"{path} does not exist: `femae data folds` makes it")
+        with open_parquet(path) as file:
+            table = file.read(columns=FOLD_SCHEMA.names)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} is no table of folds ({error}): make it anew by `femae data folds`") from error
     columns = [table.column(name).to_pylist() for name in FOLD_SCHEMA.names]

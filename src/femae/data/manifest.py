@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from femae.data.columns import codes, distinct, numbers, strings, vectors
 from femae.data.shards import ACTION_UNITS, SHARD_SCHEMA, replace_file
+from femae.data.storage import is_file, open_parquet, read_text
 from femae.errors import DataError
 from femae.labels import EMOTIONS
 
@@ -80,7 +81,8 @@ class Manifest:
         """A table that has the column: this one, or what the file holds where it was left out."""
         if column in self.table.column_names:
             return self.table
-        return pq.read_table(self.folder / "manifest.parquet", columns=[column], partitioning=None)
+        with open_parquet(self.folder / "manifest.parquet") as file:
+            return file.read(columns=[column])
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A number column; null gives NaN in columns that may be null."""
@@ -117,16 +119,21 @@ def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Mani
     for. So the memory of a process hangs little on how many rows there are.
     """
     json_path, table_path = folder / "manifest.json", folder / "manifest.parquet"
-    if not json_path.is_file() or not table_path.is_file():
-        if (folder / "settings.json").is_file():
-            raise DataError(f"{folder} is not finished: run the same `femae data prepare` once more to complete it")
+    try:
+        whole = is_file(json_path) and is_file(table_path)
+        begun = not whole and is_file(folder / "settings.json")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be reached: {error}") from error
+    if begun:
+        raise DataError(f"{folder} is not finished: run the same `femae data prepare` once more to complete it")
+    if not whole:
         raise DataError(f"{folder} is no folder of shards: it has no manifest.json; `femae data prepare` makes one")
     try:
-        info = json.loads(json_path.read_text(encoding="utf-8"))
-        names = pq.read_schema(table_path).names
-        chosen = None if columns is None else [name for name in columns if name in names]
+        info = json.loads(read_text(json_path))
         words = [] if columns is None else ["shard", "source", "split"]
-        table = pq.read_table(table_path, columns=chosen, read_dictionary=words, partitioning=None)
+        with open_parquet(table_path, read_dictionary=words) as file:
+            names = file.schema_arrow.names
+            table = file.read(columns=None if columns is None else [name for name in columns if name in names])
     except (ValueError, OSError, pa.ArrowInvalid) as error:
         raise DataError(
             f"the manifest of {folder} is damaged ({error}); `femae data prepare` writes it anew"

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from PIL import Image
 
 from femae.data.columns import numbers, strings
 from femae.data.manifest import Manifest, read_manifest
 from femae.data.pictures import decode_bytes
 from femae.data.shards import SHARD_SCHEMA
+from femae.data.storage import open_parquet
 from femae.errors import DataError
 from femae.faces.crop import Framing, crop_face
 from femae.types import Face
@@ -74,7 +74,7 @@ class ShardReader:
         for shard in self.manifest.shards:
             path = self.manifest.folder / "shards" / shard.file
             try:
-                with pq.ParquetFile(path) as file:
+                with open_parquet(path) as file:
                     for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
                         yield from batch.to_pylist()
             except (OSError, ValueError) as error:
@@ -94,7 +94,7 @@ class ShardReader:
     def _of_shard(self, file: str, positions: list[int], rows: list[int]) -> Iterator[tuple[int, bytes]]:
         path = self.manifest.folder / "shards" / file
         try:
-            with pq.ParquetFile(path) as parquet:
+            with open_parquet(path) as parquet:
                 start, at = 0, 0
                 for group in range(parquet.num_row_groups):
                     end = start + parquet.metadata.row_group(group).num_rows

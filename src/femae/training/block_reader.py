@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 import torch
 from torchvision.io import ImageReadMode, decode_image
 
 from femae.config.model import ModelConfig
 from femae.data.shard_reader import decode_picture, frame_picture
+from femae.data.storage import open_parquet
 from femae.errors import DataError
 from femae.training.sets import FaceSet
 
@@ -113,7 +113,7 @@ class BlockReader:
     def _read(self, folder: int, shard: str, block: int) -> Any:
         path = self._faces.manifests[folder].folder / "shards" / shard
         try:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 table: Any = file.read_row_group(block, columns=["image"])
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); see `femae data doctor`") from error

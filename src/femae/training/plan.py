@@ -10,6 +10,7 @@ from torch import nn
 from femae.config.recipe import AblationConfig, ChainConfig, KfoldConfig, Recipe, Stage
 from femae.config.train import PretrainConfig
 from femae.data.shards import ACTION_UNITS
+from femae.data.storage import is_file, read_text
 from femae.labels import EMOTIONS
 from femae.training.cost import example_inputs, training_flops
 
@@ -66,9 +67,9 @@ def _num_pictures(stage: Stage) -> int | None:
     total = 0
     for folder in stage.data.folders:
         path = folder / "manifest.json"
-        if not path.is_file():
+        if not is_file(path):
             return None
-        total += int(json.loads(path.read_text(encoding="utf-8"))["num_samples"])
+        total += int(json.loads(read_text(path))["num_samples"])
     return total or None
 
 

@@ -1,0 +1,39 @@
+"""Folders by path or by address: `shards`, `s3://bucket/shards`, `gs://...`, `https://...` (fsspec)."""
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from pydantic import PlainSerializer, PlainValidator
+
+from femae.errors import MissingDependencyError
+
+__all__ = ["FolderAddress", "folder_address", "is_remote"]
+
+
+def folder_address(value: Any) -> Path:
+    """A path, or for an address with `://` universal_pathlib's, which answers as pathlib's do (`/`, `open`, `is_file`).
+
+    Raises ValueError for what is neither, or of an unknown kind, MissingDependencyError without femae[remote].
+    """
+    if is_remote(value) or isinstance(value, Path):
+        return cast(Path, value)
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is neither a path nor an address")
+    if "://" not in value:
+        return Path(value)
+    try:
+        from upath import UPath
+    except ImportError:
+        raise MissingDependencyError(f"{value} needs fsspec: pip install 'femae[remote]'") from None
+    try:
+        return cast(Path, UPath(value.rstrip("/")))
+    except ImportError as error:  # the package of this kind of store
+        raise MissingDependencyError(f"{value} needs one more package: {error}") from None
+
+
+def is_remote(path: Any) -> bool:
+    """Whether it is an address that folder_address made, not a path of this machine."""
+    return hasattr(path, "fs") and hasattr(path, "protocol")
+
+
+FolderAddress = Annotated[Path, PlainValidator(folder_address), PlainSerializer(str, return_type=str)]
