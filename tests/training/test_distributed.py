@@ -1,6 +1,7 @@
 """Two real processes under torchrun give the losses of one with the same batch; the result is one run folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,8 +20,9 @@ psutil = pytest.importorskip("psutil", reason="needs femae[dev]")
 
 from safetensors.torch import load_file
 
-from femae.training.checkpoint import LAST, read_state
+from femae.training.checkpoint import LAST
 from femae.training.run_folder import RunFolder
+from femae.training.sharded_state import newest_state, read_sharded_state
 
 COMMAND = "import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))"
 
@@ -98,8 +100,8 @@ def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path) -> None:
     assert done.returncode == 2 and "start it by torchrun" in done.stderr
 
 
-def test_a_state_of_two_sharded_processes_is_taken_up_by_one(recipe: Path, tmp_path: Path) -> None:
-    """Killed on two processes, gone on with on one: the curve of one that was not stopped."""
+def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(recipe: Path, tmp_path: Path) -> None:
+    """Killed on two processes, gone on with on one and on three: the curve of one that was not stopped."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     longer = ("--run.epochs", "10")
     assert start(recipe, whole, processes=1, extra=longer).returncode == 0
@@ -119,9 +121,24 @@ def test_a_state_of_two_sharded_processes_is_taken_up_by_one(recipe: Path, tmp_p
         for each in [own, *own.children(recursive=True)]:  # torchrun and both processes
             each.kill()
         process.wait()
-    state = read_state(run / LAST)
+    newest = newest_state(run / "checkpoint-last")
+    assert newest is not None and not (run / LAST).exists()  # in parts, one per process
+    assert sorted(path.suffix for path in newest.glob("*.distcp")) == [".distcp", ".distcp"]
+    state = read_sharded_state(newest)
     assert 2 <= state.step < 40 and not state.finished
+    (run / "checkpoint-last/step-99999999").mkdir()  # as one that was cut off: it does not count
+    damaged, three = tmp_path / "damaged", tmp_path / "three"
+    shutil.copytree(run, damaged)
+    shutil.copytree(run, three)
+    for part in (damaged / "checkpoint-last").glob("step-*/__1_0.distcp"):
+        part.unlink()
+    done = start(recipe, damaged, processes=1, extra=longer)
+    assert done.returncode == 2 and "checkpoint-last" in done.stderr and "is damaged" in done.stderr
     assert start(recipe, run, processes=1, extra=longer).returncode == 0
-    curves = [{entry["step"]: entry["loss"] for entry in RunFolder(folder).entries("step")} for folder in (whole, run)]
-    assert list(curves[1]) == list(range(1, 41))
-    assert list(curves[1].values()) == pytest.approx(list(curves[0].values()), rel=1e-2)
+    done = start(recipe, three, processes=3, extra=("--run.strategy", "fsdp", *longer))
+    assert done.returncode == 0, done.stderr[-3000:]
+    folders = (whole, run, three)
+    curves = [{entry["step"]: entry["loss"] for entry in RunFolder(folder).entries("step")} for folder in folders]
+    for curve in curves[1:]:
+        assert list(curve) == list(range(1, 41))
+        assert list(curve.values()) == pytest.approx(list(curves[0].values()), rel=1e-2)

@@ -20,7 +20,18 @@ from femae.errors import OutputError, TrainingError
 from femae.models.weights import write_tensors
 from femae.training.ema import WeightAverage
 
-__all__ = ["BEST", "LAST", "StateWriter", "TrainState", "load_checkpoint", "read_state", "save_checkpoint"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "StateWriter",
+    "TrainState",
+    "gather_tensors",
+    "load_checkpoint",
+    "named_parameters",
+    "own_tensors",
+    "read_state",
+    "save_checkpoint",
+]
 
 LAST: Final = "checkpoint-last.safetensors"
 BEST: Final = "checkpoint-best.safetensors"
@@ -58,23 +69,27 @@ def _put(target: torch.Tensor, value: torch.Tensor) -> None:
         target.copy_(value)
 
 
-def _named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The parameters that it steps, by the names they have in a state."""
     named: dict[str, torch.Tensor] = {}
     for group in optimizer.param_groups:
         named.update(zip(group["names"], group["params"], strict=True))
     return named
 
 
-def gather_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
-) -> dict[str, torch.Tensor]:
-    """Every tensor of a run's state by name; a collective call where weights are sharded."""
-    tensors = {f"model.{name}": _full(value) for name, value in model.state_dict().items()}
-    tensors |= {f"ema.{name}": _full(value) for name, value in average.tensors.items()}
-    for name, param in _named_parameters(optimizer).items():
+def own_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, torch.Tensor]:
+    """Every tensor of a run's state by name, as this process holds it."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"ema.{name}": value for name, value in average.tensors.items()}
+    for name, param in named_parameters(optimizer).items():
         for key, value in optimizer.state.get(param, {}).items():
-            tensors[f"optim.{name}/{key}"] = _full(torch.as_tensor(value))
+            tensors[f"optim.{name}/{key}"] = torch.as_tensor(value)
     return tensors
+
+
+def gather_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of whole tensors on the CPU; a collective call where they are sharded."""
+    return {name: _full(value) for name, value in tensors.items()}
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
@@ -141,7 +156,7 @@ def load_checkpoint(
         if name.startswith("optim."):
             parameter, _, key = name.removeprefix("optim.").rpartition("/")
             by_parameter.setdefault(parameter, {})[key] = value
-    for name, param in _named_parameters(optimizer).items():
+    for name, param in named_parameters(optimizer).items():
         moments = {}
         for key, value in by_parameter.get(name, {}).items():
             if value.shape == param.shape and value.ndim:

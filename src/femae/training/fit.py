@@ -23,6 +23,7 @@ from femae.training.checkpoint import (
     TrainState,
     gather_tensors,
     load_checkpoint,
+    own_tensors,
     read_state,
 )
 from femae.training.cost import training_flops
@@ -36,6 +37,7 @@ from femae.training.order import RowStream, row_weights
 from femae.training.readings import Readings
 from femae.training.run_folder import RunFolder, fingerprint
 from femae.training.scores import write_table
+from femae.training.sharded_state import ShardedWriter, is_sharded, load_sharded, newest_state, read_sharded_state
 from femae.training.step import Stepper
 from femae.training.task import Evaluation, Task
 from femae.training.validate import evaluate
@@ -68,7 +70,7 @@ class _Run:
     state: TrainState
     readings: Readings
     flops: float  # of forward and backward pass, a picture
-    writer: StateWriter = field(default_factory=StateWriter)
+    writer: StateWriter | ShardedWriter
     monitor: Monitor | None = None
     last_saved: float = field(default_factory=time.monotonic)
 
@@ -152,6 +154,7 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
         state=TrainState(config=_settings_print(task)),
         readings=Readings(config.run, world_size=fabric.world_size, where=folder.path, epoch_of=stream.epoch),
         flops=flops,
+        writer=ShardedWriter() if is_sharded(task.model) else StateWriter(),
     )
     _resume(run, optimizer)
     return run
@@ -186,15 +189,22 @@ def _settings_print(task: Task) -> str:
 
 def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
     path = run.folder.path / LAST
-    if not path.is_file():
+    whole = read_state(path) if path.is_file() else None
+    parts = newest_state(_states(path))
+    sharded = read_sharded_state(parts) if parts is not None else None
+    newest = max((state for state in (whole, sharded) if state is not None), key=lambda state: state.step, default=None)
+    if newest is None:
         run.folder.forget_after(-1)
         return
-    if read_state(path).config != run.state.config:
+    if newest.config != run.state.config:
         raise TrainingError(
             f"{run.folder.path} holds a run with other settings (see its config.yaml): name another --out, or delete "
             "that folder to train anew"
         )
-    run.state = load_checkpoint(path, model=run.task.model, optimizer=optimizer, average=run.average)
+    if parts is not None and newest is sharded:
+        run.state = load_sharded(parts, model=run.task.model, optimizer=optimizer, average=run.average)
+    else:
+        run.state = load_checkpoint(path, model=run.task.model, optimizer=optimizer, average=run.average)
     run.schedule.last_epoch = run.state.step
     for group, factor in zip(optimizer.param_groups, run.schedule.lr_lambdas, strict=True):
         group["lr"] = group["initial_lr"] * factor(run.state.step)
@@ -263,11 +273,10 @@ def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:
 
 def _keep_best(run: _Run, evaluation: Evaluation) -> None:
     """model.safetensors and the tables of the best validation."""
-    tensors = gather_tensors(run.task.model, run.optimizer, run.average)
+    weights = gather_tensors(run.average.tensors)
     if not run.folder.writes:
         return
     try:
-        weights = {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
         run.task.save(run.folder.path / "model.safetensors", weights)
         for name, table in evaluation.tables.items():
             write_table(run.folder.path / name, table)
@@ -280,12 +289,21 @@ def _keep_best(run: _Run, evaluation: Evaluation) -> None:
 
 
 def _save(run: _Run, name: str) -> None:
-    tensors = gather_tensors(run.task.model, run.optimizer, run.average)
     scaler = getattr(run.fabric._precision, "scaler", None)
     run.state.scaler = scaler.state_dict() if scaler is not None else {}
-    if run.folder.writes:
-        run.writer.save(run.folder.path / name, tensors, run.state)
+    tensors = own_tensors(run.task.model, run.optimizer, run.average)
+    if isinstance(run.writer, ShardedWriter):
+        run.writer.save(_states(run.folder.path / name), tensors, run.state)
+    else:
+        tensors = gather_tensors(tensors)
+        if run.folder.writes:
+            run.writer.save(run.folder.path / name, tensors, run.state)
     run.last_saved = time.monotonic()
+
+
+def _states(path: Path) -> Path:
+    """Where states of sharded weights lie, beside the file that holds a whole one."""
+    return path.with_suffix("")
 
 
 def _result(run: _Run) -> FitResult:
