@@ -27,7 +27,12 @@ def test_the_readmes_first_command_sets_up_and_runs_the_main_job(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert "120 frames (120 with a face" in done.stdout or "120 frames (11" in done.stdout
     out = tmp_path / "femae" / "femae-out"
-    assert sorted(path.name for path in out.iterdir()) == ["carphone_pristine.annotated.mp4", "carphone_pristine.csv"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "carphone_pristine.annotated.mp4",
+        "carphone_pristine.csv",
+        "run.journal",
+        "run.json",
+    ]
     listed = subprocess.run(
         [tmp_path / "femae" / ".venv" / "bin" / "pip", "list"], capture_output=True, text=True, check=True
     ).stdout

@@ -99,6 +99,8 @@ def test_nothing_but_the_results_is_left(carphone_out: Path) -> None:
         f"{stem}.csv",
         f"{stem}.jsonl",
         f"{stem}.parquet",
+        "run.journal",
+        "run.json",
     ]
 
 

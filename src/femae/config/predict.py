@@ -162,6 +162,7 @@ class PredictConfig(Config):
     rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = RuleConfig()
     derived: Annotated[DerivedConfig, tyro.conf.OmitArgPrefixes] = DerivedConfig()
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
+    overwrite: bool = Field(False, description="do all inputs anew, also those that the output folder has already")
     quiet: bool = Field(False, description="no progress and no summary")
     debug: bool = Field(False, description="show the traceback of an error")
 

@@ -10,7 +10,7 @@ from femae.engine.spec import Engine
 from femae.errors import MissingDependencyError, ModelError
 from femae.shipped import shipped
 
-__all__ = ["engines_for", "load_engine"]
+__all__ = ["engines_for", "find_model", "load_engine"]
 
 _READERS: Final[dict[str, tuple[EngineName, ...]]] = {  # the first is taken where none is asked for
     ".onnx": ("onnx", "openvino"),
@@ -33,17 +33,23 @@ def engines_for(path: Path) -> tuple[EngineName, ...]:
     return _READERS[path.suffix.lower()]
 
 
+def find_model(path: Path, *, engine: EngineName | None = None) -> Path:
+    """The file or folder that a path, femae:NAME or hf://... stands for. Raises ModelError when there is none."""
+    if is_hub_address(path):
+        path = local_file(path, engine=engine)
+    path = shipped(path, suffixes=(".safetensors",) if engine == "torch" else (".onnx", ".safetensors"))
+    if not path.exists():
+        raise ModelError(f"there is no model file {path}; give an .onnx, .xml or .safetensors file, or a run's folder")
+    return path
+
+
 def load_engine(path: Path, *, engine: EngineName | None = None, num_threads: int = 1) -> Engine:
     """Load a model file, run folder, femae:NAME (one that ships) or hf://owner/name[/file].
 
     num_threads: of one call of `run`. engine None: by the kind of file. Raises ModelError when the file is missing,
     damaged or not for this engine, MissingDependencyError when the engine's package is not installed.
     """
-    if is_hub_address(path):
-        path = local_file(path, engine=engine)
-    path = shipped(path, suffixes=(".safetensors",) if engine == "torch" else (".onnx", ".safetensors"))
-    if not path.exists():
-        raise ModelError(f"there is no model file {path}; give an .onnx, .xml or .safetensors file, or a run's folder")
+    path = find_model(path, engine=engine)
     fitting = engines_for(path)
     chosen = engine or fitting[0]
     if chosen not in fitting:

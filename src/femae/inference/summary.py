@@ -41,9 +41,19 @@ class Summary:
     def num_frames(self) -> int:
         return self.status.total()
 
+    @property
+    def num_rows(self) -> int:
+        """Of the table: one per face, and one per frame without a face."""
+        return self.num_faces + self.status["no_face"] + self.status["unreadable"]
+
+    @property
+    def seconds(self) -> float:
+        """Since the summary was begun."""
+        return time.perf_counter() - self._started
+
     def lines(self, *, outputs: list[Path], film: bool) -> list[str]:
         """The summary in words."""
-        seconds = time.perf_counter() - self._started
+        seconds = self.seconds
         unit = "frame" if film else "picture"
         frames = f"{self.num_frames} {unit}{'s' * (self.num_frames != 1)}"
         parts = [f"{self.status['ok']} with a face", f"{self.status['no_face']} without"]

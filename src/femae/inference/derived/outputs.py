@@ -130,9 +130,9 @@ class RunSummary:
         self.paths = sink.paths
         self._sink, self._compounds = sink, compounds
 
-    def add(self, totals: Totals) -> None:
-        """The rows of one input."""
-        self._sink.write(total_batch(list(totals.rows()), compounds=self._compounds))
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """The rows of one input (Totals.rows)."""
+        self._sink.write(total_batch(rows, compounds=self._compounds))
 
 
 @contextmanager

@@ -1,0 +1,139 @@
+"""What the user hears of a run: progress and problems on stderr, summaries on stdout."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from femae.types import SourceInfo
+
+__all__ = ["RunConsole"]
+
+
+class RunConsole:
+    """Says what is done; as a context it shows progress, where stderr is a terminal.
+
+    Of several inputs one line stands for all of them: inputs done, failures, frames per second and time left, which is
+    worked out from the sizes of the files. Below it the input at work has a line of its own.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.err = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.out = Console(soft_wrap=True, highlight=False)
+        self._bars: Progress | None = None
+        self._all: TaskID | None = None
+        self._counts = [0, 0, 0]  # done, failed, of how many
+        self._frames, self._started = 0, time.perf_counter()
+
+    def problem(self, text: str) -> None:
+        """What went wrong, always."""
+        with self._bars_put_away():
+            self.err.print(f"femae: {text}", markup=False)
+
+    def note(self, text: str) -> None:
+        """What a user should know and a program need not."""
+        if not self.quiet:
+            with self._bars_put_away():
+                self.err.print(f"femae: {text}", markup=False)
+
+    def trace(self, text: str) -> None:
+        """The traceback of an error."""
+        with self._bars_put_away():
+            self.err.print(text, markup=False)
+
+    def summary(self, lines: list[str]) -> None:
+        """Results, on stdout."""
+        if not self.quiet and lines:
+            with self._bars_put_away():
+                for line in lines:
+                    self.out.print(line, markup=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = self._all = None
+
+    def expect(self, *, num_inputs: int, num_bytes: int) -> None:
+        """How much there is to do; begins the line for all inputs, where there are several."""
+        if self.quiet or not self.err.is_terminal:
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        # what is printed on stdout stays there, wherever the bars are
+        self._bars = Progress(*columns, console=self.err, transient=True, redirect_stdout=False)
+        self._counts = [0, 0, num_inputs]
+        if num_inputs > 1:
+            self._all = self._bars.add_task("all inputs", total=max(num_bytes, 1), count="", rate="")
+        self._bars.start()
+        self._show_all()
+
+    def input_done(self, num_bytes: int, *, failed: bool, num_frames: int = 0) -> None:
+        """One more input has ended; num_frames of those that `frames_of` did not count."""
+        self._counts[0] += 1
+        self._counts[1] += failed
+        self._frames += num_frames
+        if self._bars is not None and self._all is not None:
+            self._bars.update(self._all, advance=num_bytes)
+        self._show_all()
+
+    @contextmanager
+    def frames_of(self, info: SourceInfo) -> Iterator[Callable[[], None]]:
+        """Gives the function to call after each frame of an input."""
+        if self._bars is None:
+            yield self._count
+            return
+        bars = self._bars
+        task = bars.add_task(escape(info.name), total=info.num_frames, count="", rate="")
+        total = "" if info.num_frames is None else f"/{info.num_frames}"
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            self._count()
+            speed = bars.tasks[-1].speed
+            rate = f"{speed:.0f} frames/s" if speed else ""
+            bars.update(task, advance=1, count=f"{done}{total}", rate=rate)
+
+        try:
+            yield advance
+        finally:
+            with suppress(KeyError):
+                bars.remove_task(task)
+
+    def _count(self) -> None:
+        self._frames += 1
+
+    def _show_all(self) -> None:
+        if self._bars is None or self._all is None:
+            return
+        done, failed, total = self._counts
+        count = f"{done}/{total} inputs" + (f", {failed} failed" if failed else "")
+        speed = self._frames / max(time.perf_counter() - self._started, 1e-9)
+        self._bars.update(self._all, count=count, rate=f"{speed:.0f} frames/s" if self._frames else "")
+
+    @contextmanager
+    def _bars_put_away(self) -> Iterator[None]:
+        """Nothing is printed into the midst of the bars."""
+        if self._bars is None:
+            yield
+            return
+        self._bars.stop()
+        try:
+            yield
+        finally:
+            self._bars.start()

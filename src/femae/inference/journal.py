@@ -1,0 +1,167 @@
+"""The journal of an output folder: which inputs are done, so that the same command goes on after a crash.
+
+`<out>/run.journal` has a line of JSON for each set of settings and each input that is done, written when all of its
+outputs stand under their names and brought to the disk at once. Lines are only added; of one stem the last counts.
+A line that a crash tore is passed over.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+from femae.errors import OutputError
+from femae.inference.work_unit import UnitRecord, WorkUnit, sizes_of
+
+__all__ = ["JOURNAL_NAME", "Journal", "LocalJournal", "fingerprint"]
+
+JOURNAL_NAME: Final = "run.journal"
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """A digest of all that decides what the outputs hold."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Journal(Protocol):
+    """Remembers what is done in one output folder, under one set of settings."""
+
+    def done_before(self, unit: WorkUnit, *, identity: str) -> UnitRecord | None:
+        """The record of an input that need not be done again: same files, settings, stem, and outputs all there."""
+
+    def why_again(self, unit: WorkUnit, *, identity: str) -> str:
+        """In a few words why an input with a record must be done again; empty: there is none."""
+
+    def add(self, record: UnitRecord) -> None:
+        """One input is done. Raises OutputError."""
+
+    def record_of(self, stem: str) -> UnitRecord | None:
+        """The last record of a stem, whichever run it comes from."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class LocalJournal:
+    """The journal of a folder on a disk; several processes may add to one. Memory: some 200 bytes an input."""
+
+    def __init__(self, folder: Path, *, settings: Mapping[str, Any]) -> None:
+        """Read what is there. Raises OutputError when it cannot be read."""
+        self._folder, self._path = folder, folder / JOURNAL_NAME
+        self._settings = dict(settings)
+        self._print = fingerprint(settings)
+        self._known: dict[str, dict[str, Any]] = {}  # settings by fingerprint
+        self._places: dict[str, tuple[int, str]] = {}  # stem -> where its line begins, fingerprint
+        self._file: int | None = None
+        try:
+            for place, line in _lines(self._path):
+                self._take(place, line)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise OutputError(f"cannot read {self._path}: {error.strerror or error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def done_before(self, unit: WorkUnit, *, identity: str) -> UnitRecord | None:
+        if self.why_again(unit, identity=identity):
+            return None
+        return self.record_of(unit.stem)
+
+    def why_again(self, unit: WorkUnit, *, identity: str) -> str:
+        if unit.stem not in self._places:
+            return "new"
+        record, found = self.record_of(unit.stem), self._places[unit.stem][1]
+        if record is None or record.identity != identity:
+            return "changed"
+        if found != self._print:
+            return "other settings: " + ", ".join(_differing(self._known.get(found, {}), self._settings))
+        try:
+            whole = sizes_of([self._folder / name for name in record.outputs], folder=self._folder) == record.outputs
+        except OSError:
+            whole = False
+        return "" if whole else "outputs missing or changed"
+
+    def add(self, record: UnitRecord) -> None:
+        if self._file is None:
+            self._open()
+        line = {"done": record.as_json(), "settings": self._print}
+        self._places[record.stem] = (self._append(line), self._print)
+
+    def record_of(self, stem: str) -> UnitRecord | None:
+        place = self._places.get(stem)
+        if place is None:
+            return None
+        with self._path.open("rb") as file:
+            file.seek(place[0])
+            return UnitRecord.from_json(json.loads(file.readline())["done"])
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _take(self, place: int, line: bytes) -> None:
+        """One line of an earlier run, if it is whole."""
+        try:
+            found = json.loads(line)
+            if "done" in found:
+                self._places[UnitRecord.from_json(found["done"]).stem] = (place, str(found["settings"]))
+            else:
+                self._known[str(found["fingerprint"])] = dict(found["settings"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return
+
+    def _open(self) -> None:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            if os.fstat(self._file).st_size:
+                os.lseek(self._file, -1, os.SEEK_END)
+                if os.read(self._file, 1) != b"\n":
+                    os.write(self._file, b"\n")  # a torn line ends here
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._append({"fingerprint": self._print, "settings": self._settings})
+
+    def _append(self, values: dict[str, Any]) -> int:
+        """Add a line in one write, so that lines of several processes never mix; returns where it begins."""
+        assert self._file is not None
+        data = json.dumps(values).encode() + b"\n"
+        try:
+            written = os.write(self._file, data)
+            end = os.lseek(self._file, 0, os.SEEK_CUR)
+            if written != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        return end - written
+
+    def _cannot_write(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self._path}: {error.strerror or error}; what is done stands in {self._folder}, but a later "
+            "run would do it again"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(where it begins, line) of a file."""
+    with path.open("rb") as file:
+        place = 0
+        for line in file:
+            yield place, line
+            place += len(line)
+
+
+def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The names of settings that differ."""
+    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    return names or ["unknown"]

@@ -1,0 +1,82 @@
+"""A unit of work, one input with the name of its outputs, and the record that stays of it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from femae.video.discover import InputItem
+
+__all__ = ["Outcome", "UnitRecord", "WorkUnit", "identity_of", "sizes_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkUnit:
+    """One input and the stem of its outputs; travels between processes."""
+
+    number: int  # its place among the inputs, from 0
+    item: InputItem
+    stem: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnitRecord:
+    """What one input gave: a line of the journal, an entry of run.json."""
+
+    input: str  # as it was named
+    kind: str  # video or pictures
+    stem: str
+    identity: str  # of its files: see identity_of
+    outputs: dict[str, int]  # path in the output folder -> bytes; of a folder: files in it
+    num_rows: int  # of the main table
+    num_frames: int
+    num_no_face: int
+    num_unreadable: int
+    num_faces: int  # over all frames
+    seconds: float
+    finished: str  # ISO 8601, UTC
+    problems: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)  # what was said of it on screen
+    totals: list[dict[str, Any]] = field(default_factory=list)  # its rows of the summary, where one is asked for
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The record that as_json gave. Raises TypeError where a value is missing or unknown."""
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a unit ended: its record, or a sentence on what went wrong."""
+
+    unit: WorkUnit
+    record: UnitRecord | None = None
+    error: str = ""
+    trace: str = ""  # traceback of the error
+
+
+def identity_of(item: InputItem) -> str:
+    """Which files an input is, and in which state: a digest of paths, sizes and times of last change.
+
+    Raises OSError when a file is gone.
+    """
+    facts = []
+    for path in item.paths:
+        state = path.stat()
+        facts.append((str(path.absolute()), state.st_size, state.st_mtime_ns))
+    return hashlib.sha256(json.dumps([item.kind, facts]).encode()).hexdigest()[:32]
+
+
+def sizes_of(paths: Iterable[Path], *, folder: Path) -> dict[str, int]:
+    """Each output by its path in `folder`: bytes, of a folder the number of files in it. Raises OSError."""
+    found = {}
+    for path in paths:
+        size = sum(1 for _ in path.iterdir()) if path.is_dir() else path.stat().st_size
+        found[path.relative_to(folder).as_posix()] = size
+    return found
