@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -119,3 +120,48 @@ def faults_of() -> Callable[[Any], list[str]]:
         return found
 
     return faults
+
+
+class Store:
+    """moto behind a door that counts requests and answers some of them itself."""
+
+    def __init__(self) -> None:
+        moto_server = pytest.importorskip("moto.server", reason="needs moto[server]")
+        serving = pytest.importorskip("werkzeug.serving", reason="needs moto[server]")
+        self._moto = moto_server.DomainDispatcherApplication(moto_server.create_backend_app)
+        self.requests: list[tuple[str, str, str]] = []  # method, path, range
+        self.answer: Callable[[int, str], tuple[str, bytes] | None] = lambda number, path: None
+        self._server = serving.make_server("127.0.0.1", 0, self._serve, threaded=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        self.requests.append((environ["REQUEST_METHOD"], path, environ.get("HTTP_RANGE", "")))
+        own = self.answer(len(self.requests), path)
+        if own is None:
+            return self._moto(environ, start)
+        start(own[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(own[1])))])
+        return [own[1]]
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A real S3 server on loopback, which AWS's variables point to; `answer` lets it fail."""
+    s3fs = pytest.importorskip("s3fs", reason="needs femae[remote]")
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "k",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    served = Store()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", served.url)
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield served
+    s3fs.S3FileSystem.clear_instance_cache()
+    served.close()

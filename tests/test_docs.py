@@ -141,12 +141,22 @@ def in_small(arguments: list[str]) -> list[str]:
     return arguments + [word for name, value in small.items() for word in (prefix + name, value)]
 
 
+def fill_bucket(store: Any, film: Path) -> None:
+    """s3://lab/films/a.mp4."""
+    boto3 = pytest.importorskip("boto3", reason="needs moto[server]")
+    client = boto3.client("s3", endpoint_url=store.url)
+    client.create_bucket(Bucket="lab")
+    client.put_object(Bucket="lab", Key="films/a.mp4", Body=film.read_bytes())
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, astronaut: np.ndarray) -> Path:
     """A folder with the files that the pages speak of."""
     shutil.copy(carphone, tmp_path / "clip.mp4")
-    for folder in ("photos", "crops"):
+    for folder in ("photos", "crops", "films"):
         (tmp_path / folder).mkdir()
+    shutil.copy(carphone, tmp_path / "films" / "a.mp4")
+    (tmp_path / "films.csv").write_text("path,person\nfilms/a.mp4,1\nclip.mp4,2\n")
     Image.fromarray(astronaut).save(tmp_path / "photo.jpg")
     Image.fromarray(astronaut).save(tmp_path / "photos" / "a.png")
     Image.fromarray(astronaut[60:190, 160:290]).save(tmp_path / "crops" / "b.png")
@@ -171,7 +181,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
 
 
 @pytest.mark.parametrize("lines", commands())
-def test_commands_run(lines: list[str], workplace: Path) -> None:
+def test_commands_run(lines: list[str], workplace: Path, request: pytest.FixtureRequest) -> None:
+    if any("s3://" in line for line in lines):
+        fill_bucket(request.getfixturevalue("store"), workplace / "clip.mp4")
     for line in lines:
         if line.startswith("femae data import"):
             annotate(workplace / "project", workplace / "export.json")

@@ -1,7 +1,5 @@
 """Shards in an object store: a real S3 server (moto's) on loopback, also one that fails now and then."""
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,6 @@ pytest.importorskip("upath", reason="needs femae[remote]")
 pytest.importorskip("moto", reason="needs moto[server]")
 
 import boto3
-import s3fs
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
 
 from femae.cli import main
 from femae.config.storage import folder_address
@@ -29,48 +24,7 @@ from femae.training.run_folder import RunFolder
 BUCKET = "faces"
 
 
-class Store:
-    """moto behind a door that counts requests and answers some of them itself."""
-
-    def __init__(self) -> None:
-        self._moto = DomainDispatcherApplication(create_backend_app)
-        self.requests: list[tuple[str, str, str]] = []  # method, path, range
-        self.answer: Callable[[int, str], tuple[str, bytes] | None] = lambda number, path: None
-        self._server = make_server("127.0.0.1", 0, self._serve, threaded=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def _serve(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ["PATH_INFO"]
-        self.requests.append((environ["REQUEST_METHOD"], path, environ.get("HTTP_RANGE", "")))
-        own = self.answer(len(self.requests), path)
-        if own is None:
-            return self._moto(environ, start)
-        start(own[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(own[1])))])
-        return [own[1]]
-
-    def close(self) -> None:
-        self._server.shutdown()
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "k",
-        "AWS_SECRET_ACCESS_KEY": "s",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    served = Store()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", served.url)
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield served
-    s3fs.S3FileSystem.clear_instance_cache()
-    served.close()
-
-
-def upload(folder: Path, store: Store) -> str:
+def upload(folder: Path, store: Any) -> str:
     """Put a folder of shards into a bucket; its address."""
     client = boto3.client("s3", endpoint_url=store.url)
     client.create_bucket(Bucket=BUCKET)
@@ -103,7 +57,7 @@ def losses(run: Path) -> list[float]:
 
 
 def test_training_from_a_bucket_is_training_from_the_disk(
-    store: Store, faces: Path, recipe: Path, tmp_path: Path
+    store: Any, faces: Path, recipe: Path, tmp_path: Path
 ) -> None:
     address = upload(faces, store)
     assert train(recipe, faces, tmp_path / "local") == 0
@@ -114,7 +68,7 @@ def test_training_from_a_bucket_is_training_from_the_disk(
     assert yaml.safe_load((tmp_path / "remote/config.yaml").read_text())["data"]["folders"] == [address]
 
 
-def test_only_what_is_needed_is_read(store: Store, faces: Path) -> None:
+def test_only_what_is_needed_is_read(store: Any, faces: Path) -> None:
     manifest = read_manifest(folder_address(upload(faces, store)))
     shard = max((faces / "shards").iterdir(), key=lambda path: path.stat().st_size)
     load_pictures(manifest, size=32, positions=np.array([0]))
@@ -125,7 +79,7 @@ def test_only_what_is_needed_is_read(store: Store, faces: Path) -> None:
     assert last - first < shard.stat().st_size
 
 
-def test_a_store_that_is_busy_is_asked_again(store: Store, faces: Path, recipe: Path, tmp_path: Path) -> None:
+def test_a_store_that_is_busy_is_asked_again(store: Any, faces: Path, recipe: Path, tmp_path: Path) -> None:
     address = upload(faces, store)
     assert train(recipe, faces, tmp_path / "local") == 0
     busy = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -135,7 +89,7 @@ def test_a_store_that_is_busy_is_asked_again(store: Store, faces: Path, recipe: 
 
 
 def test_what_is_wrong_with_an_address_is_said(
-    store: Store, faces: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Any, faces: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = upload(faces, store)
     assert train(recipe, f"s3://{BUCKET}/nowhere", tmp_path / "a") == 2

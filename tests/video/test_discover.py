@@ -114,7 +114,7 @@ def test_same_stem_in_two_folders_stays_two_items(folder: Path) -> None:
         ("none/*.png", "matches no file"),
         ("texts/*", "matches no picture or film"),
         ("texts", "holds neither pictures nor films"),
-        ("https://example.org/a.mp4", "is an address"),
+        ("nonsense://bucket/a.mp4", "is no address that can be read"),
         ("", "does not exist"),
         ("x" * 5000, "does not exist"),
         ("no\0name.mp4", "does not exist"),

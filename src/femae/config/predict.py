@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from femae.config.base import Config
 from femae.config.formats import check_formats, split_formats
 from femae.config.labels import LabelsOption
+from femae.config.storage import FolderAddress
 from femae.errors import ConfigError
 
 __all__ = [
@@ -140,9 +141,11 @@ class PredictConfig(Config):
     """Read films and pictures, and write which compound expression each face shows, frame by frame."""
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional] = Field(
-        min_length=1, description="films, pictures, folders of them, or patterns such as 'x/*.png'"
+        min_length=1,
+        description="films, pictures, folders of them, patterns such as 'x/*.png', addresses such as "
+        "s3://bucket/*.mp4, or tables (CSV, Parquet) with a column path",
     )
-    out: Path = Field(Path("femae-out"), description="folder of the results")
+    out: FolderAddress = Field(Path("femae-out"), description="folder of the results; also s3://bucket/folder")
     format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
     columns: str = Field(
         "",

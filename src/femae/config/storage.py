@@ -1,7 +1,8 @@
 """Folders by path or by address: `shards`, `s3://bucket/shards`, `gs://...`, `https://...` (fsspec)."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from pydantic import PlainSerializer, PlainValidator
 
@@ -9,18 +10,24 @@ from femae.errors import MissingDependencyError
 
 __all__ = ["FolderAddress", "folder_address", "is_remote"]
 
+_SHORTENED: Final = re.compile(r"([a-z][a-z0-9+]+):/(?!/)")  # in a Path two slashes become one
+
 
 def folder_address(value: Any) -> Path:
     """A path, or for an address with `://` universal_pathlib's, which answers as pathlib's do (`/`, `open`, `is_file`).
 
     Raises ValueError for what is neither, or of an unknown kind, MissingDependencyError without femae[remote].
     """
+    if isinstance(value, Path) and (found := _SHORTENED.match(text := value.as_posix())):
+        value = f"{found[1]}://{text[found.end() :]}"
     if is_remote(value) or isinstance(value, Path):
         return cast(Path, value)
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is neither a path nor an address")
     if "://" not in value:
         return Path(value)
+    if value.startswith("file://"):
+        return Path(value.removeprefix("file://"))
     try:
         from upath import UPath
     except ImportError:

@@ -20,14 +20,14 @@ _TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
-def claim(folder: Path, stem: str) -> Iterator[None]:
+def claim(folder: Path, stem: str, *, wait: bool = False) -> Iterator[None]:
     """While it lasts, `<folder>/<stem>.lock` keeps other processes from the outputs of this stem.
 
-    The lock ends with the process, however it ends. Raises OutputError where another process has it. Where files
-    cannot be locked, as on some network drives, or not be made, nothing is held.
+    The lock ends with the process, however it ends. Raises OutputError where another process has it, unless we `wait`
+    for what is soon done. Where files cannot be locked, as on some network drives, or not be made, nothing is held.
     """
     path = folder / f"{stem}.lock"
-    file = _locked(path)
+    file = _locked(path, wait=wait)
     try:
         yield
     finally:
@@ -37,7 +37,7 @@ def claim(folder: Path, stem: str) -> Iterator[None]:
             os.close(file)
 
 
-def _locked(path: Path) -> int | None:
+def _locked(path: Path, *, wait: bool) -> int | None:
     if fcntl is None:
         return None
     while True:
@@ -47,7 +47,7 @@ def _locked(path: Path) -> int | None:
         except OSError:
             return None  # whoever writes the tables says why
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file).st_ino == path.stat().st_ino:
                 return file
             os.close(file)  # it was another's, who has removed it

@@ -74,7 +74,7 @@ def process_item(
                     out,
                     stem=stem,
                     name=item.name,
-                    media=item.paths[0],
+                    media=item.address or item.paths[0],
                     formats=formats,
                     compounds=predictor.compounds,
                     film=item.kind == "video",

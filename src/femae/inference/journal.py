@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -29,11 +29,11 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
 class Journal(Protocol):
     """Remembers what is done in one output folder, under one set of settings."""
 
-    def done_before(self, unit: WorkUnit, *, identity: str) -> UnitRecord | None:
-        """The record of an input that need not be done again: same files, settings, stem, and outputs all there."""
+    def why_again(self, unit: WorkUnit, *, identity: Callable[[], str]) -> str:
+        """In a few words why an input must be done; empty: same files, settings, stem, and its outputs are all there.
 
-    def why_again(self, unit: WorkUnit, *, identity: str) -> str:
-        """In a few words why an input with a record must be done again; empty: there is none."""
+        `identity` is asked only of an input that was done before. Raises what it raises.
+        """
 
     def add(self, record: UnitRecord) -> None:
         """One input is done. Raises OutputError."""
@@ -70,30 +70,20 @@ class LocalJournal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def done_before(self, unit: WorkUnit, *, identity: str) -> UnitRecord | None:
-        if self.why_again(unit, identity=identity):
-            return None
-        return self.record_of(unit.stem)
-
-    def why_again(self, unit: WorkUnit, *, identity: str) -> str:
+    def why_again(self, unit: WorkUnit, *, identity: Callable[[], str]) -> str:
         if unit.stem not in self._places:
             return "new"
         record, found = self.record_of(unit.stem), self._places[unit.stem][1]
-        if record is None or record.identity != identity:
+        if record is None or record.identity != identity():
             return "changed"
         if found != self._print:
             return "other settings: " + ", ".join(_differing(self._known.get(found, {}), self._settings))
-        try:
-            whole = sizes_of([self._folder / name for name in record.outputs], folder=self._folder) == record.outputs
-        except OSError:
-            whole = False
-        return "" if whole else "outputs missing or changed"
+        return "" if self._sizes(record) == record.outputs else "outputs missing or changed"
 
     def add(self, record: UnitRecord) -> None:
         if self._file is None:
             self._open()
-        line = {"done": record.as_json(), "settings": self._print}
-        self._places[record.stem] = (self._append(line), self._print)
+        self._places[record.stem] = (self._append(self._line(record)), self._print)
 
     def record_of(self, stem: str) -> UnitRecord | None:
         place = self._places.get(stem)
@@ -107,6 +97,16 @@ class LocalJournal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def _line(self, record: UnitRecord) -> dict[str, Any]:
+        return {"done": record.as_json(), "settings": self._print}
+
+    def _sizes(self, record: UnitRecord) -> dict[str, int]:
+        """The outputs of a record that are there, with their sizes."""
+        try:
+            return sizes_of([self._folder / name for name in record.outputs], folder=self._folder)
+        except OSError:
+            return {}
 
     def _take(self, place: int, line: bytes) -> None:
         """One line of an earlier run, if it is whole."""

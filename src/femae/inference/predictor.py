@@ -22,6 +22,7 @@ from PIL import Image
 from femae.compound.expression import ExpressionRule
 from femae.compound.rules import parse_weights
 from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig, split_columns
+from femae.config.storage import is_remote
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, InputError, ModelError
 from femae.faces.crop import Framing, crop_face, whole_crop
@@ -42,8 +43,9 @@ from femae.video.discover import InputItem, discover
 from femae.video.pictures import PictureSource
 from femae.video.pyav import PyAVSource
 from femae.video.source import FrameSource
+from femae.video.storage import local_copy
 
-__all__ = ["Predictor", "open_source", "predict", "shipped_model"]
+__all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
 
 Input = str | Path | npt.NDArray[np.uint8] | Image.Image | Iterable[Any]  # a path, a picture in memory, or several
 
@@ -66,6 +68,16 @@ def open_source(item: InputItem) -> FrameSource:
     if item.kind == "error":
         raise InputError(item.error)
     return PyAVSource(item.paths[0]) if item.kind == "video" else PictureSource(item.paths, name=item.name)
+
+
+@contextmanager
+def local_item(item: InputItem) -> Iterator[InputItem]:
+    """The item with a film of a store as a copy on this machine, which is gone afterwards. Raises InputError."""
+    if item.kind != "video" or not is_remote(item.paths[0]):
+        yield item
+        return
+    with local_copy(item.paths[0]) as path:
+        yield replace(item, paths=(path,), address=item.paths[0])
 
 
 class Predictor:
@@ -166,8 +178,8 @@ class Predictor:
         items = discover([str(source)])
         if len(items) != 1:
             raise InputError(f"{source} holds {len(items)} inputs; give one film, picture or folder of pictures")
-        with open_source(items[0]) as frames:
-            yield frames, items[0].kind == "video"
+        with local_item(items[0]) as item, open_source(item) as frames:
+            yield frames, item.kind == "video"
 
     def predict_image(self, image: npt.NDArray[np.uint8]) -> FrameResult:
         """The faces of one picture u8[H, W, 3] RGB."""

@@ -1,26 +1,35 @@
 """`femae predict`: every input to its tables and film; what is done already is not done again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Final
 
 from femae.config.predict import PredictConfig
+from femae.config.storage import is_remote
 from femae.errors import FemaeError
+from femae.inference.claim import claim
 from femae.inference.console import RunConsole
 from femae.inference.derived.exports import require_exports
 from femae.inference.derived.outputs import open_run_summary
+from femae.inference.derived.totals import totals_schema
 from femae.inference.journal import Journal, LocalJournal
+from femae.inference.output_folder import OutputFolder
 from femae.inference.predictor import Predictor
+from femae.inference.remote_journal import RemoteJournal
 from femae.inference.run_record import RECORD_NAME, now, write_run_record
 from femae.inference.settings import run_settings
 from femae.inference.sinks import unique_stem
 from femae.inference.summary import passed_over_line
 from femae.inference.work import Finished, UnitWorker
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of
+from femae.labels import Compound
 from femae.video.discover import discover
 
 __all__ = ["Finished", "run_predict"]
 
+_AT_ONCE: Final = 16  # questions to a store
+_BYTES: Final = 10_000_000  # that a file of a store counts for in the progress: their sizes are not asked for
 _FEW: Final = 20  # inputs whose summaries are said again when they are taken over; of more, only how many
 
 
@@ -44,7 +53,9 @@ class _Run:
     def __init__(self, config: PredictConfig, predictor: Predictor, console: RunConsole) -> None:
         self.config, self.predictor, self.console = config, predictor, console
         self.settings = run_settings(config, predictor)
-        self.journal: Journal = LocalJournal(config.out, settings=self.settings)
+        self.out = OutputFolder(config.out)
+        journal = RemoteJournal if self.out.remote else LocalJournal
+        self.journal: Journal = journal(config.out, settings=self.settings)
         taken: set[str] = set()
         self.summary_stem = unique_stem("summary", taken=taken) if "summary" in config.derived.table_names else ""
         items = discover(list(config.inputs))
@@ -85,8 +96,7 @@ class _Run:
     def _missing(self) -> list[WorkUnit]:
         """The units that must be done; the others are taken over from the journal."""
         todo, again = [], dict[str, int]()
-        for unit in self.units:
-            why = self._why(unit)
+        for unit, why in self._whys():
             if why:
                 todo.append(unit)
                 again[why] = again.get(why, 0) + 1
@@ -101,12 +111,19 @@ class _Run:
                 self.console.note(f"{count} input{'s' * (count != 1)} done before, done anew ({why})")
         return todo
 
+    def _whys(self) -> Iterator[tuple[WorkUnit, str]]:
+        """Each unit and why it must be done; stores are asked for many at once."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for start in range(0, len(self.units), 1000):
+                units = self.units[start : start + 1000]
+                yield from zip(units, pool.map(self._why, units), strict=True)
+
     def _why(self, unit: WorkUnit) -> str:
         """Why a unit must be done; empty: it is done."""
         if self.config.overwrite:
             return "asked for"
         try:
-            return self.journal.why_again(unit, identity=identity_of(unit.item))
+            return self.journal.why_again(unit, identity=lambda: identity_of(unit.item))
         except OSError:
             return "new"
 
@@ -158,7 +175,9 @@ class _Run:
             "num_incomplete": self.incomplete,
         }
         try:
-            write_run_record(self.config.out, settings=self.settings, run=run, inputs=self._entries())
+            with self.out.open() as folder:
+                path = write_run_record(folder, settings=self.settings, run=run, inputs=self._entries())
+                self.out.written([path], folder=folder)
         except FemaeError as error:
             self.console.problem(str(error))
 
@@ -176,17 +195,25 @@ class _Run:
         """The table over all inputs, in the order in which they were named."""
         if not self.summary_stem:
             return
-        with open_run_summary(
-            self.config.out,
-            stem=self.summary_stem,
-            formats=self.config.formats,
-            compounds=self.predictor.compounds,
-        ) as summary:
-            for unit in self.units:
-                if self.done[unit.number]:
-                    rows = self._record(unit).totals
-                    summary.add([{**row, "source": unit.item.name} for row in rows])
-        self.console.summary([f"-> {path}" for path in summary.paths])
+        names = further_columns(self.units, compounds=self.predictor.compounds)
+        with self.out.open() as folder:
+            with (
+                claim(folder, self.summary_stem, wait=True),
+                open_run_summary(
+                    folder,
+                    stem=self.summary_stem,
+                    formats=self.config.formats,
+                    compounds=self.predictor.compounds,
+                    further=list(names.values()),
+                ) as summary,
+            ):
+                for unit in self.units:
+                    if self.done[unit.number]:
+                        more = {names[name]: value for name, value in unit.item.columns}
+                        rows = self._record(unit).totals
+                        summary.add([{**row, "source": unit.item.name, **more} for row in rows])
+            places = self.out.written(summary.paths, folder=folder)
+        self.console.summary([f"-> {path}" for path in places])
 
     def _say_the_end(self) -> None:
         if num_before := self.done.count(2):
@@ -203,9 +230,16 @@ class _Run:
             )
 
 
+def further_columns(units: Sequence[WorkUnit], *, compounds: tuple[Compound, ...]) -> dict[str, str]:
+    """Columns of the tables that named the inputs -> columns of the summary, which keeps its own names."""
+    own = set(totals_schema(compounds).names)
+    names = dict.fromkeys(name for unit in units for name, _ in unit.item.columns)
+    return {name: f"{name}_given" if name in own else name for name in names}
+
+
 def _num_bytes(unit: WorkUnit) -> int:
-    """Of its files; 0 where they cannot be asked."""
+    """Of its files, for the progress; 0 where they cannot be asked."""
     try:
-        return sum(path.stat().st_size for path in unit.item.paths)
+        return sum(_BYTES if is_remote(path) else path.stat().st_size for path in unit.item.paths)
     except OSError:
         return 0

@@ -51,9 +51,9 @@ class Summary:
         """Since the summary was begun."""
         return time.perf_counter() - self._started
 
-    def lines(self, *, outputs: list[Path], film: bool) -> list[str]:
-        """The summary in words."""
-        seconds = self.seconds
+    def lines(self, *, outputs: list[Path], film: bool, seconds: float | None = None) -> list[str]:
+        """The summary in words; `seconds` it took, by default until now."""
+        seconds = self.seconds if seconds is None else seconds
         unit = "frame" if film else "picture"
         frames = f"{self.num_frames} {unit}{'s' * (self.num_frames != 1)}"
         parts = [f"{self.status['ok']} with a face", f"{self.status['no_face']} without"]

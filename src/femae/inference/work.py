@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ from femae.config.predict import PredictConfig
 from femae.errors import FemaeError
 from femae.inference.claim import claim
 from femae.inference.item import ItemOutputs, process_item
-from femae.inference.predictor import Predictor, open_source
+from femae.inference.output_folder import OutputFolder
+from femae.inference.predictor import Predictor, local_item, open_source
 from femae.inference.run_record import now
 from femae.inference.summary import Summary
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of, sizes_of
@@ -30,6 +31,20 @@ class _Frames(Protocol):
     def __call__(self, info: SourceInfo, /) -> AbstractContextManager[Callable[[], None]]: ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Done:
+    """What was made of one input, before it stands in its place."""
+
+    summary: Summary
+    seconds: float  # of the prediction alone
+    outputs: ItemOutputs
+    further: list[Path]
+
+    @property
+    def paths(self) -> list[Path]:
+        return [*self.outputs.paths, *self.further]
+
+
 class UnitWorker:
     """Holds the networks, and does one unit after the other with them; knows nothing of other workers."""
 
@@ -38,6 +53,7 @@ class UnitWorker:
     ) -> None:
         """`finished` is called for each input whose tables are complete, and may add outputs such as a report."""
         self._config, self._finished = config, finished
+        self._out = OutputFolder(config.out)
         self._predictor = predictor or Predictor.from_config(config)
 
     def __call__(self, unit: WorkUnit, *, frames_of: _Frames) -> Outcome:
@@ -54,52 +70,62 @@ class UnitWorker:
             return Outcome(unit=unit, error=sentence, trace=traceback.format_exc())
 
     def _do(self, unit: WorkUnit, frames_of: _Frames) -> Outcome:
-        item, config, film = unit.item, self._config, unit.item.kind == "video"
-        with open_source(item) as source, claim(config.out, unit.stem):
-            identity = identity_of(item)
-            with frames_of(source.info) as advance:
-                summary = Summary(item.name, labels=config.labels)
+        with (
+            local_item(unit.item) as item,
+            open_source(item) as source,
+            self._out.open() as folder,
+            claim(folder, unit.stem),
+        ):
+            identity = identity_of(unit.item)
+            done = self._predict(source, replace(unit, item=item), folder, frames_of)
+            places = self._out.written(done.paths, folder=folder)
+            return Outcome(unit=unit, record=self._record(unit, done, places, folder, identity))
 
-                def count(result: FrameResult) -> None:
-                    summary.add(result)
-                    advance()
+    def _predict(self, source: Any, unit: WorkUnit, folder: Path, frames_of: _Frames) -> _Done:
+        """The outputs of a unit whose files are here, in a folder of this machine."""
+        config, item = self._config, unit.item
+        with frames_of(source.info) as advance:
+            summary = Summary(item.name, labels=config.labels)
 
-                done = process_item(
-                    source,
-                    item=item,
-                    stem=unit.stem,
-                    predictor=self._predictor,
-                    out=config.out,
-                    formats=config.formats,
-                    video=config.video,
-                    labels=config.labels,
-                    on_result=count,
-                    derived=config.derived,
-                )
-            seconds = summary.seconds
-            lines = summary.lines(outputs=done.paths, film=film)  # its speed is that of the prediction alone
-            further = self._further(source.info, item, done, frames_of)
-        record = UnitRecord(
-            input=item.name,
-            kind=item.kind,
+            def count(result: FrameResult) -> None:
+                summary.add(result)
+                advance()
+
+            outputs = process_item(
+                source,
+                item=item,
+                stem=unit.stem,
+                predictor=self._predictor,
+                out=folder,
+                formats=config.formats,
+                video=config.video,
+                labels=config.labels,
+                on_result=count,
+                derived=config.derived,
+            )
+        seconds = summary.seconds
+        further: list[Path] = []
+        if self._finished is not None:
+            with frames_of(replace(source.info, name=f"report of {source.info.name}")) as advance:
+                further = self._finished(item, outputs, self._predictor.schema(), advance)
+        return _Done(summary=summary, seconds=seconds, outputs=outputs, further=further)
+
+    def _record(self, unit: WorkUnit, done: _Done, places: list[Path], folder: Path, identity: str) -> UnitRecord:
+        summary, totals = done.summary, done.outputs.totals
+        return UnitRecord(
+            input=unit.item.name,
+            kind=unit.item.kind,
             stem=unit.stem,
             identity=identity,
-            outputs=sizes_of([*done.paths, *further], folder=config.out),
+            outputs=sizes_of(done.paths, folder=folder, folders=not self._out.remote),
             num_rows=summary.num_rows,
             num_frames=summary.num_frames,
             num_no_face=summary.status["no_face"],
             num_unreadable=summary.status["unreadable"],
             num_faces=summary.num_faces,
-            seconds=round(seconds, 3),
+            seconds=round(done.seconds, 3),
             finished=now(),
-            problems=done.problems,
-            lines=[*lines, *(f"  -> {path}" for path in further)],
-            totals=list(done.totals.rows()) if done.totals is not None else [],
+            problems=done.outputs.problems,
+            lines=summary.lines(outputs=places, film=unit.item.kind == "video", seconds=done.seconds),
+            totals=list(totals.rows()) if totals is not None else [],
         )
-        return Outcome(unit=unit, record=record)
-
-    def _further(self, info: SourceInfo, item: InputItem, done: ItemOutputs, frames_of: _Frames) -> list[Path]:
-        if self._finished is None:
-            return []
-        with frames_of(replace(info, name=f"report of {info.name}")) as advance:
-            return self._finished(item, done, self._predictor.schema(), advance)

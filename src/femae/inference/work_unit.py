@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from femae.video.discover import InputItem
+from femae.video.storage import state_of
 
 __all__ = ["Outcome", "UnitRecord", "WorkUnit", "identity_of", "sizes_of"]
 
@@ -62,21 +63,26 @@ class Outcome:
 
 
 def identity_of(item: InputItem) -> str:
-    """Which files an input is, and in which state: a digest of paths, sizes and times of last change.
+    """Which files an input is, and in which state: a digest of paths, sizes and times of last change (or ETags).
 
     Raises OSError when a file is gone.
     """
-    facts = []
-    for path in item.paths:
-        state = path.stat()
-        facts.append((str(path.absolute()), state.st_size, state.st_mtime_ns))
+    facts = [state_of(path) for path in item.paths]
     return hashlib.sha256(json.dumps([item.kind, facts]).encode()).hexdigest()[:32]
 
 
-def sizes_of(paths: Iterable[Path], *, folder: Path) -> dict[str, int]:
-    """Each output by its path in `folder`: bytes, of a folder the number of files in it. Raises OSError."""
-    found = {}
+def sizes_of(paths: Iterable[Path], *, folder: Path, folders: bool = True) -> dict[str, int]:
+    """Each output by its path in `folder`: bytes; of a folder how many files are in it, or without `folders` each file.
+
+    Raises OSError.
+    """
+    found: dict[str, int] = {}
     for path in paths:
-        size = sum(1 for _ in path.iterdir()) if path.is_dir() else path.stat().st_size
-        found[path.relative_to(folder).as_posix()] = size
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir():
+            found[name] = path.stat().st_size
+        elif folders:
+            found[name] = sum(1 for _ in path.iterdir())
+        else:
+            found |= sizes_of(sorted(path.iterdir()), folder=folder)
     return found

@@ -5,10 +5,16 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
+from urllib.parse import unquote
 
 from PIL import Image
+
+from femae.config.storage import is_remote
+from femae.errors import FemaeError
+from femae.video.path_table import Columns, is_path_table, read_path_table
+from femae.video.storage import address, file_name, forget_listings, is_address, list_folder, matches, remote_kind
 
 __all__ = ["HEIF_SUFFIXES", "PICTURE_SUFFIXES", "VIDEO_SUFFIXES", "InputItem", "discover", "natural_key"]
 
@@ -31,62 +37,139 @@ class InputItem:
     """One source of frames: a film, a set of pictures, or an input that is neither and why."""
 
     kind: Literal["video", "pictures", "error"]
-    name: str  # for messages: the path as given
-    stem: str  # for outputs: file name without suffix, folder name, or "pictures"
-    paths: tuple[Path, ...] = ()  # one for a film; pictures in natural order
+    name: str  # for messages: the path or address as given
+    stem: str  # for outputs: file name without suffix, folder name, name of a table of pictures, or "pictures"
+    paths: tuple[Path, ...] = ()  # one for a film; pictures in natural order; in a store, universal_pathlib's
     error: str = ""  # one sentence
     passed_over: tuple[str, ...] = ()  # suffixes of the files of its folder that are neither pictures nor films
+    columns: Columns = ()  # further columns of the table that named it; of pictures those in which all agree
+    address: Path | None = None  # of a film in a store, where paths hold its local copy
 
 
 def discover(inputs: Sequence[str]) -> list[InputItem]:
-    """Files, folders and glob patterns as items, in the order given; no file is taken twice.
+    """Files, folders, glob patterns, addresses and tables of them as items, in order; no file is taken twice.
 
     A film is an item of its own, a GIF too. The pictures of a folder (not of its subfolders) are one item; so are all
-    pictures named one by one, by a pattern too. What cannot be used becomes an item of kind "error", so that the
-    other inputs still run.
+    pictures named one by one, by a pattern too, and all that one table names. What cannot be used becomes an item of
+    kind "error", so that the other inputs still run.
     """
-    items: list[InputItem] = []
-    seen: set[Path] = set()
-    single: list[Path] = []
-    single_at = 0
+    forget_listings()
+    found = _Found()
     for text in inputs:
-        for path, problem in _expand(text):
-            if problem:
-                items.append(InputItem(kind="error", name=text, stem=path.stem, error=problem))
-            elif path.is_dir():
-                items += _from_folder(path, seen)
-            elif _is_new(path, seen):
-                if _is_picture(path):
-                    single_at = single_at if single else len(items)
-                    single.append(path)
-                else:
-                    items.append(_video(path))
-    if single:
-        items.insert(single_at, InputItem(kind="pictures", name="pictures", stem="pictures", paths=tuple(single)))
-    return items
+        if not is_path_table(text):
+            found.take(text, _expand(text))
+            continue
+        try:
+            for entry in read_path_table(text):
+                found.take(
+                    entry.path, _expand(entry.path, ask=False), table=text, columns=entry.columns, place=entry.place
+                )
+        except FemaeError as error:
+            found.items.append(InputItem(kind="error", name=text, stem=_stem(Path(text)), error=str(error)))
+    return found.all_items()
 
 
-def _expand(text: str) -> Iterator[tuple[Path, str]]:
-    """Existing files and folders that an input stands for, or the input with a sentence on what is wrong."""
+class _Found:
+    """Items in the order in which they were named; single pictures are gathered where the first one stood."""
+
+    def __init__(self) -> None:
+        self.items: list[InputItem | str] = []  # a text: the table whose pictures stand here, empty without one
+        self._seen: set[Path | str] = set()
+        self._single: dict[str, list[tuple[Path, Columns]]] = {}
+
+    def take(
+        self,
+        text: str,
+        paths: Iterator[tuple[Path, str]],
+        *,
+        table: str = "",
+        columns: Columns = (),
+        place: str = "",
+    ) -> None:
+        """What one text stands for; `table`, `columns` and `place` tell of the table that names it."""
+        try:
+            for path, problem in paths:
+                if problem:
+                    self._add_problem(text, path, place + problem)
+                elif _is_folder(path):
+                    self.items += (replace(item, columns=columns) for item in _from_folder(path, self._seen))
+                elif _is_new(path, self._seen):
+                    self._add_file(path, table, columns)
+        except FemaeError as error:
+            self._add_problem(text, Path(text), place + str(error))
+
+    def all_items(self) -> list[InputItem]:
+        return [_pictures(item, self._single[item]) if isinstance(item, str) else item for item in self.items]
+
+    def _add_problem(self, text: str, path: Path, problem: str) -> None:
+        self.items.append(InputItem(kind="error", name=text, stem=_stem(path), error=problem))
+
+    def _add_file(self, path: Path, table: str, columns: Columns) -> None:
+        if not _is_picture(path):
+            self.items.append(replace(_video(path), columns=columns))
+            return
+        if table not in self._single:
+            self._single[table] = []
+            self.items.append(table)
+        self._single[table].append((path, columns))
+
+
+def _pictures(table: str, found: list[tuple[Path, Columns]]) -> InputItem:
+    """The pictures that were named one by one, or by one table."""
+    common = set(found[0][1]).intersection(*(columns for _, columns in found))
+    return InputItem(
+        kind="pictures",
+        name=table or "pictures",
+        stem=_stem(Path(table)) if table else "pictures",
+        paths=tuple(path for path, _ in found),
+        columns=tuple(pair for pair in found[0][1] if pair in common),
+    )
+
+
+def _expand(text: str, *, ask: bool = True) -> Iterator[tuple[Path, str]]:
+    """Existing files and folders that an input stands for, or the input with a sentence on what is wrong.
+
+    Without `ask` no store is asked whether it has what is a film or picture by its name: of a million addresses in a
+    table those that are missing are found when their turn comes.
+    """
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises for an unknown user
     if text and _exists(path):
         yield path, "" if path.is_file() or path.is_dir() else f"'{text}' is neither a file nor a folder"
+    elif text.startswith("file://"):
+        yield from _expand(unquote(text.removeprefix("file://")))
+    elif is_address(text):
+        yield from _expand_address(text, ask=ask)
     elif glob.has_magic(text):
         found = [Path(match) for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207
-        usable = [match for match in found if _is_meant(match, folders="**" not in text)]
-        for match in sorted(usable, key=natural_key):
-            yield match, ""
-        if not usable:
-            what = "file" if not found else "picture or film"
-            yield path, f"'{text}' matches no {what}: check the pattern and the folder you are in"
-    elif "://" in text:
-        yield path, f"'{text}' is an address, not a file: download it first"
+        yield from _matching(text, path, found)
     else:
         yield path, f"'{text}' does not exist: check the name and the folder you are in"
 
 
+def _expand_address(text: str, *, ask: bool) -> Iterator[tuple[Path, str]]:
+    path = address(text)
+    if (not ask and not glob.has_magic(text) and _is_known(path)) or remote_kind(path):
+        yield path, ""
+    elif glob.has_magic(text):
+        yield from _matching(text, path, matches(text))
+    else:
+        yield path, f"'{text}' does not exist: check the address"
+
+
+def _matching(text: str, path: Path, found: list[Path]) -> Iterator[tuple[Path, str]]:
+    """The matches of a pattern that are meant, or the pattern with a sentence on what is wrong."""
+    usable = [match for match in found if _is_meant(match, folders="**" not in text)]
+    for match in sorted(usable, key=natural_key):
+        yield match, ""
+    if not usable:
+        what = "file" if not found else "picture or film"
+        yield path, f"'{text}' matches no {what}: check the pattern and the folder you are in"
+
+
 def _is_meant(match: Path, *, folders: bool) -> bool:
     """Whether a pattern means this match: a picture, a film or, unless it searches subfolders itself, a folder."""
+    if is_remote(match):
+        return _is_picture(match) or _is_video_name(match)
     if match.is_dir():
         return folders
     return match.is_file() and (_is_picture(match) or _is_video_name(match))
@@ -99,11 +182,29 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _from_folder(folder: Path, seen: set[Path]) -> Iterator[InputItem]:
+def _is_folder(path: Path) -> bool:
+    if is_remote(path):
+        return not _is_known(path) and remote_kind(path) == "folder"
+    return path.is_dir()
+
+
+def _is_known(path: Path) -> bool:
+    """A film or picture by its name."""
+    return _suffix(path) in PICTURE_SUFFIXES | VIDEO_SUFFIXES
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Its visible files in natural order. Raises PermissionError, InputError."""
+    if is_remote(folder):
+        return sorted((path for path in list_folder(folder) if file_name(path)[:1] != "."), key=natural_key)
+    return sorted((p for p in folder.iterdir() if p.is_file() and p.name[0] != "."), key=natural_key)
+
+
+def _from_folder(folder: Path, seen: set[Path | str]) -> Iterator[InputItem]:
     """The pictures of a folder as one item, then each of its films."""
-    stem = folder.resolve().name or "pictures"
+    stem = (PurePosixPath(str(folder)).name if is_remote(folder) else folder.resolve().name) or "pictures"
     try:
-        files = sorted((p for p in folder.iterdir() if p.is_file() and p.name[0] != "."), key=natural_key)
+        files = _files_of(folder)
     except PermissionError:
         error = f"the folder '{folder}' may not be read: ask its owner for permission"
         yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
@@ -111,7 +212,7 @@ def _from_folder(folder: Path, seen: set[Path]) -> Iterator[InputItem]:
     pictures = [p for p in files if _is_picture(p)]
     rest = set(files) - set(pictures)
     videos = [p for p in files if p in rest and _is_video_name(p)]
-    others = tuple(p.suffix.lower() for p in files if p in rest - set(videos) and not _is_system(p))
+    others = tuple(_suffix(p) for p in files if p in rest - set(videos) and not _is_system(p))
     if not pictures and not videos:
         error = f"the folder '{folder}' holds neither pictures nor films; subfolders are not searched, name them"
         yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
@@ -127,16 +228,24 @@ def _from_folder(folder: Path, seen: set[Path]) -> Iterator[InputItem]:
 
 def _is_system(path: Path) -> bool:
     """Files that a system keeps beside pictures for itself."""
-    return path.name.lower() in ("thumbs.db", "desktop.ini")
+    return file_name(path).lower() in ("thumbs.db", "desktop.ini")
 
 
 def _video(path: Path) -> InputItem:
-    return InputItem(kind="video", name=str(path), stem=path.stem, paths=(path,))
+    return InputItem(kind="video", name=str(path), stem=_stem(path), paths=(path,))
 
 
-def _is_new(path: Path, seen: set[Path]) -> bool:
+def _stem(path: Path) -> str:
+    return PurePosixPath(file_name(path)).stem
+
+
+def _suffix(path: Path) -> str:
+    return PurePosixPath(file_name(path)).suffix.lower()
+
+
+def _is_new(path: Path, seen: set[Path | str]) -> bool:
     """Whether this file comes for the first time, also under another name for its folder."""
-    real = path.resolve()
+    real = str(path) if is_remote(path) else path.resolve()
     if real in seen:
         return False
     seen.add(real)
@@ -145,10 +254,10 @@ def _is_new(path: Path, seen: set[Path]) -> bool:
 
 def _is_picture(path: Path) -> bool:
     """By the suffix; by the content where the suffix says nothing."""
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if suffix in PICTURE_SUFFIXES:
         return True
-    if suffix in VIDEO_SUFFIXES:
+    if suffix in VIDEO_SUFFIXES or is_remote(path):
         return False
     try:
         with Image.open(path) as image:
@@ -159,8 +268,8 @@ def _is_picture(path: Path) -> bool:
 
 def _is_video_name(path: Path) -> bool:
     """By the suffix; `.ts` is also the suffix of program texts, so the first byte must be a transport stream's."""
-    suffix = path.suffix.lower()
-    if suffix == ".ts":
+    suffix = _suffix(path)
+    if suffix == ".ts" and not is_remote(path):
         try:
             with path.open("rb") as file:
                 return file.read(1) == b"\x47"

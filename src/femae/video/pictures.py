@@ -5,17 +5,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from femae.errors import MissingDependencyError
+from femae.config.storage import is_remote
+from femae.errors import InputError, MissingDependencyError
 from femae.types import Frame, SourceInfo
 from femae.video.discover import HEIF_SUFFIXES
+from femae.video.storage import file_name, read_remote, state_of
 
 __all__ = ["PictureSource", "read_picture", "to_rgb"]
 
@@ -46,10 +49,11 @@ class PictureSource:
 
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
-        num_of_name = Counter(path.name for path in self.paths)
+        num_of_name = Counter(map(file_name, self.paths))
         unreadable: list[str] = []
         for path in self.paths:
-            source = path.name if num_of_name[path.name] == 1 else path.as_posix()
+            name = file_name(path)
+            source = name if num_of_name[name] == 1 else path.as_posix()
             image: npt.NDArray[np.uint8] | None = None
             problem = ""
             try:
@@ -88,7 +92,9 @@ def _reason(path: Path, error: Exception) -> str:
         return "there is no permission to read it"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; make it smaller first"
-    if path.stat().st_size == 0:
+    if isinstance(error, InputError):  # of a store
+        return str(error)
+    if state_of(path)[1] == 0:
         return "it is empty (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
         return "it is of a kind that is not known, or damaged at its beginning"
@@ -98,10 +104,12 @@ def _reason(path: Path, error: Exception) -> str:
 def read_picture(path: Path | IO[bytes]) -> npt.NDArray[np.uint8]:
     """u8[H, W, 3] RGB as displayed: turned by its EXIF tag, transparent parts over white, 16 bits scaled to 8.
 
-    Raises whatever Pillow raises for a file that it cannot read.
+    Raises whatever Pillow raises for a file that it cannot read, InputError where a store does not give it.
     """
-    if isinstance(path, Path) and path.suffix.lower() in HEIF_SUFFIXES:
+    if getattr(path, "suffix", "").lower() in HEIF_SUFFIXES:
         _know_heif()
+    if is_remote(path):
+        path = BytesIO(read_remote(cast(Path, path)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large pictures and odd tags; what matters is raised
         with Image.open(path) as image:

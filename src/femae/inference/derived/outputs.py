@@ -11,7 +11,7 @@ from femae.config.predict import DerivedConfig
 from femae.inference.derived.exports import write_export
 from femae.inference.derived.frames import Durations, TimedFrame, seen
 from femae.inference.derived.segments import SEGMENT_SCHEMA, Segment, Segments, segment_batch
-from femae.inference.derived.totals import Totals, total_batch, totals_schema
+from femae.inference.derived.totals import Totals, totals_schema
 from femae.inference.derived.windows import WINDOW_SCHEMA, Windows, window_batch
 from femae.inference.sinks import TableSink, open_sinks
 from femae.labels import Compound
@@ -126,19 +126,22 @@ def open_derived(
 class RunSummary:
     """`summary.csv`: the totals of each input, added when it is done."""
 
-    def __init__(self, sink: TableSink, *, compounds: tuple[Compound, ...]) -> None:
+    def __init__(self, sink: TableSink, *, schema: pa.Schema) -> None:
         self.paths = sink.paths
-        self._sink, self._compounds = sink, compounds
+        self._sink, self._schema = sink, schema
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """The rows of one input (Totals.rows)."""
-        self._sink.write(total_batch(rows, compounds=self._compounds))
+        """The rows of one input (Totals.rows), with its further columns."""
+        self._sink.write(pa.RecordBatch.from_pylist(rows, schema=self._schema))
 
 
 @contextmanager
 def open_run_summary(
-    folder: Path, *, stem: str, formats: Sequence[str], compounds: tuple[Compound, ...]
+    folder: Path, *, stem: str, formats: Sequence[str], compounds: tuple[Compound, ...], further: Sequence[str] = ()
 ) -> Iterator[RunSummary]:
-    """The summary of a run; it stands under its name when the run has ended."""
-    with open_sinks(folder, stem=stem, formats=formats, schema=totals_schema(compounds)) as sink:
-        yield RunSummary(sink, compounds=compounds)
+    """The summary of a run; it stands under its name when it is whole. `further`: columns of text after its own."""
+    schema = totals_schema(compounds)
+    for name in further:
+        schema = schema.append(pa.field(name, pa.string()))
+    with open_sinks(folder, stem=stem, formats=formats, schema=schema) as sink:
+        yield RunSummary(sink, schema=schema)
