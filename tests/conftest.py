@@ -142,7 +142,7 @@ class Store:
         if own is None:
             return self._moto(environ, start)
         start(own[0], [("Content-Type", "application/xml"), ("Content-Length", str(len(own[1])))])
-        return [own[1]]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [own[1]]  # a body after a HEAD is the next answer's noise
 
     def close(self) -> None:
         self._server.shutdown()

@@ -9,6 +9,7 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
+from femae.config.cluster import ClusterOption
 from femae.config.pseudo_au import PseudoAuConfig
 
 __all__ = [
@@ -62,6 +63,7 @@ class PrepareConfig(Config):
     jpeg_quality: int = Field(default=95, ge=50, le=100, description="of the stored crops")
     shard_size: int = Field(default=1024, ge=1, description="samples in a shard, which is also the unit of work")
     workers: int | None = Field(default=None, ge=1, description=_WORKERS)
+    cluster: ClusterOption = None
     quiet: bool = Field(default=False, description=_QUIET)
     debug: bool = Field(default=False, description=_DEBUG)
 
@@ -203,6 +205,7 @@ def _prepare(config: PrepareConfig) -> int:
         settings=settings,
         detector_path=config.detector,
         num_workers=config.workers,
+        cluster=config.cluster,
         quiet=config.quiet,
     )
     _say(prepare_lines(result), quiet=config.quiet)

@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import tyro
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from femae.config.base import Config
+from femae.config.cluster import ClusterOption
 from femae.config.formats import check_formats, split_formats
 from femae.config.labels import LabelsOption
 from femae.config.storage import FolderAddress
@@ -165,6 +166,10 @@ class PredictConfig(Config):
     rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = RuleConfig()
     derived: Annotated[DerivedConfig, tyro.conf.OmitArgPrefixes] = DerivedConfig()
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
+    cluster: ClusterOption = None
+    workers: int | None = Field(
+        None, ge=1, description="with --cluster: processes, of --threads cores each (1); default: what it has room for"
+    )
     overwrite: bool = Field(False, description="do all inputs anew, also those that the output folder has already")
     quiet: bool = Field(False, description="no progress and no summary")
     debug: bool = Field(False, description="show the traceback of an error")
@@ -173,6 +178,12 @@ class PredictConfig(Config):
     def formats(self) -> tuple[str, ...]:
         """The formats asked for, in order, each once."""
         return split_formats(self.format)
+
+    @model_validator(mode="after")
+    def _workers_of_a_cluster(self) -> Self:
+        if self.workers is not None and self.cluster is None:
+            raise ValueError("--workers goes with --cluster; in one process it is --threads")
+        return self
 
     @field_validator("format")
     @classmethod

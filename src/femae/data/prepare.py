@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from femae.data.manifest import ShardFile, file_sha256, write_bytes, write_manifest
 from femae.data.prepare_plan import Account, PrepareSettings, Unit, plan_units, reading_account
-from femae.data.prepare_pool import run_units
+from femae.data.prepare_pool import num_cores, run_units
 from femae.data.progress import PrepareProgress
 from femae.data.samples import SourceReader
 from femae.data.shards import read_shard_note
@@ -53,11 +53,6 @@ class PrepareResult:
         return self.num_units_made == 0
 
 
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def prepare(
     readers: Sequence[SourceReader],
     *,
@@ -65,19 +60,20 @@ def prepare(
     settings: PrepareSettings,
     detector_path: Path | None = None,
     num_workers: int | None = None,
+    cluster: str | None = None,
     quiet: bool = False,
 ) -> PrepareResult:
     """Make or complete the shards of data sets in `out`; see the file's docstring.
 
-    `detector_path`: an ONNX detector instead of the built-in one. Raises DataError when `out` holds shards of other
-    settings or two data sets have one name, OutputError when it cannot be written or another run works in it.
+    `detector_path`: an ONNX detector instead of the built-in one. `cluster`: the address of a Ray cluster whose
+    machines see the data sets and `out` under the same paths (cluster.py). Raises DataError when `out` holds shards of
+    other settings or two data sets have one name, OutputError when it cannot be written or another run works in it.
     """
     names = [reader.reading.source for reader in readers]
     if doubles := {name for name in names if names.count(name) > 1}:
         raise DataError(f"two data sets are called {', '.join(sorted(doubles))}: prepare them in two folders")
     if detector_path is not None:
         settings = replace(settings, detector=_detector_digest(detector_path))
-    workers = num_workers or num_cores()
     with _lock(out), PrepareProgress(quiet=quiet) as progress:
         _check_settings(out, settings)
         units, records = _plan(readers, out, settings, progress)
@@ -87,7 +83,7 @@ def prepare(
             info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         else:
             try:
-                info = _work(out, todo, records, settings, detector_path, workers, progress)
+                info = _work(out, todo, records, settings, detector_path, num_workers, cluster, progress)
             except OSError as error:
                 raise OutputError(f"{out} cannot be written: {error}; what is finished is kept") from error
     return PrepareResult(
@@ -99,7 +95,7 @@ def prepare(
         num_pictures=progress.num_samples,
         num_faces=progress.num_faces,
         seconds=time.perf_counter() - started,
-        num_workers=min(workers, max(len(todo), 1)),
+        num_workers=min(num_workers or num_cores(), max(len(todo), 1)),
     )
 
 
@@ -130,7 +126,8 @@ def _work(
     records: dict[str, dict[str, Any]],
     settings: PrepareSettings,
     detector_path: Path | None,
-    workers: int,
+    workers: int | None,
+    cluster: str | None,
     progress: PrepareProgress,
 ) -> dict[str, Any]:
     """Make the missing shards, write the records and the manifest."""
@@ -147,6 +144,7 @@ def _work(
             settings=settings,
             detector_path=detector_path,
             num_workers=workers,
+            cluster=cluster,
             on_progress=progress.update,
         ):
             digests[f"{result.source}-{result.number:05d}.parquet"] = result.sha256

@@ -1,4 +1,4 @@
-"""Work units on all cores: worker processes, each with a detector session of one thread.
+"""Work units on all cores, or on a cluster: worker processes, each with a detector session of one thread.
 
 Processes are spawned, not forked. They ignore Ctrl-C, which the parent answers: it sets a flag that each worker sees
 before the next picture. A worker whose parent is gone (kill -9) ends at once.
@@ -13,17 +13,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from femae.cluster import Cluster
 from femae.data.prepare_plan import PrepareSettings, Unit
 from femae.data.prepare_unit import UnitResult, UnitWorker
 from femae.errors import FemaeError
 
-__all__ = ["run_units"]
+__all__ = ["num_cores", "run_units"]
 
 _POLL_S: Final = 0.2
 _worker: "_Process | None" = None  # of a worker process
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_units(
@@ -31,14 +38,21 @@ def run_units(
     *,
     settings: PrepareSettings,
     detector_path: Path | None,
-    num_workers: int,
+    num_workers: int | None,
     on_progress: Callable[[int, int], None],
+    cluster: str | None = None,
 ) -> Iterator[UnitResult]:
     """Make the shards of `units` and give their results as they are finished, in any order.
+
+    `num_workers`: default one for each core. `cluster`: the address of a Ray cluster that does it.
 
     `on_progress` is called with the numbers of samples and faces done so far. One worker works in this process.
     Raises FemaeError when a worker dies, and whatever a worker raises.
     """
+    if cluster is not None:
+        yield from _run_on_cluster(units, cluster, num_workers, partial(_make, settings, detector_path), on_progress)
+        return
+    num_workers = num_workers or num_cores()
     if num_workers == 1 or len(units) == 1:
         yield from _run_here(units, UnitWorker(settings, detector_path=detector_path), on_progress)
         return
@@ -63,6 +77,30 @@ def run_units(
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make(settings: PrepareSettings, detector_path: Path | None) -> Callable[[Unit], UnitResult]:
+    """What a worker of a cluster does its units with."""
+    return partial(UnitWorker(settings, detector_path=detector_path).run, on_sample=lambda _: None)
+
+
+def _run_on_cluster(
+    units: Sequence[Unit],
+    address: str,
+    num_workers: int | None,
+    make: Callable[[], Callable[[Unit], UnitResult]],
+    on_progress: Callable[[int, int], None],
+) -> Iterator[UnitResult]:
+    """Progress comes shard by shard. A unit that fails ends the run, as in a pool."""
+    samples, faces = 0, 0
+    with Cluster(address, num_workers=num_workers) as cluster:
+        for ended in cluster.run(make, units):
+            if ended.result is None:
+                assert ended.error is not None
+                raise ended.error
+            yield ended.result
+            samples, faces = samples + ended.job.num_samples, faces + ended.result.num_rows
+            on_progress(samples, faces)
 
 
 def _run_here(

@@ -13,6 +13,7 @@ from femae.inference.console import RunConsole
 from femae.inference.derived.exports import require_exports
 from femae.inference.derived.outputs import open_run_summary
 from femae.inference.derived.totals import totals_schema
+from femae.inference.executors import Executor, executor_of
 from femae.inference.journal import Journal, LocalJournal
 from femae.inference.output_folder import OutputFolder
 from femae.inference.predictor import Predictor
@@ -21,7 +22,7 @@ from femae.inference.run_record import RECORD_NAME, now, write_run_record
 from femae.inference.settings import run_settings
 from femae.inference.sinks import unique_stem
 from femae.inference.summary import passed_over_line
-from femae.inference.work import Finished, UnitWorker
+from femae.inference.work import Finished
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of
 from femae.labels import Compound
 from femae.video.discover import discover
@@ -43,7 +44,7 @@ def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> i
     with RunConsole(quiet=config.quiet) as console:
         run = _Run(config, predictor, console)
         with closing(run.journal):
-            run.do(UnitWorker(config, predictor=predictor, finished=finished))
+            run.do(executor_of(config, predictor=predictor, console=console, finished=finished))
     return 1 if run.num_failed else 0
 
 
@@ -72,14 +73,14 @@ class _Run:
     def num_failed(self) -> int:
         return len(self.errors) + self.incomplete
 
-    def do(self, worker: UnitWorker) -> None:
+    def do(self, execute: Executor) -> None:
         """All that is missing, then the outputs of the whole run."""
         todo = self._missing()
         self.console.expect(num_inputs=len(todo), num_bytes=sum(map(_num_bytes, todo)))
         state = "interrupted"
         try:
-            for unit in todo:
-                self._take(worker(unit, frames_of=self.console.frames_of))
+            for outcome in execute(todo):
+                self._take(outcome)
             state = "done"
         except KeyboardInterrupt as interruption:
             if len(self.units) > 1:
@@ -142,7 +143,8 @@ class _Run:
             self.done[unit.number] = 1
         except FemaeError as error:
             self._fail(unit, str(error))
-        self.console.input_done(size, failed=bool(record.problems))
+        counted = self.config.cluster is None  # frame by frame, as they came
+        self.console.input_done(size, failed=bool(record.problems), num_frames=0 if counted else record.num_frames)
 
     def _fail(self, unit: WorkUnit, sentence: str, *, trace: str = "") -> None:
         self.errors[unit.number] = sentence

@@ -18,7 +18,19 @@ def run_settings(config: PredictConfig, predictor: Predictor) -> dict[str, Any]:
     """Options by name, the version, and the contents of the model files; not what decides only the speed."""
     plain: dict[str, Any] = json.loads(
         config.model_dump_json(
-            exclude={"inputs", "out", "detect", "rules", "derived", "threads", "overwrite", "quiet", "debug"}
+            exclude={
+                "inputs",
+                "out",
+                "detect",
+                "rules",
+                "derived",
+                "threads",
+                "cluster",
+                "workers",
+                "overwrite",
+                "quiet",
+                "debug",
+            }
         )
     )
     for part in (config.detect, config.rules, config.derived):

@@ -49,11 +49,20 @@ class UnitWorker:
     """Holds the networks, and does one unit after the other with them; knows nothing of other workers."""
 
     def __init__(
-        self, config: PredictConfig, *, predictor: Predictor | None = None, finished: Finished | None = None
+        self,
+        config: PredictConfig,
+        *,
+        predictor: Predictor | None = None,
+        finished: Finished | None = None,
+        patient: bool = False,
     ) -> None:
-        """`finished` is called for each input whose tables are complete, and may add outputs such as a report."""
+        """`finished` is called for each input whose tables are complete, and may add outputs such as a report.
+
+        `patient`: wait where another process writes the same outputs, as a worker does that nobody waits for any more.
+        """
         self._config, self._finished = config, finished
         self._out = OutputFolder(config.out)
+        self._patient = patient
         self._predictor = predictor or Predictor.from_config(config)
 
     def __call__(self, unit: WorkUnit, *, frames_of: _Frames) -> Outcome:
@@ -74,7 +83,7 @@ class UnitWorker:
             local_item(unit.item) as item,
             open_source(item) as source,
             self._out.open() as folder,
-            claim(folder, unit.stem),
+            claim(folder, unit.stem, wait=self._patient),
         ):
             identity = identity_of(unit.item)
             done = self._predict(source, replace(unit, item=item), folder, frames_of)

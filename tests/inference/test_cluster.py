@@ -1,0 +1,233 @@
+"""Runs on two real Ray nodes of this machine, whose workers, nodes and drivers are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from femae.cli import main
+from femae.cluster import Cluster
+from femae.errors import ConfigError, FemaeError, InputError
+
+ray = pytest.importorskip("ray", reason="needs femae[ray]")
+pytestmark = pytest.mark.timeout(300)
+OPTIONS = ["--detect-every", "1", "--tables", "summary,segments", "--format", "csv,parquet"]
+
+
+class Nodes:
+    """A cluster of two nodes with one core each, of which the second comes and goes."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster as RayCluster
+
+        self._cluster = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.address = self._cluster.address
+        self._second: Any = None
+        self.start_second()
+
+    def start_second(self) -> None:
+        if self._second is None:
+            self._second = self._cluster.add_node(num_cpus=1)
+
+    def kill_second(self) -> None:
+        if self._second is not None:
+            self._cluster.remove_node(self._second, allow_graceful=False)
+            self._second = None
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    found = Nodes()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut: np.ndarray) -> list[Path]:
+    """Ten films with a face that moves, one of which is none."""
+    folder = tmp_path_factory.mktemp("films")
+    face = astronaut[0:240, 120:360]
+    paths = []
+    for number in range(10):
+        pictures = [np.roll(face, 2 * frame + 5 * number, axis=1) for frame in range(15)]
+        paths.append(make_video(folder / f"film{number}.mp4", pictures))
+    paths[4].write_bytes(b"no film at all")
+    return paths
+
+
+@pytest.fixture(scope="module")
+def here(films: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run without a cluster writes."""
+    out = tmp_path_factory.mktemp("here") / "out"
+    assert main(["predict", *map(str, films), "--out", str(out), "--quiet", *OPTIONS]) == 1
+    return out
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".csv", ".parquet")}
+
+
+def start(films: list[Path], out: Path, address: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "femae", "predict", *map(str, films), "--out", str(out), *OPTIONS]
+    return subprocess.Popen([*command, "--cluster", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def workers() -> list[psutil.Process]:
+    """Processes of actors, wherever they run."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[:1] == ["ray::_Worker.do"]:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
+def test_the_tables_of_a_cluster_are_those_of_one_process(
+    nodes: Nodes, films: list[Path], here: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    process = start(films, out, nodes.address)
+    said, errors = process.communicate(timeout=200)
+    assert process.returncode == 1, errors
+    assert "film4.mp4" in errors and "1 of 10 inputs failed" in errors and "film9.mp4: 15 frames" in said
+    assert tables(out) == tables(here)
+    again = start([*films[:4], *films[5:]], out, nodes.address)
+    assert "9 of 9 inputs were done before" in again.communicate(timeout=200)[1] and again.returncode == 0
+
+
+def test_killed_workers_nodes_and_drivers_cost_nothing_but_time(
+    nodes: Nodes, films: list[Path], here: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    rng = np.random.default_rng(0)
+    blows = ["worker", "node", "driver", "worker", "driver"]
+    struck = []
+    process = start(films, out, nodes.address)
+    while blows:
+        deadline = time.monotonic() + 30
+        while process.poll() is None and not workers() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        time.sleep(rng.uniform(0, 0.3))
+        blow = blows.pop(0)
+        struck.append(blow)
+        if blow == "worker" and (found := workers()):
+            os.kill(found[0].pid, signal.SIGKILL)
+        elif blow == "node":
+            nodes.kill_second()
+            nodes.start_second()
+        elif blow == "driver":
+            process.kill()
+            process.communicate()
+            process = start(films, out, nodes.address)
+    said = process.communicate(timeout=200)[1]
+    nodes.start_second()
+    assert process.returncode == 1 and "1 of 10 inputs failed" in said, said
+    assert {"worker", "node", "driver"} <= set(struck)
+    assert tables(out) == tables(here)
+    assert not list(out.glob("*.part")) and not list(out.glob("*.lock"))
+
+
+def _square(folder: Path, number: int) -> int:
+    """A job: some fail, some kill their worker once, one always."""
+    mark = folder / str(number)
+    if number % 50 == 7:
+        raise InputError(f"{number} is not to our taste")
+    if number == 13 or (number % 60 == 11 and not mark.exists()):
+        mark.touch()
+        os._exit(1)
+    return number * number
+
+
+def _make(folder: Path) -> Callable[[int], int]:
+    return partial(_square, folder)
+
+
+def test_each_job_ends_once_whatever_happens(nodes: Nodes, tmp_path: Path) -> None:
+    ended: dict[int, Any] = {}
+    with Cluster(nodes.address) as cluster:
+        assert cluster.num_workers >= 2
+        for one in cluster.run(partial(_make, tmp_path), range(200)):
+            assert one.job not in ended
+            ended[one.job] = one
+    assert len(ended) == 200
+    assert all(isinstance(ended[n].error, InputError) and ended[n].result is None for n in range(7, 200, 50))
+    assert "4 workers died over it" in str(ended[13].error)
+    good = [n for n in range(200) if n % 50 != 7 and n != 13]
+    assert all(ended[n].result == n * n and ended[n].error is None for n in good)
+    assert sum((tmp_path / str(n)).exists() for n in range(11, 200, 60)) == 4
+
+
+def _no_model() -> Callable[[int], int]:
+    raise InputError("no such model here")
+
+
+def _dies() -> Callable[[int], int]:
+    os._exit(1)
+
+
+def test_workers_that_cannot_begin(nodes: Nodes) -> None:
+    with Cluster(nodes.address) as cluster, pytest.raises(InputError, match="no such model here"):
+        list(cluster.run(_no_model, [1, 2]))
+    with Cluster(nodes.address) as cluster, pytest.raises(FemaeError, match="lives long enough to begin"):
+        list(cluster.run(_dies, [1, 2]))
+
+
+def test_addresses_where_no_cluster_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no Ray cluster answers at '127\.0\.0\.1:9'"):
+        Cluster("127.0.0.1:9")
+    for options, words in [
+        (["--cluster", "nonsense"], "'nonsense' is no cluster; expected local, auto, HOST:PORT or ray://HOST:PORT"),
+        (["--workers", "2"], "--workers goes with --cluster"),
+    ]:
+        assert main(["predict", "a.mp4", "--out", str(tmp_path), *options]) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_shards_of_a_cluster_are_those_of_one_process(
+    nodes: Nodes, tmp_path: Path, astronaut: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for name in ("happiness", "sadness"):
+        (tmp_path / "faces" / name).mkdir(parents=True)
+        for number in range(6):
+            other = np.roll(astronaut, 7 * number, axis=1)[:, :: 1 if name == "sadness" else -1]
+            Image.fromarray(other[:300]).save(tmp_path / "faces" / name / f"{number}.png")
+    found = []
+    for out, options in (("one", ["--workers", "1"]), ("two", ["--cluster", nodes.address])):
+        arguments = ["data", "prepare", f"{tmp_path}/faces", "--out", str(tmp_path / out), "--shard-size", "4"]
+        process = subprocess.run(
+            [sys.executable, "-m", "femae", *arguments, *options], capture_output=True, text=True, check=False
+        )
+        assert process.returncode == 0, process.stderr
+        files = [path for path in (tmp_path / out).rglob("*") if path.is_file()]
+        found.append({path.relative_to(tmp_path / out): path.read_bytes() for path in files})
+    assert found[0] == found[1] and sum(path.suffix == ".parquet" for path in found[0]) >= 4
+    capsys.readouterr()
+
+
+def test_the_cluster_file_is_one_that_ray_takes() -> None:
+    import yaml
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    path = Path(__file__).resolve().parents[2] / "deploy" / "ray-cluster.yaml"
+    config = yaml.safe_load(path.read_text("utf-8"))
+    validate_config(prepare_config(config))
+    with pytest.raises(Exception, match=r"nobody"):
+        validate_config({**config, "auth": "nobody"})
