@@ -1,0 +1,129 @@
+"""The road to a million films: tasks that only pretend to work, through the cluster and the journal of `femae predict`.
+
+python benchmarks/million.py [--tasks 200000] [--cluster local]
+A task stands for a film: its seconds of work are drawn from a log-normal distribution (median 60 s, sigma 1) and
+written into a record as long as a real one, but not slept. One in a hundred fails, one in a thousand kills its worker
+the first time. Measured: overhead a task (wall time times workers), memory of this process while it goes on, bytes of
+the journal, and the time that the same command would take to find out that nothing is left to do.
+"""
+
+import argparse
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from femae.cluster import Cluster
+from femae.errors import InputError
+from femae.inference.journal import JOURNAL_NAME, LocalJournal
+from femae.inference.run_record import now
+from femae.inference.work_unit import UnitRecord, WorkUnit
+from femae.video.discover import InputItem
+
+
+def pretend(marks: Path, unit: WorkUnit) -> UnitRecord:
+    """What UnitWorker would give, at once."""
+    rng = np.random.default_rng(unit.number)
+    fate, seconds = rng.random(), float(rng.lognormal(np.log(60), 1))
+    if fate < 0.01:
+        raise InputError(f"{unit.item.name}: cannot be read")
+    mark = marks / str(unit.number)
+    if fate < 0.011 and not mark.exists():
+        mark.touch()
+        os._exit(1)
+    frames = int(25 * seconds)
+    return UnitRecord(
+        input=unit.item.name,
+        kind="video",
+        stem=unit.stem,
+        identity=identity(unit),
+        outputs={"table.csv": 0},
+        num_rows=frames,
+        num_frames=frames,
+        num_no_face=0,
+        num_unreadable=0,
+        num_faces=frames,
+        seconds=round(seconds, 3),
+        finished=now(),
+        lines=[f"{unit.item.name}: {frames} frames ({frames} with a face, 0 without), 1 face id", "  happiness 100%"],
+        totals=[{"face_id": 1, "seconds": seconds, **{f"share_{number}": rng.random() for number in range(14)}}],
+    )
+
+
+def identity(unit: WorkUnit) -> str:
+    """As long as a real one."""
+    return hashlib.sha256(unit.item.name.encode()).hexdigest()[:32]
+
+
+def make(marks: Path) -> Callable[[WorkUnit], UnitRecord]:
+    """What a worker does its tasks with."""
+    return partial(pretend, marks)
+
+
+def memory_mb() -> float:
+    """Of this process, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", type=int, default=200_000)
+    parser.add_argument("--cluster", default="local")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(args.tasks, args.cluster, Path(folder))
+
+
+def measure(num_tasks: int, address: str, folder: Path) -> None:
+    """Run the tasks and print a table."""
+    (folder / "table.csv").touch()
+    (folder / "marks").mkdir()
+    names = [f"s3://bucket/films/{number // 1000:04d}/{number:08d}.mp4" for number in range(num_tasks)]
+    units = [
+        WorkUnit(number=n, item=InputItem(kind="video", name=name, stem=Path(name).stem), stem=Path(name).stem)
+        for n, name in enumerate(names)
+    ]
+    journal = LocalJournal(folder, settings={"benchmark": "million"})
+    failed, seen, memory = 0, bytearray(num_tasks), []
+    with Cluster(address) as cluster:
+        workers, at_start = cluster.num_workers, memory_mb()
+        started = time.perf_counter()
+        for number, ended in enumerate(cluster.run(partial(make, folder / "marks"), units)):
+            assert not seen[ended.job.number], "a task came twice"
+            seen[ended.job.number] = 1
+            if ended.result is None:
+                failed += 1
+            else:
+                journal.add(ended.result)
+            if number % (num_tasks // 10) == 0:
+                memory.append(memory_mb())
+                print(f"  {number} tasks, {time.perf_counter() - started:.0f} s, {memory[-1]:.0f} MB", flush=True)
+        wall = time.perf_counter() - started
+    journal.close()
+    assert all(seen), "a task was lost"
+    deaths = len(list((folder / "marks").iterdir()))
+    size = (folder / JOURNAL_NAME).stat().st_size
+    started = time.perf_counter()
+    again = LocalJournal(folder, settings={"benchmark": "million"})
+    left = sum(bool(again.why_again(unit, identity=partial(identity, unit))) for unit in units)
+    resume = time.perf_counter() - started
+    assert left == failed
+    print("| | |\n|---|---:|")
+    print(f"| tasks; workers | {num_tasks:,}; {workers} |")
+    print(f"| failed; workers that died | {failed:,}; {deaths:,} |")
+    print(f"| wall time | {wall:.0f} s |")
+    print(f"| overhead a task, one worker's time | {wall * workers / num_tasks * 1000:.2f} ms |")
+    print(f"| tasks a second, one driver | {num_tasks / wall:.0f} |")
+    memory_said = f"{at_start:.0f}, {memory[1]:.0f}, {memory_mb():.0f} MB"
+    print(f"| memory of the driver: before, after a tenth, at the end | {memory_said} |")
+    print(f"| journal | {size / 1e6:.0f} MB, {size / num_tasks:.0f} bytes a task |")
+    print(f"| to find what is left to do | {resume:.1f} s |")
+
+
+if __name__ == "__main__":
+    main()
