@@ -93,14 +93,21 @@ class Cluster:
         if self._own:
             self._ray.shutdown()
 
-    def run(self, make: Callable[[], Callable[[J], R]], jobs: Sequence[J]) -> Iterator[Ended[J, R]]:
+    def run(
+        self,
+        make: Callable[[], Callable[[J], R]],
+        jobs: Sequence[J],
+        *,
+        more: Callable[[Ended[J, R]], Sequence[J]] = lambda _: (),
+    ) -> Iterator[Ended[J, R]]:
         """Do all jobs and give each as it ends, once, in any order.
 
-        `make` builds, in each worker, what does its jobs; it and the jobs can be pickled. Raises what `make` raises,
-        and FemaeError where no worker lives long enough to begin.
+        `make` builds, in each worker, what does its jobs; it and the jobs can be pickled. `more`: further jobs that
+        follow from one that ended; they are done before those that have not begun. Raises what `make` raises, and
+        FemaeError where no worker lives long enough to begin.
         """
         coming = iter(jobs)
-        again: deque[_Try[J]] = deque()
+        again: deque[_Try[J]] = deque()  # done before those that are coming
         num_open = len(jobs)
         actor = self._ray.remote(num_cpus=self._threads, max_restarts=0)(_Worker)
         while num_open:
@@ -111,7 +118,9 @@ class Cluster:
                 worker = self._idle.pop()
                 self._flights[worker.do.remote(attempt.job)] = (worker, attempt)
             for ended in self._landed(again):
-                num_open -= 1
+                further = more(ended)
+                again.extend(_Try(job) for job in further)
+                num_open += len(further) - 1
                 yield ended
         self._dismiss()
 

@@ -48,14 +48,14 @@ class SourceInfo:
 class Frame:
     """One picture of a source. `image` is None where it could not be decoded."""
 
-    index: int  # from 1
+    index: int  # from 1; 0: before the part of a film that was asked for
     time_s: float | None  # presentation time; None for pictures and where the file does not tell
     image: npt.NDArray[np.uint8] | None  # u8[H, W, 3] RGB as displayed
     source: str  # file name, of the picture for a folder of pictures
     problem: str = ""  # why image is None
 
     def __post_init__(self) -> None:
-        assert self.index >= 1
+        assert self.index >= 0
         if self.image is not None:
             _check("image", self.image, np.uint8, (None, None, 3))
 

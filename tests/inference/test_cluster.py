@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from femae.cli import main
 from femae.cluster import Cluster
 from femae.errors import ConfigError, FemaeError, InputError
+from femae.video.pyav import PyAVSource
 
 ray = pytest.importorskip("ray", reason="needs femae[ray]")
 pytestmark = pytest.mark.timeout(300)
@@ -81,8 +83,8 @@ def tables(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".csv", ".parquet")}
 
 
-def start(films: list[Path], out: Path, address: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "femae", "predict", *map(str, films), "--out", str(out), *OPTIONS]
+def start(films: list[Path], out: Path, address: str, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "femae", "predict", *map(str, films), "--out", str(out), *OPTIONS, *more]
     return subprocess.Popen([*command, "--cluster", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -151,6 +153,50 @@ def test_killed_workers_nodes_and_drivers_cost_nothing_but_time(
     sys.stdout.write(f"struck: {struck}\n")
     assert tables(out) == tables(here)
     assert not list(out.glob("*.part")) and not list(out.glob("*.lock"))
+
+
+def test_workers_share_a_long_film(
+    nodes: Nodes, tmp_path: Path, make_video: Any, astronaut: np.ndarray, films: list[Path]
+) -> None:
+    """Its parts are done by whoever is free, survive the driver, and are joined to the table of one process."""
+    face = astronaut[0:240, 120:360]
+    pictures = [np.roll(face, 2 * second % 60, axis=1) for second in range(300)]
+    long = make_video(tmp_path / "long.mp4", pictures, rate=Fraction(1), options={"g": "20"})
+    options = ["--part-minutes", "1", "--video", "--smooth", "2", "--columns", "pose"]
+    here, out = tmp_path / "here", tmp_path / "there"
+    inputs = [long, films[0]]
+    assert main(["predict", *map(str, inputs), "--out", str(here), "--quiet", *OPTIONS, *options]) == 0
+    process = start(inputs, out, nodes.address, *options)
+    deadline = time.monotonic() + 60
+    while len(list(out.glob(".parts/*.parquet"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    before = {path: path.stat().st_mtime_ns for path in out.glob(".parts/*.parquet")}
+    assert 2 <= len(before) < 5 and not (out / "long.csv").exists()
+    process = start(inputs, out, nodes.address, *options)
+    while process.poll() is None and len(list(out.glob(".parts/*.parquet"))) < 5:
+        time.sleep(0.005)
+    kept = [path for path, changed in before.items() if path.exists() and path.stat().st_mtime_ns == changed]
+    said, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert len(kept) == len(before) and "long.mp4: 300 frames" in said
+    assert tables(out) == tables(here)
+    assert not (out / ".parts").exists()
+    for folder in (here, out):
+        with PyAVSource(folder / "long.annotated.mp4") as film:
+            assert sum(1 for _ in film) == 300
+
+
+def test_a_part_that_fails_is_said_once(nodes: Nodes, tmp_path: Path, make_video: Any, astronaut: np.ndarray) -> None:
+    pictures = [astronaut[0:240, 120:360]] * 130
+    long = make_video(tmp_path / "long.mp4", pictures, rate=Fraction(1))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".parts").write_text("no folder")
+    process = start([long], out, nodes.address, "--part-minutes", "1")
+    errors = process.communicate(timeout=200)[1]
+    assert process.returncode == 1 and errors.count("cannot write") == 1, errors
 
 
 def _square(folder: Path, number: int) -> int:

@@ -52,6 +52,12 @@ class DetectConfig(Config):
         ge=1,
         description="detect on every Nth frame of a film and track between; where faces come, go or jump, on each",
     )
+    part_minutes: float = Field(
+        30.0,
+        ge=0,
+        description="a longer film (MP4, MOV) is worked off in equal parts of at most so many minutes, that workers "
+        "of a cluster share; 0: never",
+    )
     min_face: float = Field(12.0, ge=0, description="smallest face, pixels of its shorter box side")
     max_faces: int | None = Field(None, ge=1, description="keep only the N largest faces of a frame")
     detection_threshold: float | None = Field(

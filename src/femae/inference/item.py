@@ -1,6 +1,6 @@
 """One input to its outputs: tables in all formats asked for, and the annotated film or pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,9 +53,11 @@ def process_item(
     on_result: Callable[[FrameResult], None],
     shown_names: Mapping[str, str] | None = None,
     derived: DerivedConfig | None = None,
+    measured: Iterator[FrameResult] | None = None,
 ) -> ItemOutputs:
     """Run the open source of `item` and write `<out>/<stem>...`; `on_result` is called after each frame.
 
+    `measured`: what Predictor.measure gives, where that is known already; the source then gives only what is shown.
     `shown_names`: what the table calls files of other names; the outputs keep the files' own.
     What `on_result` raises ends the work: nothing half written stays, except the complete rows after KeyboardInterrupt.
     """
@@ -85,7 +87,12 @@ def process_item(
             if derived is not None and derived.baseline
             else open_sinks(out, stem=stem, formats=formats, schema=schema)
         )
-        results = stack.enter_context(closing(predictor.run(source, film=item.kind == "video", keep_images=video)))
+        film = item.kind == "video"
+        results: Iterator[FrameResult]
+        if measured is None:
+            results = stack.enter_context(closing(predictor.run(source, film=film, keep_images=video)))
+        else:
+            results = predictor.finish(_with_images(measured, source) if video else measured, film=film)
         try:
             for result in results:
                 if pictures is not None:
@@ -108,6 +115,18 @@ def process_item(
             derived=[] if beside is None else beside.paths,
             totals=None if beside is None else beside.totals,
         )
+
+
+def _with_images(results: Iterator[FrameResult], source: FrameSource) -> Iterator[FrameResult]:
+    """Results of a film with the pictures of its frames, found by their times."""
+    frames = iter(source)
+    frame = next(frames, None)
+    for result in results:
+        time_s = result.frame.time_s
+        while frame is not None and time_s is not None and frame.time_s is not None and frame.time_s < time_s:
+            frame = next(frames, None)
+        shown = frame is not None and frame.time_s == time_s
+        yield replace(result, frame=replace(result.frame, image=frame.image)) if shown and frame else result
 
 
 def _renamed(result: FrameResult, names: Mapping[str, str]) -> FrameResult:

@@ -33,6 +33,7 @@ from femae.inference.arrays import ArraySource, Order
 from femae.inference.classification import Classifier, TrackedFrame
 from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
 from femae.inference.expressions import ExpressionStage
+from femae.inference.joining import joined
 from femae.inference.measured import measured_names
 from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
@@ -40,10 +41,12 @@ from femae.inference.temporal import TemporalStage
 from femae.labels import parse_class_set
 from femae.types import Face, FaceCrop, Frame, FrameResult
 from femae.video.discover import InputItem, discover
+from femae.video.film_parts import FilmPart, parts_of
 from femae.video.pictures import PictureSource
 from femae.video.pyav import PyAVSource
 from femae.video.source import FrameSource
 from femae.video.storage import local_copy
+from femae.video.tally import Tally
 
 __all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
 
@@ -188,26 +191,42 @@ class Predictor:
     def run(
         self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool = True
     ) -> Generator[FrameResult, None, None]:
-        """The chain of stages over any frames: detect -> track -> crop and classify -> smooth.
+        """The chain of stages over any frames: detect -> track -> crop and classify -> smooth -> label.
 
         With keep_images off, results come without their pictures (Frame.image None), which saves memory where
         smoothing holds frames back.
         """
-        with (
-            ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool,
-            closing(prefetch(frames, size=4)) as feed,  # ends the reading thread before the caller closes the source
-        ):
-            try:
-                detected = self._detect(feed, film=film, pool=pool)
-                tracked = self._track(detected, film=film)
-                results = self._classifier().stream(tracked, pool=pool, ahead=self.num_threads + 1)
-                if not keep_images:
-                    results = map(_without_image, results)
-                if film:
-                    results = self._smooth(results)
-                yield from self._express(results, mode="film" if film else "single")
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        with closing(self.measure(frames, film=film, keep_images=keep_images)) as measured:
+            yield from self.finish(measured, film=film)
+
+    def measure(
+        self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool = True
+    ) -> Generator[FrameResult, None, None]:
+        """The first stages: faces, ids and probabilities of each frame, each frame by itself.
+
+        A film of more than part_minutes is worked off in parts (video.film_parts), one after the other.
+        """
+        parts = self.parts(frames) if film and isinstance(frames, PyAVSource) else ()
+        if len(parts) < 2:
+            yield from self._measure(frames, film=film, keep_images=keep_images)
+            return
+        assert isinstance(frames, PyAVSource)
+        tallies: list[Tally] = []
+        with closing(self._measure_parts(frames, parts, tallies, keep_images=keep_images)) as results:
+            yield from joined(results)
+        frames.problems[:] = Tally.joined(tallies).sentences()
+
+    def parts(self, film: PyAVSource) -> tuple[FilmPart, ...]:
+        """The parts in which a film is worked off; none where it is not long, or is a part itself."""
+        part_s, duration_s = 60 * self.detect_config.part_minutes, film.info.duration_s
+        if film.is_part or duration_s is None or not 0 < part_s < duration_s:
+            return ()
+        return parts_of(film.path, part_s=part_s)
+
+    def finish(self, measured: Iterator[FrameResult], *, film: bool) -> Iterator[FrameResult]:
+        """The last stages, over the frames of a whole input in order: smoothing, filling, the label for people."""
+        results = self._smooth(measured) if film else measured
+        return self._express(results, mode="film" if film else "single")
 
     def live(self, frames: Iterable[Frame]) -> Generator[FrameResult, None, None]:
         """The result of each frame before the next one is taken, for cameras and streams.
@@ -223,6 +242,33 @@ class Predictor:
                 detected = detect_live(feed, detector=self.detector, config=self.detect_config, pool=pool)
             results = self._classifier().one_by_one(self._track(detected, film=True))
             yield from self._express(results, mode="live")
+
+    def _measure(
+        self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool
+    ) -> Generator[FrameResult, None, None]:
+        with (
+            ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool,
+            closing(prefetch(frames, size=4)) as feed,  # ends the reading thread before the caller closes the source
+        ):
+            try:
+                detected = self._detect(feed, film=film, pool=pool)
+                tracked = self._track(detected, film=film)
+                results = self._classifier().stream(tracked, pool=pool, ahead=self.num_threads + 1)
+                yield from results if keep_images else map(_without_image, results)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _measure_parts(
+        self, film: PyAVSource, parts: Sequence[FilmPart], tallies: list[Tally], *, keep_images: bool
+    ) -> Generator[Iterator[FrameResult], None, None]:
+        """The results of each part in turn; what went wrong in it goes to `tallies` when they are at their end."""
+        for part in parts:
+            with (
+                film.part(part) as frames,
+                closing(self._measure(frames, film=True, keep_images=keep_images)) as results,
+            ):
+                yield results
+                tallies.append(frames.tally)
 
     def _detect(self, frames: Iterator[Frame], *, film: bool, pool: ThreadPoolExecutor) -> Iterator[DetectedFrame]:
         if self.detector is None:

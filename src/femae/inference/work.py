@@ -1,25 +1,36 @@
 """What is done with one input, wherever it is done: its tables, films and pages, and the record of it."""
 
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from femae.config.predict import PredictConfig
-from femae.errors import FemaeError
+from femae.errors import FemaeError, InputError
 from femae.inference.claim import claim
 from femae.inference.item import ItemOutputs, process_item
+from femae.inference.joining import joined
+from femae.inference.journal import fingerprint
 from femae.inference.output_folder import OutputFolder
+from femae.inference.part_results import read_part, read_part_notes, write_part
 from femae.inference.predictor import Predictor, local_item, open_source
 from femae.inference.run_record import now
+from femae.inference.settings import run_settings
 from femae.inference.summary import Summary
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of, sizes_of
 from femae.types import FrameResult, SourceInfo
 from femae.video.discover import InputItem
+from femae.video.film_parts import FilmPart
+from femae.video.pyav import PyAVSource
+from femae.video.source import FrameSource
+from femae.video.tally import Tally
 
 __all__ = ["Finished", "UnitWorker"]
+
+PARTS_FOLDER: Final = ".parts"  # in the output folder: results of long films' parts, until they are joined
 
 # (input, its outputs, Arrow schema of its table, call after each frame) -> further outputs
 Finished = Callable[[InputItem, ItemOutputs, Any, Callable[[], None]], list[Path]]
@@ -54,15 +65,16 @@ class UnitWorker:
         *,
         predictor: Predictor | None = None,
         finished: Finished | None = None,
-        patient: bool = False,
+        shared: bool = False,
     ) -> None:
         """`finished` is called for each input whose tables are complete, and may add outputs such as a report.
 
-        `patient`: wait where another process writes the same outputs, as a worker does that nobody waits for any more.
+        `shared`: one of several workers. Long films are left to be divided; and where another process writes the same
+        outputs, as a worker does that nobody waits for any more, this one waits.
         """
         self._config, self._finished = config, finished
         self._out = OutputFolder(config.out)
-        self._patient = patient
+        self._shared = shared
         self._predictor = predictor or Predictor.from_config(config)
 
     def __call__(self, unit: WorkUnit, *, frames_of: _Frames) -> Outcome:
@@ -79,18 +91,64 @@ class UnitWorker:
             return Outcome(unit=unit, error=sentence, trace=traceback.format_exc())
 
     def _do(self, unit: WorkUnit, frames_of: _Frames) -> Outcome:
-        with (
-            local_item(unit.item) as item,
-            open_source(item) as source,
-            self._out.open() as folder,
-            claim(folder, unit.stem, wait=self._patient),
-        ):
+        with local_item(unit.item) as item, open_source(item) as source, self._out.open() as folder:
+            parts = self._predictor.parts(source) if self._shared and isinstance(source, PyAVSource) else ()
+            local = replace(unit, item=item)
+            if len(parts) > 1 and not unit.num_parts:
+                return Outcome(unit=unit, num_parts=len(parts))
             identity = identity_of(unit.item)
-            done = self._predict(source, replace(unit, item=item), folder, frames_of)
-            places = self._out.written(done.paths, folder=folder)
-            return Outcome(unit=unit, record=self._record(unit, done, places, folder, identity))
+            if unit.part is not None:
+                assert isinstance(source, PyAVSource)
+                self._measure_part(source, parts[unit.part], self._part_name(unit, unit.part, identity), folder)
+                return Outcome(unit=unit)
+            with claim(folder, unit.stem, wait=self._shared), ExitStack() as stack:
+                names = [self._part_name(unit, part, identity) for part in range(unit.num_parts)]
+                paths = [stack.enter_context(self._out.reading(name, folder=folder)) for name in names]
+                measured = self._joined(source, unit, paths) if paths else None
+                done = self._predict(source, local, folder, frames_of, measured)
+                done = replace(done, seconds=done.seconds + sum(read_part_notes(path)[1] for path in paths))
+                places = self._out.written(done.paths, folder=folder)
+                record = self._record(unit, done, places, folder, identity)
+            for name in names:
+                self._out.drop(name)
+            return Outcome(unit=unit, record=record)
 
-    def _predict(self, source: Any, unit: WorkUnit, folder: Path, frames_of: _Frames) -> _Done:
+    def _part_name(self, unit: WorkUnit, part: int, identity: str) -> str:
+        """Where the results of a part wait to be joined; another film, or other settings, have other names."""
+        return f"{PARTS_FOLDER}/{unit.stem}.{identity[:16]}{self._settings[:16]}.{part + 1}of{unit.num_parts}.parquet"
+
+    @cached_property
+    def _settings(self) -> str:
+        return fingerprint(run_settings(self._config, self._predictor))
+
+    def _measure_part(self, film: PyAVSource, part: FilmPart, name: str, folder: Path) -> None:
+        """The results of a part, where they do not stand there already."""
+        if self._out.has(name):
+            return
+        path = folder / name
+        with (
+            film.part(part) as frames,
+            closing(self._predictor.measure(frames, film=True, keep_images=False)) as results,
+        ):
+            write_part(path, results, tally=lambda: frames.tally)
+        self._out.written([path], folder=folder)
+
+    def _joined(self, film: FrameSource, unit: WorkUnit, paths: Sequence[Path]) -> Iterator[FrameResult]:
+        """The results of all parts as those of one film, whose problems go to `film`."""
+        try:
+            yield from joined(map(read_part, paths))
+            film.problems[:] = Tally.joined(read_part_notes(path)[0] for path in paths).sentences()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{unit.item.name}: the results of its parts cannot be read ({error})") from error
+
+    def _predict(
+        self,
+        source: Any,
+        unit: WorkUnit,
+        folder: Path,
+        frames_of: _Frames,
+        measured: Iterator[FrameResult] | None,
+    ) -> _Done:
         """The outputs of a unit whose files are here, in a folder of this machine."""
         config, item = self._config, unit.item
         with frames_of(source.info) as advance:
@@ -111,6 +169,7 @@ class UnitWorker:
                 labels=config.labels,
                 on_result=count,
                 derived=config.derived,
+                measured=measured,
             )
         seconds = summary.seconds
         further: list[Path] = []

@@ -15,11 +15,13 @@ __all__ = ["Outcome", "UnitRecord", "WorkUnit", "identity_of", "sizes_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkUnit:
-    """One input and the stem of its outputs; travels between processes."""
+    """One input and the stem of its outputs, or one part of a long film; travels between processes."""
 
     number: int  # its place among the inputs, from 0
     item: InputItem
     stem: str
+    num_parts: int = 0  # of a long film that workers share; 0: not known yet, or not divided
+    part: int | None = None  # this part alone; None with num_parts: join the parts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,12 +56,13 @@ class UnitRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How a unit ended: its record, or a sentence on what went wrong."""
+    """How a unit ended: its record, or a sentence on what went wrong; of a part of a film: neither, if all is well."""
 
     unit: WorkUnit
     record: UnitRecord | None = None
     error: str = ""
     trace: str = ""  # traceback of the error
+    num_parts: int = 0  # the film is long: do so many parts, and then join them
 
 
 def identity_of(item: InputItem) -> str:

@@ -12,7 +12,7 @@ that no frame waiting behind the error is dropped. From there on every packet is
 
 from bisect import insort
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from av.error import FFmpegError
 
 from femae.video.clock import Clock
 from femae.video.demux import PacketReader
+from femae.video.film_parts import FilmPart
 from femae.video.gaps import Gaps
 from femae.video.rgb import as_fraction
 
@@ -45,16 +46,33 @@ class Shot:
 class Decoding:
     """All frames of the film, once. `reader` is the one in use, at the end the one that came to the end."""
 
-    def __init__(self, reader: PacketReader, *, num_threads: int = 0) -> None:
+    def __init__(self, reader: PacketReader, *, num_threads: int = 0, part: FilmPart | None = None) -> None:
         """`num_threads` 0: one for small pictures, as many as FFmpeg likes for large ones.
 
-        With several threads some decoders do not mark a damaged picture.
+        With several threads some decoders do not mark a damaged picture. `part`: only its frames, and those before it
+        that it begins with.
         """
         self.reader = reader
         self._num_threads = num_threads
+        self._part = part
 
     def shots(self) -> Generator[Shot, None, None]:
         """The frames; the file is closed when they end or the generator is closed."""
+        if self._part is None:
+            yield from self._all()
+            return
+        with closing(self._all()) as shots:
+            for shot in shots:
+                if shot.pts is not None and self._part.end is not None and shot.pts >= self._part.end:
+                    return
+                if shot.pts is None or shot.pts >= self._part.first:
+                    yield shot
+
+    def _all(self) -> Generator[Shot, None, None]:
+        """From the key frame before the part on."""
+        if self._part is not None and self._part.number:
+            with suppress(FFmpegError):  # then from the beginning on
+                self.reader.seek(self._part.first - self._part.delay)
         fast = _FastPass(self.reader, num_threads=self._num_threads)
         with closing(self.reader):
             yield from fast

@@ -1,7 +1,7 @@
 """Films of every kind FFmpeg reads, as a source of RGB frames with the file's own presentation times."""
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +11,9 @@ from femae.errors import InputError
 from femae.types import Frame, SourceInfo
 from femae.video.decode import Decoding, Shot
 from femae.video.demux import PacketReader
+from femae.video.film_parts import FilmPart
 from femae.video.rgb import RgbConverter, as_fraction
+from femae.video.tally import Tally
 
 __all__ = ["PyAVSource"]
 
@@ -32,17 +34,21 @@ class PyAVSource:
     Frame whose image is None. A picture that the decoder marks as damaged is kept. `problems` counts both.
     """
 
-    def __init__(self, path: str | Path, *, num_threads: int = 0) -> None:
+    def __init__(self, path: str | Path, *, num_threads: int = 0, part: FilmPart | None = None) -> None:
         """Open the film and decode its first picture. `num_threads` of the decoder; 0: by the size of the picture.
+
+        `part`: only this part of the film. Its frames count from 1; those before it that it begins with, for the faces'
+        sake, all have the index 0 and are not in `problems`.
 
         Raises InputError: missing, a folder, empty, no permission, not a film, no picture in it.
         """
         assert num_threads >= 0
         self.path = Path(path)
         self.problems: list[str] = []
-        self._num_threads = num_threads
+        self.tally = Tally()  # of the last pass
+        self._num_threads, self._part = num_threads, part
         self._running: Generator[Shot, None, None] | None = None
-        reader = PacketReader(self.path)
+        reader = self._reader()
         self._time_base = reader.time_base
         self.info = _info_of(reader)
         self._opened: Iterator[Shot] | None = self._look_at_first_picture(self._start(reader))
@@ -51,20 +57,21 @@ class PyAVSource:
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
         # The shots looked at when opening serve the first pass; a further one begins anew.
-        shots = self._opened or self._start(PacketReader(self.path))
+        shots = self._opened or self._start(self._reader())
         self._opened = None
-        convert, tally = RgbConverter(), _Tally()
+        convert, tally = RgbConverter(), Tally()
+        self.tally = tally
         time_s: float | None = None
-        for index, shot in enumerate(shots, 1):
+        for shot in shots:
             time_s = self._time_of(shot, time_s)
             image = None if shot.frame is None else convert(shot.frame)
-            tally.add(shot, index, time_s)
+            index = 0
+            if self._part is None or shot.pts is None or shot.pts >= self._part.start:
+                index = tally.add(time_s, lost=shot.frame is None, damaged=shot.is_damaged)
             yield Frame(index=index, time_s=time_s, image=image, source=self.path.name, problem=shot.problem)
+        if time_s is not None and self._is_last and self._decoding.reader.breaks_off(self._step_s):
+            tally.breaks_off_s = time_s
         self.problems.extend(tally.sentences())
-        if time_s is not None and self._decoding.reader.breaks_off(self._step_s):
-            self.problems.append(
-                f"the film breaks off after {time_s:.3f} s: the rest of the file is missing or damaged"
-            )
 
     def __enter__(self) -> Self:
         return self
@@ -80,9 +87,26 @@ class PyAVSource:
             self._running.close()
         self._running = self._opened = None
 
+    def part(self, part: FilmPart) -> "PyAVSource":
+        """A part of the same film, opened by itself. Raises InputError as opening does."""
+        return PyAVSource(self.path, num_threads=self._num_threads, part=part)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of the film is read."""
+        return self._part is not None
+
+    @property
+    def _is_last(self) -> bool:
+        return self._part is None or self._part.end is None
+
+    def _reader(self) -> PacketReader:
+        part = self._part
+        return PacketReader(self.path, delay=part.delay if part is not None and part.number else None)
+
     def _start(self, reader: PacketReader) -> Iterator[Shot]:
         self.close()
-        self._decoding = Decoding(reader, num_threads=self._num_threads)
+        self._decoding = Decoding(reader, num_threads=self._num_threads, part=self._part)
         self._running = self._decoding.shots()
         return self._running
 
@@ -95,6 +119,8 @@ class PyAVSource:
                 height, width = RgbConverter()(shot.frame).shape[:2]
                 self.info = replace(self.info, width=width, height=height)
                 return chain(seen, shots)
+        if self._part is not None:  # the other parts may hold some
+            return iter(seen)
         raise InputError(f"'{self.path}' holds no picture that can be decoded: the file is damaged, get another copy")
 
     def _time_of(self, shot: Shot, last_s: float | None) -> float:
@@ -118,40 +144,3 @@ def _info_of(reader: PacketReader) -> SourceInfo:
         num_frames=stream.frames or None,
         duration_s=duration_s,
     )
-
-
-@dataclass(slots=True)
-class _Count:
-    number: int = 0
-    first: str = ""
-
-    def add(self, index: int, time_s: float) -> None:
-        self.number += 1
-        self.first = self.first or f"frame {index} ({time_s:.3f} s)"
-
-    def sentence(self, num_frames: int, what: str) -> str:
-        where = f": {self.first}" if self.number == 1 else f", from {self.first} on"
-        return f"{self.number} of {num_frames} frames {what}{where}"
-
-
-class _Tally:
-    """Counts frames, lost ones and damaged ones."""
-
-    def __init__(self) -> None:
-        self._num_frames = 0
-        self._lost, self._damaged = _Count(), _Count()
-
-    def add(self, shot: Shot, index: int, time_s: float) -> None:
-        self._num_frames += 1
-        if shot.frame is None:
-            self._lost.add(index, time_s)
-        elif shot.is_damaged:
-            self._damaged.add(index, time_s)
-
-    def sentences(self) -> list[str]:
-        found = []
-        if self._lost.number:
-            found.append(self._lost.sentence(self._num_frames, "could not be decoded"))
-        if self._damaged.number:
-            found.append(self._damaged.sentence(self._num_frames, "are damaged and may look wrong"))
-        return found

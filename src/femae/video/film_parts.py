@@ -1,0 +1,75 @@
+"""Long films in parts: where a film is cut depends on the film and the length asked for alone.
+
+A part begins a while before its own frames, so that whoever follows the faces knows by then who is who. Only films
+whose index names every frame are cut (MP4 and MOV): there a reader gets to any place, and damage is told without the
+rest of the file.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+from femae.video.demux import PacketReader
+
+__all__ = ["WARM_UP_S", "FilmPart", "parts_of"]
+
+WARM_UP_S: Final = 120.0  # seconds before a part's own frames: as long as a person out of sight is remembered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilmPart:
+    """One stretch of a film, in ticks of its time base: own frames are shown from `start` to before `end`."""
+
+    number: int  # from 0
+    first: int  # where looking begins; before `start` only for the faces' sake
+    start: int
+    end: int | None  # None: to the end of the film
+    delay: int  # ticks from decoding to presentation
+
+
+def parts_of(path: Path, *, part_s: float) -> tuple[FilmPart, ...]:
+    """Equal parts of at most `part_s` seconds each; none for a film that is shorter, or cannot be cut.
+
+    Raises InputError as opening.open_film does.
+    """
+    assert part_s > 0
+    reader = PacketReader(path)
+    try:
+        return _parts(reader, part_s)
+    finally:
+        reader.close()
+
+
+def _parts(reader: PacketReader, part_s: float) -> tuple[FilmPart, ...]:
+    stream, tick_s = reader.stream, reader.time_base
+    duration = stream.duration or 0
+    count = math.ceil(Fraction(duration) * tick_s / Fraction(part_s).limit_denominator(1000))
+    if count < 2 or not _is_indexed(reader):
+        return ()
+    first = next(iter(reader), None)
+    if first is None or first.pts is None or first.dts is None:
+        return ()
+    delay, begin = first.pts - first.dts, stream.start_time if stream.start_time is not None else first.pts
+    starts = [begin + duration * number // count for number in range(count)]
+    warm_up = round(Fraction(WARM_UP_S) / tick_s)
+    return tuple(
+        FilmPart(
+            number=number,
+            first=max(begin, start - warm_up),
+            start=start,
+            end=starts[number + 1] if number + 1 < count else None,
+            delay=delay,
+        )
+        for number, start in enumerate(starts)
+    )
+
+
+def _is_indexed(reader: PacketReader) -> bool:
+    """Whether an index names all frames, and the file holds the bytes of all of them."""
+    entries = reader.stream.index_entries
+    if not reader.is_mov or not reader.stream.frames or len(entries) != reader.stream.frames:
+        return False
+    end = max(entries[number].pos + entries[number].size for number in range(len(entries)))
+    return bool(end <= reader.path.stat().st_size)
