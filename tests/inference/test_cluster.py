@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -33,8 +34,11 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster as RayCluster
 
-        self._cluster = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        self.address = self._cluster.address
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        head = {"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": port}
+        self._cluster = RayCluster(initialize_head=True, head_node_args=head)
+        self.address, self.client_address = self._cluster.address, f"ray://127.0.0.1:{port}"
         self._second: Any = None
         self.start_second()
 
@@ -118,6 +122,15 @@ def test_the_tables_of_a_cluster_are_those_of_one_process(
         f"{NUM_FILMS - 1} of {NUM_FILMS - 1} inputs were done before" in again.communicate(timeout=200)[1]
         and again.returncode == 0
     )
+
+
+def test_a_cluster_by_its_client(nodes: Nodes, films: list[Path], here: Path, tmp_path: Path) -> None:
+    """ray://: the machine of the command need not be one of the cluster."""
+    out = tmp_path / "out"
+    process = start(films, out, nodes.client_address)
+    errors = process.communicate(timeout=200)[1]
+    assert process.returncode == 1 and f"1 of {NUM_FILMS} inputs failed" in errors, errors
+    assert tables(out) == tables(here)
 
 
 def test_killed_workers_nodes_and_drivers_cost_nothing_but_time(

@@ -49,7 +49,9 @@ def build_app(
 
     everywhere = config.listen_on_all_interfaces
     assert bool(token) == everywhere, "a token is for servers that other computers can reach, and they need one"
-    worker = Worker(max_minutes=config.max_minutes, threads=config.threads, make_report=make_report)
+    worker = Worker(
+        max_minutes=config.max_minutes, device=config.device, threads=config.threads, make_report=make_report
+    )
     queue = JobQueue(folder.jobs, work=worker, max_jobs=config.max_jobs, keep_s=config.keep_minutes * 60)
 
     async def sweep() -> None:

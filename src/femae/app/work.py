@@ -9,6 +9,7 @@ from typing import Protocol
 
 from femae.app.jobs import Job
 from femae.app.look import digest
+from femae.config.device import DeviceName
 from femae.errors import FemaeError, InputError
 from femae.inference.item import ItemOutputs, process_item
 from femae.inference.predictor import Predictor, open_source
@@ -47,9 +48,14 @@ class Worker:
     """Does one job after the other; holds only what they have in common."""
 
     def __init__(
-        self, *, max_minutes: float, threads: int | None = None, make_report: MakeReport | None = None
+        self,
+        *,
+        max_minutes: float,
+        device: DeviceName = "auto",
+        threads: int | None = None,
+        make_report: MakeReport | None = None,
     ) -> None:
-        self._max_s, self._threads, self._make_report = max_minutes * 60, threads, make_report
+        self._max_s, self._device, self._threads, self._make_report = max_minutes * 60, device, threads, make_report
 
     def __call__(self, job: Job) -> None:
         """Fill `job.outputs` and `job.facts`. Raises FemaeError, in words that name files as the user does."""
@@ -61,7 +67,7 @@ class Worker:
     def _do(self, job: Job) -> None:
         job.phase = "loading the model"
         settings = job.detect.model_dump() | job.rules.model_dump()
-        predictor = Predictor(model=job.model, threads=self._threads, **settings)
+        predictor = Predictor(model=job.model, device=self._device, threads=self._threads, **settings)
         item = _only_item(job)
         job.facts["kind"] = item.kind
         with open_source(item) as source:

@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
+from femae.config.device import DeviceOption
 from femae.config.labels import LabelsOption
 
 __all__ = ["AppConfig"]
@@ -36,5 +37,6 @@ class AppConfig(Config):
     max_pictures: int = Field(500, ge=1, description="most pictures of one job")
     max_jobs: int = Field(20, ge=1, description="most jobs at a time, waiting and finished ones together")
     keep_minutes: float = Field(120, gt=0, description="remove the files of a finished job after so many minutes")
+    device: DeviceOption = "auto"
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
     debug: bool = Field(False, description="show the traceback of an error")

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from femae.config.base import Config
 from femae.config.cluster import ClusterOption
+from femae.config.device import DeviceOption
 from femae.config.formats import check_formats, split_formats
 from femae.config.labels import LabelsOption
 from femae.config.storage import FolderAddress
@@ -168,6 +169,7 @@ class PredictConfig(Config):
         "femae:model.int8, the default one in 8 bits",
     )
     engine: EngineName | None = Field(None, description="what runs the model; default: by the kind of its file")
+    device: DeviceOption = "auto"
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
     rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = RuleConfig()
     derived: Annotated[DerivedConfig, tyro.conf.OmitArgPrefixes] = DerivedConfig()

@@ -8,6 +8,7 @@ import tyro
 from pydantic import Field, field_validator
 
 from femae.config.base import Config
+from femae.config.device import DeviceOption
 from femae.config.formats import check_formats, split_formats
 from femae.config.labels import LabelsOption
 from femae.config.predict import FORMATS, DetectConfig, LiveRuleConfig
@@ -36,6 +37,7 @@ class WebcamConfig(Config):
     model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
     rules: Annotated[LiveRuleConfig, tyro.conf.OmitArgPrefixes] = LiveRuleConfig()
+    device: DeviceOption = "auto"
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
     debug: bool = Field(False, description="show the traceback of an error")
 

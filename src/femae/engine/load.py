@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from femae.config.device import DeviceName
 from femae.config.predict import EngineName
 from femae.engine.hub import is_hub_address, local_file
 from femae.engine.spec import Engine
@@ -43,11 +44,14 @@ def find_model(path: Path, *, engine: EngineName | None = None) -> Path:
     return path
 
 
-def load_engine(path: Path, *, engine: EngineName | None = None, num_threads: int = 1) -> Engine:
+def load_engine(
+    path: Path, *, engine: EngineName | None = None, num_threads: int = 1, device: DeviceName = "cpu"
+) -> Engine:
     """Load a model file, run folder, femae:NAME (one that ships) or hf://owner/name[/file].
 
     num_threads: of one call of `run`. engine None: by the kind of file. Raises ModelError when the file is missing,
-    damaged or not for this engine, MissingDependencyError when the engine's package is not installed.
+    damaged or not for this engine, MissingDependencyError when the engine's or the device's package is not installed,
+    ConfigError for a device that cannot be used.
     """
     path = find_model(path, engine=engine)
     fitting = engines_for(path)
@@ -62,18 +66,18 @@ def load_engine(path: Path, *, engine: EngineName | None = None, num_threads: in
             f"the engine {chosen} needs the package {chosen}, which is not installed: "
             f"pip install 'femae[{_EXTRAS[chosen]}]'"
         )
-    return _open(chosen, path, num_threads)
+    return _open(chosen, path, num_threads, device)
 
 
-def _open(engine: EngineName, path: Path, num_threads: int) -> Engine:
+def _open(engine: EngineName, path: Path, num_threads: int, device: DeviceName) -> Engine:
     if engine == "openvino":
         from femae.engine.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(path, num_threads=num_threads)
+        return OpenVinoEngine(path, num_threads=num_threads, device=device)
     if engine == "torch":
         from femae.engine.torch import TorchEngine
 
-        return TorchEngine(path, num_threads=num_threads)
+        return TorchEngine(path, num_threads=num_threads, device=device)
     from femae.engine.onnx import OnnxEngine
 
-    return OnnxEngine(path, num_threads=num_threads)
+    return OnnxEngine(path, num_threads=num_threads, device=device)

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from femae.config.device import DeviceName
 from femae.engine.spec import ModelSpec, Probabilities, preprocess
-from femae.errors import ModelError
-from femae.ort import onnxruntime
+from femae.errors import FemaeError, ModelError
+from femae.ort import open_session, session_options
 
 __all__ = ["OnnxEngine"]
 
@@ -15,22 +16,24 @@ __all__ = ["OnnxEngine"]
 class OnnxEngine:
     """Engine over an ONNX file with input `pixels` f32[N, C, S, S] and the outputs of ModelSpec.output_names."""
 
-    def __init__(self, path: Path, *, num_threads: int = 1) -> None:
-        """Load the file. Raises ModelError when it is missing, not ONNX, or not a femae model."""
+    def __init__(self, path: Path, *, num_threads: int = 1, device: DeviceName = "cpu") -> None:
+        """Load the file. Raises ModelError when it is missing, not ONNX, or not a femae model.
+
+        Raises ConfigError or MissingDependencyError for a device that cannot be used.
+        """
         if not path.is_file():
             raise ModelError(f"there is no model file {path}; give the path of an .onnx file written by femae")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = open_session(path, options=session_options(num_threads=num_threads), device=device)
+        except FemaeError:
+            raise
         except Exception as error:  # onnxruntime raises a family of its own without a common public base
             raise ModelError(f"{path} cannot be read as an ONNX model; give an .onnx file written by femae") from error
-        self.spec = ModelSpec.from_metadata(self._session.get_modelmeta().custom_metadata_map, path=str(path))
+        self.device = self._session.device
+        self.spec = ModelSpec.from_metadata(self._session.inner.get_modelmeta().custom_metadata_map, path=str(path))
         self.spec.check_names(
-            inputs=[i.name for i in self._session.get_inputs()],
-            outputs=[o.name for o in self._session.get_outputs()],
+            inputs=[i.name for i in self._session.inner.get_inputs()],
+            outputs=[o.name for o in self._session.inner.get_outputs()],
             path=str(path),
         )
 
@@ -38,4 +41,4 @@ class OnnxEngine:
         """u8[N, S, S, 3] RGB crops -> their probabilities."""
         if len(crops) == 0:
             return self.spec.no_faces()
-        return self.spec.to_probabilities(self._session.run(None, {"pixels": preprocess(crops, spec=self.spec)}))
+        return self.spec.to_probabilities(self._session.run({"pixels": preprocess(crops, spec=self.spec)}))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from femae.config.device import DeviceName
 from femae.engine.spec import METADATA_KEY, ModelSpec, Probabilities, preprocess
-from femae.errors import ModelError
+from femae.errors import ConfigError, ModelError
 
 __all__ = ["OpenVinoEngine"]
 
@@ -24,8 +25,15 @@ openvino: Any = import_module("openvino")  # its own annotations differ from rel
 class OpenVinoEngine:
     """Engine over an .xml or .onnx file: input `pixels` f32[N, C, S, S], outputs as ModelSpec.output_names says."""
 
-    def __init__(self, path: Path, *, num_threads: int = 1) -> None:
-        """Load the file; num_threads: of one call. Raises ModelError when it is missing or not a femae model."""
+    device = "cpu"
+
+    def __init__(self, path: Path, *, num_threads: int = 1, device: DeviceName = "cpu") -> None:
+        """Load the file; num_threads: of one call. Raises ModelError when it is missing or not a femae model.
+
+        Raises ConfigError for another device than the CPU.
+        """
+        if device not in ("auto", "cpu", "openvino"):
+            raise ConfigError(f"--engine openvino runs on the CPU, not on {device}: leave --engine or --device out")
         if not path.is_file():
             raise ModelError(f"there is no model file {path}; give an .xml or .onnx file written by femae")
         core = openvino.Core()

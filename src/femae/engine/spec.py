@@ -106,6 +106,7 @@ class Engine(Protocol):
     """Runs a model on crops; `run` may be called from several threads at once."""
 
     spec: ModelSpec
+    device: str  # where it runs: cpu, cuda ...
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
         """u8[N, S, S, 3] RGB crops -> their probabilities."""

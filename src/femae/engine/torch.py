@@ -7,7 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from femae.config.device import DeviceName
 from femae.engine.spec import ModelSpec, Probabilities, preprocess
+from femae.errors import ConfigError
 from femae.labels import EMOTIONS
 from femae.models.face import Ensemble, FaceModel
 from femae.models.weights import FaceProbs, WeightsInfo, load_model
@@ -36,28 +38,36 @@ def spec_of(info: WeightsInfo) -> ModelSpec:
 
 
 class TorchEngine:
-    """Engine over a model.safetensors or the folder of a run or an ensemble, on the CPU in float32."""
+    """Engine over a model.safetensors or the folder of a run or an ensemble, in float32 on the CPU or a CUDA device."""
 
-    def __init__(self, path: Path, *, num_threads: int = 1) -> None:
-        """Load the weights; num_threads: of one call, set for torch in the whole process. Raises ModelError."""
+    def __init__(self, path: Path, *, num_threads: int = 1, device: DeviceName = "cpu") -> None:
+        """Load the weights; num_threads: of one call, set for torch in the whole process.
+
+        Raises ModelError, and ConfigError for a device that cannot be used.
+        """
+        if device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"--engine torch runs on cpu or cuda, not on {device}: leave --engine or --device out")
+        has_cuda = torch.cuda.is_available()
+        if device == "cuda" and not has_cuda:
+            raise ConfigError("--device cuda: torch finds no CUDA device here (torch.cuda.is_available() is False)")
         torch.set_num_threads(num_threads)
-        self._load(*load_model(path))
+        self._load(*load_model(path), device="cuda" if has_cuda and device != "cpu" else "cpu")
 
     @classmethod
     def of(cls, model: FaceModel | Ensemble, *, info: WeightsInfo) -> Self:
         """An engine over a model in memory; torch keeps its number of threads."""
         engine = cls.__new__(cls)
-        engine._load(model, info)
+        engine._load(model, info, device="cpu")
         return engine
 
-    def _load(self, model: FaceModel | Ensemble, info: WeightsInfo) -> None:
-        self.spec = spec_of(info)
-        self._net = FaceProbs(model, info=info).eval()
+    def _load(self, model: FaceModel | Ensemble, info: WeightsInfo, *, device: str) -> None:
+        self.spec, self.device = spec_of(info), device
+        self._net = FaceProbs(model, info=info).eval().to(device)
 
     @torch.inference_mode()
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
         """u8[N, S, S, 3] RGB crops -> their probabilities."""
         if len(crops) == 0:
             return self.spec.no_faces()
-        outputs = self._net(torch.from_numpy(preprocess(crops, spec=self.spec)))
-        return self.spec.to_probabilities([output.numpy() for output in outputs])
+        outputs = self._net(torch.from_numpy(preprocess(crops, spec=self.spec)).to(self.device))
+        return self.spec.to_probabilities([output.cpu().numpy() for output in outputs])

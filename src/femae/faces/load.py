@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from femae.config.device import DeviceName
 from femae.errors import ModelError
 from femae.faces.onnx_net import OnnxNet, open_net
 from femae.faces.retinaface import RetinaFace, builtin_weights
@@ -17,19 +18,24 @@ _WEAK = 0.25  # share of the threshold from which on a face counts as seen, wher
 
 
 def load_detector(
-    path: Path | None = None, *, num_threads: int = 1, score_threshold: float | None = None
+    path: Path | None = None,
+    *,
+    num_threads: int = 1,
+    score_threshold: float | None = None,
+    device: DeviceName = "cpu",
 ) -> ScaledDetector:
     """A detector for pictures of any size; many threads may share it.
 
     `path` None is the built-in RetinaFace, else an ONNX file of a RetinaFace, an SCRFD or a YuNet. `num_threads` is the
     number of cores that one picture takes; where several threads call the detector, 1 is best. `score_threshold` 0..1,
     None for the kind's own. Raises ModelError when the file is missing, not ONNX, or a network of another kind, and
-    MissingDependencyError when the package that carries the built-in network is not installed.
+    MissingDependencyError when the package that carries the built-in network, or the device's, is not installed;
+    ConfigError when the device cannot be used.
     """
     if path is None:
-        net = open_net(builtin_weights(), num_threads=num_threads)
+        net = open_net(builtin_weights(), num_threads=num_threads, device=device)
         return _scaled(RetinaFace, net, score_threshold, multiple=1)
-    net = open_net(path, num_threads=num_threads)
+    net = open_net(path, num_threads=num_threads, device=device)
     for kind in _KINDS:
         if kind.fits(net):
             return _scaled(kind, net, score_threshold)
@@ -43,4 +49,5 @@ def load_detector(
 
 def _scaled(kind: type[Any], net: OnnxNet, score_threshold: float | None, **options: int) -> ScaledDetector:
     threshold: float = kind.default_score_threshold if score_threshold is None else score_threshold
-    return ScaledDetector(kind(net, score_threshold=threshold * _WEAK, **options), score_threshold=threshold)
+    detector = kind(net, score_threshold=threshold * _WEAK, **options)
+    return ScaledDetector(detector, score_threshold=threshold, device=net.session.device)

@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from femae.errors import ModelError
+from femae.config.device import DeviceName
+from femae.errors import FemaeError, ModelError
+
+if TYPE_CHECKING:
+    from femae.ort import Session
 
 __all__ = ["OnnxNet", "PixelFormat", "open_net"]
 
@@ -28,7 +32,7 @@ class PixelFormat:
 class OnnxNet:
     """A session whose one input is f32[1, 3, H, W]. Safe to run from many threads."""
 
-    session: Any  # onnxruntime.InferenceSession
+    session: "Session"
     input_name: str
     input_hw: tuple[int, int] | None  # fixed by the file; None: any height and width
     probe_hw: tuple[int, int]  # size of the blank picture that it was shown when opened
@@ -79,18 +83,18 @@ class OnnxNet:
             if pixels.scale != 1.0:
                 plane *= pixels.scale
         options = _giving_back_memory() if padded[0] * padded[1] > _LARGE_PIXELS else None
-        return self.session.run(None, {self.input_name: blob}, options), padded
+        return self.session.run({self.input_name: blob}, options), padded
 
 
-def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
+def open_net(model: bytes | Path, *, num_threads: int, device: DeviceName = "cpu") -> OnnxNet:
     """Open an ONNX network and run it once on a blank picture to see the shapes it gives.
 
     `num_threads` is the number of cores for one picture. Raises ModelError: no such file, not ONNX, or the network does
-    not take one batch of RGB pictures.
+    not take one batch of RGB pictures; ConfigError or MissingDependencyError for a device that cannot be used.
     """
     name = "the built-in network" if isinstance(model, bytes) else f"'{model}'"
-    session = _open_session(model, name=name, num_threads=num_threads)
-    inputs = session.get_inputs()
+    session = _open_session(model, name=name, num_threads=num_threads, device=device)
+    inputs = session.inner.get_inputs()
     shape = [side if isinstance(side, int) and side > 0 else None for one in inputs[:1] for side in one.shape]
     takes_pictures = len(shape) == 4 and shape[0] in (1, None) and shape[1] in (3, None)
     if len(inputs) != 1 or not takes_pictures or inputs[0].type != "tensor(float)":
@@ -102,7 +106,7 @@ def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
     input_hw = (height, width) if height is not None and width is not None else None
     probe_hw = input_hw or (_PROBE_PX, _PROBE_PX)
     try:
-        outputs = session.run(None, {inputs[0].name: np.zeros((1, 3, *probe_hw), np.float32)})
+        outputs = session.run({inputs[0].name: np.zeros((1, 3, *probe_hw), np.float32)})
     except Exception as error:
         raise ModelError(
             f"{name} is not a face detector: it fails on a blank picture ({_first_line(error)})"
@@ -116,21 +120,17 @@ def open_net(model: bytes | Path, *, num_threads: int) -> OnnxNet:
     )
 
 
-def _open_session(model: bytes | Path, *, name: str, num_threads: int) -> Any:
-    """An onnxruntime session on the CPU."""
-    from femae.ort import onnxruntime as ort
+def _open_session(model: bytes | Path, *, name: str, num_threads: int, device: DeviceName) -> "Session":
+    from femae.ort import open_session, session_options
 
     if isinstance(model, Path) and not model.is_file():
         raise ModelError(f"no file {name}: give the path of a face detector in ONNX format")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
+    options = session_options(num_threads=num_threads)
     options.enable_mem_pattern = False  # would keep a plan for every size of picture ever seen
-    options.log_severity_level = 3
     try:
-        return ort.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-        )
+        return open_session(model, options=options, device=device)
+    except FemaeError:
+        raise
     except Exception as error:  # onnxruntime has a tree of its own, without a common root of use here
         raise ModelError(f"{name} is not an ONNX file that can be run ({_first_line(error)})") from error
 

@@ -83,8 +83,16 @@ class ScaledDetector:
     scales, and a face that more than half of them have seen, however weakly, needs that score at one of them only.
     """
 
-    def __init__(self, detector: FaceDetector, *, score_threshold: float = 0.0, nms_threshold: float = 0.4) -> None:
-        self._detector = detector
+    def __init__(
+        self,
+        detector: FaceDetector,
+        *,
+        score_threshold: float = 0.0,
+        nms_threshold: float = 0.4,
+        device: str = "cpu",
+    ) -> None:
+        """`device`: where the detector runs, for those who ask."""
+        self._detector, self.device = detector, device
         self._score_threshold = score_threshold
         self._nms_threshold = nms_threshold
 

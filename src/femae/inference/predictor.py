@@ -21,6 +21,7 @@ from PIL import Image
 
 from femae.compound.expression import ExpressionRule
 from femae.compound.rules import parse_weights
+from femae.config.device import DeviceName
 from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig, split_columns
 from femae.config.storage import is_remote
 from femae.engine.load import load_engine
@@ -86,9 +87,9 @@ def local_item(item: InputItem) -> Iterator[InputItem]:
 class Predictor:
     """Reads films and pictures with one set of models and settings; may be used for many inputs.
 
-    Arguments are the options of `femae predict` (see config.predict): model, engine, detector, faces, detect_every,
-    min_face, max_faces, detection_threshold, rule, weights, classes, threshold, expression_window, smooth, fill_gaps,
-    columns, threads.
+    Arguments are the options of `femae predict` (see config.predict): model, engine, device, detector, faces,
+    detect_every, part_minutes, min_face, max_faces, detection_threshold, rule, weights, classes, threshold,
+    expression_window, smooth, fill_gaps, columns, threads.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Predictor:
         *,
         model: str | Path | None = None,
         engine: EngineName | None = None,
+        device: DeviceName = "auto",
         threads: int | None = None,
         columns: str = "",
         **settings: Any,
@@ -113,24 +115,34 @@ class Predictor:
         self.compounds = parse_class_set(self.rule_config.classes)
         self.weights = parse_weights(self.rule_config.weights) if self.rule_config.weights else None
         with shipped_model(engine=engine) if model is None else nullcontext(Path(model)) as path:
-            self.engine = load_engine(path, engine=engine)
+            self.engine = load_engine(path, engine=engine, device=device)
         self.detector = None
         if self.detect_config.faces == "detect":
             threshold = self.detect_config.detection_threshold
-            self.detector = load_detector(self.detect_config.detector, num_threads=1, score_threshold=threshold)
+            self.detector = load_detector(
+                self.detect_config.detector, num_threads=1, score_threshold=threshold, device=device
+            )
         self.expression = ExpressionRule(self.compounds, params=self.engine.spec.expression)
         self.framing = Framing.from_json(self.engine.spec.framing) if self.engine.spec.framing else Framing()
 
     @classmethod
     def from_config(cls, config: PredictConfig) -> "Predictor":
         settings = config.detect.model_dump() | config.rules.model_dump()
-        return cls(model=config.model, engine=config.engine, threads=config.threads, columns=config.columns, **settings)
+        own = {name: getattr(config, name) for name in ("model", "engine", "device", "threads", "columns")}
+        return cls(**own, **settings)
+
+    @property
+    def device(self) -> str:
+        """What runs the networks: cpu, cuda ...; two where the model and the detector run on different ones."""
+        devices = [self.engine.device, *([self.detector.device] if self.detector is not None else [])]
+        return " and ".join(dict.fromkeys(devices))
 
     def schema(self) -> Any:
         """Arrow schema of the tables this predictor gives, with its settings as metadata."""
         raw = self.rule_config.smooth > 0 or self.rule_config.fill_gaps > 0
         metadata = {
             "model": f"{self.engine.spec.name} {self.engine.spec.version}".strip(),
+            "device": self.device,
             "detection": self.detect_config.model_dump_json(),
             "rules": self.rule_config.model_dump_json(),
             "expression": self.expression.describe(),

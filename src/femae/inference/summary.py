@@ -51,8 +51,8 @@ class Summary:
         """Since the summary was begun."""
         return time.perf_counter() - self._started
 
-    def lines(self, *, outputs: list[Path], film: bool, seconds: float | None = None) -> list[str]:
-        """The summary in words; `seconds` it took, by default until now."""
+    def lines(self, *, outputs: list[Path], film: bool, seconds: float | None = None, device: str = "") -> list[str]:
+        """The summary in words; `seconds` it took, by default until now, and on what."""
         seconds = self.seconds if seconds is None else seconds
         unit = "frame" if film else "picture"
         frames = f"{self.num_frames} {unit}{'s' * (self.num_frames != 1)}"
@@ -61,7 +61,9 @@ class Summary:
             parts.append(f"{self.status['unreadable']} unreadable")
         people = f", {len(self.face_ids)} face id{'s' * (len(self.face_ids) != 1)}" if film else ""
         rate = f"{self.num_frames / max(seconds, 1e-9):.0f} {unit}s/s"
-        lines = [f"{self.name}: {frames} ({', '.join(parts)}){people}, {seconds:.1f} s, {rate}"]
+        lines = [
+            f"{self.name}: {frames} ({', '.join(parts)}){people}, {seconds:.1f} s, {rate}{device and f' on {device}'}"
+        ]
         if self.num_faces:
             shares = [f"{name} {count / self.num_faces:.0%}" for name, count in self.labels.most_common()]
             lines.append("  " + ", ".join(shares))

@@ -179,7 +179,7 @@ class UnitWorker:
         return _Done(summary=summary, seconds=seconds, outputs=outputs, further=further)
 
     def _record(self, unit: WorkUnit, done: _Done, places: list[Path], folder: Path, identity: str) -> UnitRecord:
-        summary, totals = done.summary, done.outputs.totals
+        summary, totals, film = done.summary, done.outputs.totals, unit.item.kind == "video"
         return UnitRecord(
             input=unit.item.name,
             kind=unit.item.kind,
@@ -194,6 +194,6 @@ class UnitWorker:
             seconds=round(done.seconds, 3),
             finished=now(),
             problems=done.outputs.problems,
-            lines=summary.lines(outputs=places, film=unit.item.kind == "video", seconds=done.seconds),
+            lines=summary.lines(outputs=places, film=film, seconds=done.seconds, device=self._predictor.device),
             totals=list(totals.rows()) if totals is not None else [],
         )

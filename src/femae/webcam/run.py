@@ -36,7 +36,11 @@ def run_webcam(config: WebcamConfig) -> int:
     opening = find_source(config.source)
     screen = None if config.headless else Screen(f"femae webcam: {opening.name}")
     predictor = Predictor(
-        model=config.model, threads=config.threads, **config.detect.model_dump(), **config.rules.model_dump()
+        model=config.model,
+        device=config.device,
+        threads=config.threads,
+        **config.detect.model_dump(),
+        **config.rules.model_dump(),
     )
     annotate = partial(draw, compounds=predictor.compounds, labels=config.labels)
     drop = config.realtime or opening.kind != "film"
