@@ -4,4 +4,5 @@ import sys
 
 from femae.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # not in the worker processes that import it
+    sys.exit(main())

@@ -57,13 +57,14 @@ def opened(browser: Any, url: str, *, expected_errors: tuple[str, ...] = (), **c
     assert strays == []
 
 
+def scripted_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
+    out.write_text("<!doctype html><p id=p></p><script>p.textContent = 'own ' + (1 + 1) + origin</script>")
+
+
 def test_from_upload_to_download(
     serve: Callable[..., Any], browser: Any, carphone: Path, faults_of: Callable[[Any], list[str]]
 ) -> None:
-    def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
-        out.write_text("<!doctype html><p id=p></p><script>p.textContent = 'own ' + (1 + 1) + origin</script>")
-
-    served = serve(make_report=make_report)
+    served = serve(make_report=scripted_report)
     name = "<img src=x onerror=alert(1)> & 'q' \"u\" .mp4"
     with opened(browser, served.url) as page:
         assert page.get_by_label("Label").input_value() == "expression" and faults_of(page) == []

@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from urllib.parse import quote
 
 import httpx
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -35,14 +37,23 @@ def png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_film_from_upload_to_download(serve: Serve, carphone: Path) -> None:
-    def make_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
-        assert video.read_bytes() == carphone.read_bytes()
-        assert pq.read_table(table).num_rows == 120
-        advance()
-        out.write_text(f"<p>{title}</p>")
+# reports are made in the worker process, which finds these functions by their names
+def short_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
+    num_rows = pq.read_table(table).num_rows
+    advance()
+    out.write_text(f"<p>{title}, {num_rows} rows, {video.stat().st_size} bytes</p>")
 
-    served = serve(make_report=make_report)
+
+def report_of_labels(table: Path, *, labels: str, out: Path, **_: Any) -> None:
+    out.write_text(labels)
+
+
+def no_report(table: Path, **_: Any) -> None:
+    raise InputError(f"{table} is not to my taste")
+
+
+def test_a_film_from_upload_to_download(serve: Serve, carphone: Path) -> None:
+    served = serve(make_report=short_report)
     job = served.start_job(("my%20film.mp4", carphone.read_bytes()), rules={"smooth": 0.2, "rule": "product"})
     view = served.wait(job, "done", "failed")
     assert (view["state"], view["message"], view["problems"]) == ("done", "", [])
@@ -60,7 +71,7 @@ def test_a_film_from_upload_to_download(serve: Serve, carphone: Path) -> None:
     part = served.client.get(f"api/jobs/{job['id']}/files/film.mp4", headers={"Range": "bytes=4-7"})
     assert (part.status_code, part.content) == (206, b"ftyp")
     report = served.client.get(f"api/jobs/{job['id']}/files/report.html")
-    assert report.text == "<p>my film.mp4</p>"
+    assert report.text == f"<p>my film.mp4, 120 rows, {carphone.stat().st_size} bytes</p>"
     assert report.headers["content-security-policy"].startswith("sandbox allow-scripts")
     rows = served.client.get(f"api/jobs/{job['id']}/rows?offset=110&limit=50").json()
     assert (rows["total"], len(rows["rows"])) == (120, 10)
@@ -81,18 +92,14 @@ def test_the_label_that_is_shown_is_chosen_at_the_start_and_on_the_page(
     serve: Serve, astronaut: np.ndarray, started_with: str
 ) -> None:
     seen: list[str] = []
-
-    def make_report(table: Path, *, labels: str, out: Path, **_: Any) -> None:
-        seen.append(labels)
-        out.write_text("<p>report</p>")
-
-    served = serve(make_report=make_report, labels=started_with)
+    served = serve(make_report=report_of_labels, labels=started_with)
     assert served.client.get("api/choices").json()["labels"][0][0] == started_with
     shares = {}
     for wish in ({}, {"labels": "expression"}, {"labels": "compound"}):
         job = served.start_job(("a.png", png(astronaut)), **wish)
         assert served.wait(job, "done", "failed")["state"] == "done"
         look = served.client.get(f"api/jobs/{job['id']}/files/look.json").json()
+        seen.append(served.client.get(f"api/jobs/{job['id']}/files/report.html").text)
         shares[wish.get("labels", "")] = look["shares"]
         assert look["labels"] == seen[-1]
         happy = next(style for style in look["styles"] if style["name"] == "Happily Surprised")
@@ -230,11 +237,92 @@ def test_two_jobs_at_once_wait_in_order_and_can_be_cancelled(serve: Serve, long_
     assert not (served.folder / "jobs" / fourth["id"]).exists()
 
 
-def test_a_report_that_fails_leaves_the_rest(serve: Serve, carphone: Path) -> None:
-    def make_report(table: Path, **_: Any) -> None:
-        raise InputError(f"{table} is not to my taste")
+def workers() -> list[psutil.Process]:
+    """The processes that do the work of this process's servers."""
+    found = []
+    for process in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if any("spawn_main" in word for word in process.cmdline()):
+                found.append(process)
+    return found
 
-    served = serve(make_report=make_report)
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (signal.SIGKILL, "ended by the system (SIGKILL), most often for lack of memory"),
+        (signal.SIGSEGV, "crashed (SIGSEGV)"),
+    ],
+)
+def test_a_crash_in_the_midst_ends_one_job_and_not_the_server(
+    serve: Serve, long_film: Path, carphone: Path, number: int, sentence: str
+) -> None:
+    served = serve()
+    first = served.start_job(("first.mp4", long_film.read_bytes()))
+    second = served.start_job(("second.mp4", carphone.read_bytes()))
+    while not (running := served.look(first))["done"]:
+        assert running["state"] in ("waiting", "running")
+        time.sleep(0.02)
+    (worker,) = workers()
+    worker.send_signal(number)
+    view = served.wait(first, "done", "failed")
+    assert view["state"] == "failed" and sentence in view["message"] and "make it smaller" in view["message"]
+    assert not (served.folder / "jobs" / first["id"]).exists()
+    assert served.wait(second, "done", "failed")["state"] == "done"
+    third = served.start_job(("third.mp4", carphone.read_bytes()))
+    assert served.wait(third, "done", "failed")["state"] == "done"
+    assert workers()[0].pid != worker.pid
+
+
+def test_a_worker_that_died_while_nothing_was_to_do_is_replaced(serve: Serve, carphone: Path) -> None:
+    served = serve()
+    (worker,) = workers()
+    worker.kill()
+    worker.wait(10)
+    job = served.start_job(("a.mp4", carphone.read_bytes()))
+    assert served.wait(job, "done", "failed")["state"] == "done"
+
+
+def test_a_job_that_takes_too_long_is_ended(serve: Serve, long_film: Path, carphone: Path) -> None:
+    served = serve(max_job_minutes=0.005)
+    view = served.wait(served.start_job(("l.mp4", long_film.read_bytes())), "done", "failed")
+    assert view["state"] == "failed" and "took longer than 0.005 minutes" in view["message"]
+    assert "--max-job-minutes" in view["message"] and not workers()
+
+
+def eats_memory(table: Path, *, out: Path, **_: Any) -> None:
+    held = np.ones(700_000_000, np.uint8)
+    out.write_text(str(held.sum()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_job_may_take_only_so_much_memory(serve: Serve, carphone: Path) -> None:
+    served = serve(make_report=eats_memory, max_memory_mb=600)
+    view = served.wait(served.start_job(("a.mp4", carphone.read_bytes())), "done", "failed")
+    assert view["state"] == "failed" and "not enough memory" in view["message"]
+    served = serve(make_report=eats_memory)
+    view = served.wait(served.start_job(("a.mp4", carphone.read_bytes())), "done", "failed")
+    assert view["state"] == "done"
+
+
+def test_the_work_ends_with_its_server(tmp_path: Path) -> None:
+    """A server that is killed leaves no process behind."""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "femae", "app"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        children: list[psutil.Process] = []
+        while not children:
+            children = psutil.Process(process.pid).children(recursive=True)
+            time.sleep(0.05)
+        process.kill()
+    gone, alive = psutil.wait_procs(children, timeout=30)
+    assert gone and not alive
+
+
+def test_a_report_that_fails_leaves_the_rest(serve: Serve, carphone: Path) -> None:
+    served = serve(make_report=no_report)
     view = served.wait(served.start_job(("a.mp4", carphone.read_bytes())), "done", "failed")
     assert view["state"] == "done" and "report.html" not in [file["key"] for file in view["files"]]
     assert "not to my taste" in view["problems"][0] and "femae-app" not in view["problems"][0]

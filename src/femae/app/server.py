@@ -41,6 +41,7 @@ def build_app(
     """
     from starlette.applications import Starlette
 
+    from femae.app.child import WorkProcess
     from femae.app.guard import Guard, own_names
     from femae.app.jobs import JobQueue
     from femae.app.routes import routes
@@ -52,7 +53,8 @@ def build_app(
     worker = Worker(
         max_minutes=config.max_minutes, device=config.device, threads=config.threads, make_report=make_report
     )
-    queue = JobQueue(folder.jobs, work=worker, max_jobs=config.max_jobs, keep_s=config.keep_minutes * 60)
+    work = WorkProcess(worker, max_memory_mb=config.max_memory_mb, max_job_minutes=config.max_job_minutes)
+    queue = JobQueue(folder.jobs, work=work, max_jobs=config.max_jobs, keep_s=config.keep_minutes * 60)
 
     async def sweep() -> None:
         while True:
@@ -61,6 +63,7 @@ def build_app(
 
     @asynccontextmanager
     async def life(_: Any) -> AsyncIterator[None]:
+        work.start()
         queue.start()
         sweeper = asyncio.create_task(sweep())
         try:
@@ -68,6 +71,7 @@ def build_app(
         finally:
             sweeper.cancel()
             await asyncio.to_thread(queue.stop)
+            work.close()
             folder.remove()
 
     pages = routes(config, queue=queue, models=model_names(config.models))

@@ -57,6 +57,10 @@ class Worker:
     ) -> None:
         self._max_s, self._device, self._threads, self._make_report = max_minutes * 60, device, threads, make_report
 
+    def load(self) -> None:
+        """Bring into memory what every job needs, so that the first one need not wait."""
+        Predictor(device=self._device, threads=1)
+
     def __call__(self, job: Job) -> None:
         """Fill `job.outputs` and `job.facts`. Raises FemaeError, in words that name files as the user does."""
         try:
