@@ -147,7 +147,7 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WEIGHTS = b'abc", "holds no weights"),
         ("import os\nWEIGHTS = os.environ", "holds no weights"),
         ("WEIGHTS = b'abc'", "another network"),
-        ("WEIGHTS = 'abc'", "another network"),
+        ("WEIGHTS = 'abc'", "holds no weights"),
     ],
 )
 def test_a_damaged_or_other_package_is_named(

@@ -113,8 +113,11 @@ class WorkProcess:
             while not self._hear(job, self._words):
                 pass
         except (EOFError, OSError):
-            self._process.join(timeout=_LET_GO_S)
-            sentence = _last_words(self._process.exitcode, memory_mb=self._memory_mb)
+            status = None
+            if self._process is not None:
+                self._process.join(timeout=_LET_GO_S)
+                status = self._process.exitcode
+            sentence = _last_words(status, memory_mb=self._memory_mb)
             self.close()
             raise InputError(sentence) from None
 

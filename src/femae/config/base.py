@@ -42,7 +42,7 @@ def _all_names(model: type[BaseModel]) -> list[str]:
 class Config(BaseModel):
     """Frozen settings; a wrong value or an unknown key raises ConfigError with one sentence per fault."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # built when first used
 
     def __init__(self, **data: Any) -> None:
         if _inside.get():  # the outermost one says what is wrong, with the whole path

@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from femae.errors import OutputError
 from femae.types import Face, FaceResult, Frame, FrameResult
@@ -50,6 +49,8 @@ def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[]
     Raises OutputError; what `results` raises passes through.
     """
     began = time.perf_counter()
+    import pyarrow.parquet as pq
+
     own = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,6 +75,8 @@ def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[]
 
 def read_part_notes(path: Path) -> tuple[Tally, float]:
     """What went wrong in the part, and the seconds it took. Raises OSError, ValueError."""
+    import pyarrow.parquet as pq
+
     notes = json.loads((pq.read_metadata(path).metadata or {})[_NOTES.encode()])
     tally = notes["tally"] | {kind: Count(**notes["tally"][kind]) for kind in ("lost", "damaged")}
     return Tally(**tally), float(notes["seconds"])
@@ -81,6 +84,8 @@ def read_part_notes(path: Path) -> tuple[Tally, float]:
 
 def read_part(path: Path) -> Iterator[FrameResult]:
     """The results, frame by frame. Raises OSError, ValueError."""
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         batches = file.iter_batches(batch_size=_ROWS_AT_ONCE)
         rows = chain.from_iterable(batch.to_pylist() for batch in batches)

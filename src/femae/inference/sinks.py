@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from femae.errors import ConfigError, OutputError
 from femae.inference.part_file import FileSink, TableSink
@@ -91,6 +90,8 @@ class ParquetSink(FileSink):
     """Parquet with the declared schema and its metadata, in row groups of 4096 rows."""
 
     def _open(self) -> None:
+        import pyarrow.parquet as pq
+
         self._rows = _Rows()
         # Arrow's own file, not Python's: an interruption cannot fall into the midst of a row group.
         self._file = pa.OSFile(os.fspath(self._part), "wb")

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from femae import __version__
 from femae.errors import MissingDependencyError, OutputError
@@ -138,6 +137,8 @@ class Predictions:
         return self.table.num_rows
 
     def __repr__(self) -> str:
+        import pyarrow.compute as pc  # a third of a start that needs none of it
+
         sources = pc.unique(self.table["source"]).to_pylist()
         what = sources[0] if len(sources) == 1 else f"{len(sources)} pictures"
         with_face = self.table.filter(pc.is_valid(self.table["face_id"]))
@@ -185,6 +186,8 @@ class Predictions:
         """What each face shows in all (inference.derived.totals), a row per face; of pictures one row."""
         compounds = _compounds_of(self.table.schema)
         film = self.table["time_s"].null_count < self.table.num_rows
+        import pyarrow.compute as pc
+
         sources = pc.unique(self.table["source"]).to_pylist()
         name = str(sources[0]) if len(sources) == 1 else f"{len(sources)} pictures"
         totals = Totals(name, compounds=compounds, film=film)
