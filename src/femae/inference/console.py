@@ -105,7 +105,7 @@ class RunConsole:
             nonlocal done
             done += 1
             self._count()
-            speed = bars.tasks[-1].speed
+            speed = next((one.speed for one in bars.tasks if one.id == task), None)
             rate = f"{speed:.0f} frames/s" if speed else ""
             bars.update(task, advance=1, count=f"{done}{total}", rate=rate)
 

@@ -4,19 +4,27 @@ A worker that is given a long film says in how many parts it is to be done; the 
 the last of them brings the job of joining them. In one process the predictor does part after part by itself.
 """
 
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from femae.cluster import Cluster, Ended
 from femae.config.predict import PredictConfig
 from femae.inference.console import RunConsole
 from femae.inference.predictor import Predictor
 from femae.inference.work import Finished, UnitWorker
-from femae.inference.work_unit import Outcome, WorkUnit
+from femae.inference.work_unit import Outcome, WorkUnit, num_bytes
+from femae.types import SourceInfo
 
 __all__ = ["Executor", "executor_of"]
+
+_AT_ONCE: Final = 2  # inputs in one process
+_SMALL: Final = 20_000_000  # bytes; a larger one has the process to itself, and its memory
 
 
 class Executor(Protocol):
@@ -30,13 +38,60 @@ def executor_of(
 ) -> Executor:
     """By `config.cluster`; `predictor` is what this process works with, `console` shows its frames."""
     if config.cluster is None:
-        return partial(_here, UnitWorker(config, predictor=predictor, finished=finished), console)
+        worker = UnitWorker(config, predictor=predictor, finished=finished)
+        return partial(_one_by_one if finished is not None else _here, worker, console)
     return partial(_on_cluster, config, finished, console)
 
 
-def _here(worker: UnitWorker, console: RunConsole, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+def _one_by_one(worker: UnitWorker, console: RunConsole, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+    """As long as what is done at the end of an input, a report for instance, need not be safe for threads."""
     for unit in units:
         yield worker(unit, frames_of=console.frames_of)
+
+
+def _here(worker: UnitWorker, console: RunConsole, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+    """In order; of small inputs two at once, so that one begins and ends while the other has the cores."""
+    if len(units) < 2:
+        yield from _one_by_one(worker, console, units)
+        return
+    stopped = threading.Event()
+    under_way: deque[Future[Outcome]] = deque()
+    work = partial(worker, frames_of=partial(_stoppable, console, stopped))
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="femae-input") as pool:
+        try:
+            for unit in units:
+                alone = num_bytes(unit) > _SMALL
+                while len(under_way) >= (1 if alone else _AT_ONCE):
+                    yield under_way.popleft().result()
+                under_way.append(pool.submit(work, unit))
+                if alone:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except KeyboardInterrupt as interruption:
+            stopped.set()
+            for future in under_way:
+                if not future.cancel() and isinstance(error := future.exception(), KeyboardInterrupt):
+                    for note in getattr(error, "__notes__", ()):  # what was kept of an input
+                        interruption.add_note(note)
+            raise
+        finally:
+            stopped.set()
+            for future in under_way:
+                future.cancel()
+
+
+@contextmanager
+def _stoppable(console: RunConsole, stopped: threading.Event, info: SourceInfo) -> Iterator[Callable[[], None]]:
+    """As RunConsole.frames_of, for a thread that no interruption reaches: it ends at the next frame."""
+    with console.frames_of(info) as advance:
+
+        def count() -> None:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            advance()
+
+        yield count
 
 
 def _on_cluster(

@@ -88,6 +88,10 @@ class FileSink(TableSink):
     def paths(self) -> list[Path]:
         return [self.path]
 
+    @property
+    def _partial(self) -> Path:
+        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+
     def write(self, batch: pa.RecordBatch) -> None:
         assert self._is_open, f"{self.path} is closed"
         with self._errors_in_words():
@@ -96,6 +100,8 @@ class FileSink(TableSink):
     def close(self) -> None:
         assert self._is_open, f"{self.path} is closed"
         self._finish_as(self.path)
+        with suppress(OSError):
+            self._partial.unlink(missing_ok=True)  # of a run before this one, which was interrupted
 
     def keep_partial(self) -> str:
         if not self._is_open or not self._part.exists():
@@ -104,11 +110,10 @@ class FileSink(TableSink):
         if num_rows == 0:
             self.abort()
             return f"no row of {self.path.name} was complete"
-        partial = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
         with self._errors_in_words():
             self._rewind()
-        self._finish_as(partial)
-        return f"{num_rows} complete row{'s' * (num_rows != 1)} kept in {partial}"
+        self._finish_as(self._partial)
+        return f"{num_rows} complete row{'s' * (num_rows != 1)} kept in {self._partial}"
 
     def abort(self) -> None:
         if self._is_open:

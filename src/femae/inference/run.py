@@ -6,7 +6,6 @@ from contextlib import closing
 from typing import Any, Final
 
 from femae.config.predict import PredictConfig
-from femae.config.storage import is_remote
 from femae.errors import FemaeError
 from femae.inference.claim import claim
 from femae.inference.console import RunConsole
@@ -23,14 +22,13 @@ from femae.inference.settings import run_settings
 from femae.inference.sinks import unique_stem
 from femae.inference.summary import passed_over_line
 from femae.inference.work import Finished
-from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of
+from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of, num_bytes
 from femae.labels import Compound
 from femae.video.discover import discover
 
 __all__ = ["Finished", "run_predict"]
 
 _AT_ONCE: Final = 16  # questions to a store
-_BYTES: Final = 10_000_000  # that a file of a store counts for in the progress: their sizes are not asked for
 _FEW: Final = 20  # inputs whose summaries are said again when they are taken over; of more, only how many
 
 
@@ -76,7 +74,7 @@ class _Run:
     def do(self, execute: Executor) -> None:
         """All that is missing, then the outputs of the whole run."""
         todo = self._missing()
-        self.console.expect(num_inputs=len(todo), num_bytes=sum(map(_num_bytes, todo)))
+        self.console.expect(num_inputs=len(todo), num_bytes=sum(map(num_bytes, todo)))
         state = "interrupted"
         try:
             for outcome in execute(todo):
@@ -131,17 +129,18 @@ class _Run:
     def _take(self, outcome: Outcome) -> None:
         """Write down and say how one unit ended."""
         unit, record = outcome.unit, outcome.record
-        size = _num_bytes(unit)
+        size = num_bytes(unit)
         if record is None:
             self._fail(unit, outcome.error, trace=outcome.trace)
             self.console.input_done(size, failed=True)
             return
         self._count_problems(unit, record)
         self.console.summary(record.lines)
+        self.done[unit.number] = 1  # before it is written down: an interruption may fall into the midst of that
         try:
             self.journal.add(record)
-            self.done[unit.number] = 1
         except FemaeError as error:
+            self.done[unit.number] = 0
             self._fail(unit, str(error))
         counted = self.config.cluster is None  # frame by frame, as they came
         self.console.input_done(size, failed=bool(record.problems), num_frames=0 if counted else record.num_frames)
@@ -186,10 +185,11 @@ class _Run:
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         """One entry an input for run.json."""
         for unit in self.units:
-            if not self.done[unit.number]:
+            record = self.journal.record_of(unit.stem) if self.done[unit.number] else None
+            if record is None:
                 yield {"input": unit.item.name, "error": self.errors.get(unit.number, "not done yet")}
                 continue
-            entry = self._record(unit).as_json()
+            entry = record.as_json()
             del entry["totals"], entry["lines"]
             yield {**entry, "input": unit.item.name, "taken_over": self.done[unit.number] == 2}
 
@@ -237,11 +237,3 @@ def further_columns(units: Sequence[WorkUnit], *, compounds: tuple[Compound, ...
     own = set(totals_schema(compounds).names)
     names = dict.fromkeys(name for unit in units for name, _ in unit.item.columns)
     return {name: f"{name}_given" if name in own else name for name in names}
-
-
-def _num_bytes(unit: WorkUnit) -> int:
-    """Of its files, for the progress; 0 where they cannot be asked."""
-    try:
-        return sum(_BYTES if is_remote(path) else path.stat().st_size for path in unit.item.paths)
-    except OSError:
-        return 0

@@ -5,12 +5,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from femae.config.storage import is_remote
 from femae.video.discover import InputItem
 from femae.video.storage import state_of
 
-__all__ = ["Outcome", "UnitRecord", "WorkUnit", "identity_of", "sizes_of"]
+__all__ = ["Outcome", "UnitRecord", "WorkUnit", "identity_of", "num_bytes", "sizes_of"]
+
+_REMOTE_BYTES: Final = 10_000_000  # that a file of a store counts for: their sizes are not asked for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +75,14 @@ def identity_of(item: InputItem) -> str:
     """
     facts = [state_of(path) for path in item.paths]
     return hashlib.sha256(json.dumps([item.kind, facts]).encode()).hexdigest()[:32]
+
+
+def num_bytes(unit: WorkUnit) -> int:
+    """Of its files, as far as they are known without asking a store; 0 where they cannot be asked."""
+    try:
+        return sum(_REMOTE_BYTES if is_remote(path) else path.stat().st_size for path in unit.item.paths)
+    except OSError:
+        return 0
 
 
 def sizes_of(paths: Iterable[Path], *, folder: Path, folders: bool = True) -> dict[str, int]:
