@@ -122,6 +122,7 @@ class InitConfig(Config):
         "a checkpoint of MAE, MAE-Face, FMAE or timm",
     )
     allow_pickle: bool = Field(False, description="read .pth files too (weights only, no code is run)")
+    head: Literal["new", "keep"] = Field("new", description="keep: take over the emotion head of init.weights, too")
     train: Literal["all", "last_block", "head"] = Field("all", description="what learns; the rest stays as it is")
 
 
@@ -233,6 +234,12 @@ class DistillConfig(_Settings):
     loss: Literal["mse", "kl"] = Field("mse", description="mse of the outputs; kl of the probabilities")
     target: Literal["probs", "logits", "features"] = Field("probs", description="what mse compares")
     temperature: float = Field(1.0, gt=0, description="of kl")
+    views: int = Field(
+        0,
+        ge=0,
+        description="0: the teachers are asked in training, about each picture as it was changed; N: once before it, "
+        "about N views of each picture, whose mean is learned like votes (loss kl, target probs)",
+    )
 
 
 class EmotionConfig(StageConfig):
@@ -255,4 +262,10 @@ class EmotionConfig(StageConfig):
     def _heads(self) -> "EmotionConfig":
         if self.distill.loss == "kl" and self.distill.target == "features":
             raise ValueError("distill.loss kl compares probabilities: set distill.target to probs, or take mse")
+        plain = self.distill.loss == "kl" and self.distill.target == "probs" and self.distill.members == "all"
+        if self.distill.views and not (plain and self.distill.temperature == 1):
+            raise ValueError(
+                "distill.views asks all teachers for probabilities: set distill.loss to kl, distill.target to probs, "
+                "distill.members to all and distill.temperature to 1"
+            )
         return self

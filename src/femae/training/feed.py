@@ -43,6 +43,7 @@ class _Faces:
 
     def __init__(self, faces: FaceSet, model: ModelConfig, *, workers: int, on_device: bool) -> None:
         self._faces, self._model, self._on_device = faces, model, on_device and faces.pictures is None
+        self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
         self._reader = None if faces.pictures is not None else BlockReader(faces, model)
         # copying runs at the speed of memory, which a few threads use up
         self.threads = workers if self._reader is not None else min(4, os.cpu_count() or 1)
@@ -51,13 +52,13 @@ class _Faces:
         size, faces = self._model.image_size, self._faces
         pixels = torch.empty(count, self._model.in_chans, size, size, dtype=torch.uint8, pin_memory=pinned)
         labels = {}
-        for name in _LABELS:
+        for name in self._labels:
             column = torch.from_numpy(getattr(faces, name)[:0])
             labels[name] = torch.empty(count, *column.shape[1:], dtype=column.dtype, pin_memory=pinned)
         return Batch(pixels=pixels, **labels)
 
     def fill(self, rows: Ints, batch: Batch) -> Any:
-        for name in _LABELS:
+        for name in self._labels:
             _take(getattr(self._faces, name), rows, getattr(batch, name).numpy())
         if self._reader is None:
             assert self._faces.pictures is not None

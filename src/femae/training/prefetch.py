@@ -31,13 +31,15 @@ class Batch:
     mask: torch.Tensor  # bool[B, 6]
     au_targets: torch.Tensor  # float[B, 46], order of data.shards.ACTION_UNITS
     au_mask: torch.Tensor  # bool[B, 46]
+    taught: torch.Tensor | None = None  # float[B, 6 or 13] of training.views
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
 
     def to(self, device: torch.device) -> "Batch":
         """On CUDA without waiting for the copy."""

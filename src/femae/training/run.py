@@ -46,6 +46,9 @@ def train_stage(config: Stage, *, run: Path, quiet: bool = False) -> FitResult:
         num_params=sum(param.numel() for param in task.model.parameters()),
         start=None if start is None else dataclasses.asdict(start),
     )
+    if (prepare := getattr(task, "prepare", None)) is not None:
+        prepare(device=fabric.device, folder=folder.path, writes=fabric.global_rank == 0)
+        fabric.barrier()
     return fit(task, fabric=fabric, folder=folder, quiet=quiet)
 
 

@@ -42,6 +42,7 @@ class FaceSet:
     au_mask: Bools
     fold: npt.NDArray[np.int8]  # -1: none
     pictures: npt.NDArray[np.uint8] | None = None  # u8[N, C, S, S]; None: read as they are needed
+    taught: Floats | None = None  # f32[N, 6 or 13] of training.views; None: no teacher was asked beforehand
 
     def __len__(self) -> int:
         return len(self.folder)
@@ -68,9 +69,9 @@ class FaceSet:
 
     def select(self, chosen: Any) -> "FaceSet":
         """The rows of a bool mask or of row numbers."""
-        names = ("folder", "position", "targets", "mask", "au_targets", "au_mask", "fold")
-        pictures = None if self.pictures is None else self.pictures[chosen]
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names}, pictures=pictures)
+        names: tuple[str, ...] = ("folder", "position", "targets", "mask", "au_targets", "au_mask", "fold")
+        names += tuple(name for name in ("pictures", "taught") if getattr(self, name) is not None)
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def blocks(self) -> npt.NDArray[np.int64]:
         """The unit of reading i64[N] of each row: row groups of the shards, numbered over all folders."""

@@ -11,7 +11,7 @@ from femae.models.keymap import LoadReport, load_encoder, read_checkpoint
 from femae.models.weights import WEIGHTS_NAME, load_model
 from femae.shipped import shipped
 
-__all__ = ["choose_learning", "start_encoder", "start_head"]
+__all__ = ["choose_learning", "start_emotion_head", "start_encoder", "start_head"]
 
 
 def _file(path: Path) -> Path:
@@ -31,6 +31,20 @@ def start_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
     if file.suffix == ".safetensors" and any(name.startswith("members.") for name in tensors):
         raise ModelError(f"{file} is an ensemble: start from one of its members, or name it in distill.teachers")
     return load_encoder(encoder, tensors, name=str(file))
+
+
+def start_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitConfig) -> None:
+    """Take over the emotion head of init.weights. Raises ModelError when it has none or other outputs."""
+    if init.weights is None:
+        raise ModelError("init.head keep needs init.weights: the run whose head is kept")
+    model, info = load_model(_file(init.weights))
+    source: Any = getattr(model, "head", None)
+    if info.outputs != outputs or source is None:
+        raise ModelError(
+            f"{init.weights} says {', '.join(info.outputs) or 'nothing of emotions'}, this run {', '.join(outputs)}: "
+            "set init.head to new, or softmax_weight as that run had it"
+        )
+    head.load_state_dict(source.state_dict())
 
 
 def start_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:

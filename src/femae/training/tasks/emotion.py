@@ -1,6 +1,7 @@
 """The six basic emotions as a multi-label task (paper, section 3.4, eq. (1)), with mixup and distillation."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from femae.training.losses import cross_entropy_six, weighted_bce
 from femae.training.mixup import draw_mix
 from femae.training.scores import scores_table
 from femae.training.sets import load_sets
-from femae.training.start import choose_learning, start_encoder, start_head
+from femae.training.start import choose_learning, start_emotion_head, start_encoder, start_head
 from femae.training.task import Constants, Evaluation, StepOutput, normalise
 from femae.training.tasks.au import au_columns, judge_units, loss_weights
 from femae.training.teachers import distill_loss, load_teacher
+from femae.training.views import ask_views, read_taught, taught_loss, taught_shares
 
 __all__ = ["EmotionTask", "judge_emotions"]
 
@@ -90,6 +92,9 @@ class EmotionTask:
         outputs = (*EMOTIONS, NO_EXPRESSION) if config.softmax_weight > 0 else EMOTIONS
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
+        if config.init.head == "keep":
+            assert self.model.head is not None
+            start_emotion_head(self.model.head, outputs=self.model.outputs, init=config.init)
         choose_learning(self.model, config.init)
         if self.model.au_head is not None:
             start_head(self.model.au_head, au_names=self.names, init=config.init)
@@ -99,6 +104,32 @@ class EmotionTask:
         self._fits_expression = "test" not in self.val_set.strings("split")
         self.teacher = load_teacher(config.distill, config.model, config.run)
         self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
+
+    def prepare(self, *, device: torch.device, folder: Path, writes: bool) -> None:
+        """Ask the teachers about views of the training pictures; a run that goes on finds the answers in its folder."""
+        distill = self.config.distill
+        if self.teacher is None or not distill.views:
+            return
+        path, width = folder / "taught.npy", len(self.model.outputs)
+        logits = read_taught(path, count=len(self.train_set), width=width)
+        if logits is None:
+            logits = ask_views(
+                self.teacher,
+                self.train_set,
+                model=self.config.model,
+                views=distill.views,
+                seed=self.config.run.seed,
+                device=device,
+            )
+            logits = logits[:, :width]
+            if logits.shape[1] < width:
+                raise ConfigError("distill.teachers say nothing of 'none of them': set softmax_weight to 0")
+            if writes:
+                part = path.with_name(f"{path.name}.part")
+                with part.open("wb") as file:
+                    np.save(file, logits)
+                part.replace(path)
+        self.train_set = replace(self.train_set, taught=taught_shares(logits))
 
     def shown(self) -> Floats:
         return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
@@ -118,7 +149,11 @@ class EmotionTask:
         if self.units and config.au_weight > 0:
             parts["loss_au"] = weighted_bce(output.au_logits, au_targets, au_mask, weights=fixed["au_weights"])
             total = total + config.au_weight * parts["loss_au"]
-        if self.teacher is not None:
+        if batch.taught is not None:
+            taught = batch.taught if mix is None else mix.targets(batch.taught)
+            parts["loss_distill"] = taught_loss(output.logits, taught, softmax_weight=config.softmax_weight)
+            total = total + config.distill.weight * parts["loss_distill"]
+        elif self.teacher is not None:
             drawn = draws.one(Place.MEMBER) if config.distill.members == "one" else None
             parts["loss_distill"] = distill_loss(output, self.teacher(pixels, draw=drawn), config.distill)
             total = total + config.distill.weight * parts["loss_distill"]
