@@ -16,9 +16,11 @@ class LevelEngine:
     """Probabilities that follow from a crop's gray level: happiness rises with it, sadness falls."""
 
     spec = ModelSpec(name="level", image_size=4, color="gray", mean=(0.0,), std=(1.0,), emotions=EMOTIONS)
+    device = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, strength: float = 1.0) -> None:
         self.batches: list[int] = []
+        self._strength = strength
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
         self.batches.append(len(crops))
@@ -26,7 +28,7 @@ class LevelEngine:
         probs = np.full((len(crops), 6), 0.1, np.float32)
         probs[:, EMOTIONS.index("happiness")], probs[:, EMOTIONS.index("sadness")] = level, 1 - level
         empty = np.zeros((len(crops), 0), np.float32)
-        return Probabilities(probs, empty, empty)
+        return Probabilities(probs * np.float32(self._strength), empty, empty)
 
 
 def corner_crop(image: npt.NDArray[np.uint8], face: Face) -> FaceCrop:
@@ -73,6 +75,16 @@ def test_a_nearly_tied_interpolated_face_is_looked_at_again() -> None:
     labels, _ = classify([looking(1, 128), looking(2, 200), TrackedFrame(frame(3), [(7, face_at(128))])])
     assert looked == [1]
     assert labels == ["Sadly Surprised", "Happily Surprised", "Happily Surprised"]
+
+
+@pytest.mark.parametrize(("strength", "expected"), [(1.0, [1]), (0.3, [])])
+def test_a_face_that_shows_nothing_is_worth_no_second_look(strength: float, expected: list[int]) -> None:
+    """At .3 the six add up to .42: the compound is the largest of small numbers, tied or not."""
+    looked: list[int] = []
+    item = TrackedFrame(frame(1), [(1, face_at(128))], lambda: looked.append(1) or [])  # type: ignore[func-returns-value]
+    classifier = Classifier(engine=LevelEngine(strength), cropper=corner_crop, compounds=ABAW_COMPOUNDS)
+    (result,) = classifier.one_by_one(iter([item]))
+    assert looked == expected and result.faces[0].weak == (strength < 1)
 
 
 def test_a_score_near_the_threshold_is_looked_at_again() -> None:

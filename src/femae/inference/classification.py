@@ -1,7 +1,7 @@
 """Crops and probabilities of tracked faces, in batches on all threads.
 
-Where a face was only interpolated and its two best compounds are nearly tied, the frame is detected after all and the
-face scored again: the label must not hang on the shortcut.
+Where a face was only interpolated, shows something, and its two best compounds are nearly tied, the frame is detected
+after all and the face scored again: the label must not hang on the shortcut.
 """
 
 from collections.abc import Callable, Iterator
@@ -119,11 +119,13 @@ class Classifier:
         ]
 
     def _is_tied(self, result: FaceResult) -> bool:
-        """Whether a slightly different crop might change the label, or whether there is one."""
+        """Whether a slightly different crop might change the compound of a face that shows something, or whether there
+        is one. On a face that shows nothing it is the largest of small numbers, and worth no second look."""
         best = result.compound_score
+        if self.threshold is not None and abs(best - self.threshold) < _TIE * best:
+            return True
         runner_up = float(np.sort(result.scores)[-2]) if len(result.scores) > 1 else -np.inf
-        near_threshold = self.threshold is not None and abs(best - self.threshold) < _TIE * best
-        return best - runner_up < _TIE * best or near_threshold
+        return not result.weak and best - runner_up < _TIE * best
 
 
 def _looked_at_again(item: TrackedFrame) -> TrackedFrame:

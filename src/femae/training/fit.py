@@ -182,6 +182,10 @@ def _settings_print(task: Task) -> str:
         settings["optim"].pop("lr_batch")  # as before there was such a setting
     if settings["data"]["decode"] == "host":
         settings["data"].pop("decode")
+    if settings["init"]["head"] == "new":
+        settings["init"].pop("head")
+    if settings.get("distill", {}).get("views") == 0:
+        settings["distill"].pop("views")
     settings["data"].pop("workers")
     settings["data"].pop("loader")
     return fingerprint(settings)
