@@ -7,7 +7,7 @@ from typing import Final
 
 from femae.errors import ModelError
 
-__all__ = ["shipped"]
+__all__ = ["shipped", "shipped_name"]
 
 _PREFIX: Final = "femae:"
 
@@ -28,3 +28,10 @@ def shipped(path: Path, *, suffixes: Sequence[str]) -> Path:
         f"femae ships no {' or '.join(suffixes)} file {name!r}; it ships "
         + (", ".join(_PREFIX + one for one in found) or "none")
     )
+
+
+def shipped_name() -> str:
+    """Name and version of the model that ships, by its card; the model's version is not the package's."""
+    card = resources.files("femae") / "weights" / "MODEL_CARD.md"
+    with card.open(encoding="utf-8") as file:
+        return file.readline().partition(":")[2].strip()

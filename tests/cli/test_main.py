@@ -7,6 +7,8 @@ import pytest
 
 from femae import __version__
 from femae.cli import main
+from femae.engine.load import load_engine
+from femae.inference.predictor import shipped_model
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +22,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"femae {__version__}\n"
+    with shipped_model() as path:
+        spec = load_engine(path).spec
+    assert capsys.readouterr().out == f"femae {__version__}, with the model {spec.name} {spec.version}\n"
 
 
 def test_an_unknown_command_lists_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,6 +63,6 @@ def test_public_names_exist_and_are_sorted() -> None:
 
 def test_python_m_femae_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "femae", "--version"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stdout == f"femae {__version__}\n"
+    assert done.returncode == 0 and done.stdout.startswith(f"femae {__version__}, with the model femae-open-vit ")
     wrong = subprocess.run([sys.executable, "-m", "femae", "predikt"], capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "did you mean 'predict'" in wrong.stderr

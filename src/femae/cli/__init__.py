@@ -68,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
         from femae import __version__
+        from femae.shipped import shipped_name
 
-        sys.stdout.write(f"femae {__version__}\n")
+        sys.stdout.write(f"femae {__version__}, with the model {shipped_name()}\n")
         return 0
     command, rest = arguments[0], arguments[1:]
     if command not in _COMMANDS:
