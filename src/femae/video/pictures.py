@@ -1,11 +1,15 @@
 """Still pictures as a source of frames: upright, 8 bits, RGB, whatever the file holds."""
 
+import os
+import threading
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from importlib.util import find_spec
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self, cast
@@ -21,6 +25,9 @@ from femae.video.discover import HEIF_SUFFIXES
 from femae.video.storage import file_name, read_remote, state_of
 
 __all__ = ["PictureSource", "read_picture", "to_rgb"]
+
+_THREADS: Final = 4  # that read pictures
+_Read = tuple[npt.NDArray[np.uint8] | None, str]  # the picture, or why there is none
 
 _ORIENTATION_TAG: Final = 0x0112
 _TURNS: Final = {  # EXIF orientation -> what makes the picture upright
@@ -51,21 +58,30 @@ class PictureSource:
         self.problems.clear()
         num_of_name = Counter(map(file_name, self.paths))
         unreadable: list[str] = []
-        for path in self.paths:
+        for path, (image, problem) in zip(self.paths, self._read_ahead(), strict=True):
             name = file_name(path)
             source = name if num_of_name[name] == 1 else path.as_posix()
-            image: npt.NDArray[np.uint8] | None = None
-            problem = ""
-            try:
-                image = read_picture(path)
-            except Exception as error:  # decoders of damaged pictures raise nearly anything
-                problem = f"'{path}' cannot be read as a picture: {_reason(path, error)}"
+            if problem:
                 unreadable.append(problem)
             yield Frame(index=1, time_s=None, image=image, source=source, problem=problem)
         if unreadable:
             self.problems.append(
                 f"{len(unreadable)} of {len(self.paths)} pictures could not be read, the first: {unreadable[0]}"
             )
+
+    def _read_ahead(self) -> Iterator[_Read]:
+        """Each picture, or what is wrong with it, in order; some are read while earlier ones are looked at."""
+        threads = max(1, min(_THREADS, os.cpu_count() or 1, len(self.paths)))
+        coming, under_way = iter(self.paths), deque[Future[_Read]]()
+        with ThreadPoolExecutor(threads, thread_name_prefix="femae-pictures") as pool:
+            try:
+                under_way.extend(pool.submit(_read, path) for path in islice(coming, threads + 1))
+                while under_way:
+                    yield under_way.popleft().result()
+                    under_way.extend(pool.submit(_read, path) for path in islice(coming, 1))
+            finally:
+                for future in under_way:
+                    future.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +90,38 @@ class PictureSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing stays open between two pictures."""
+
+
+def _read(path: Path) -> _Read:
+    try:
+        return read_picture(path), ""
+    except Exception as error:  # decoders of damaged pictures raise nearly anything
+        return None, f"'{path}' cannot be read as a picture: {_reason(path, error)}"
+
+
+class _Unwarned:
+    """No warnings while any thread is inside; warnings.catch_warnings alone would mix the threads up."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._caught = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_UNWARNED: Final = _Unwarned()
 
 
 def _know_heif() -> None:
@@ -110,11 +158,9 @@ def read_picture(path: Path | IO[bytes]) -> npt.NDArray[np.uint8]:
         _know_heif()
     if is_remote(path):
         path = BytesIO(read_remote(cast(Path, path)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures and odd tags; what matters is raised
-        with Image.open(path) as image:
-            turn = _TURNS.get(_orientation(image))
-            rgb = to_rgb(image)
+    with _UNWARNED, Image.open(path) as image:  # of large pictures and odd tags; what matters is raised
+        turn = _TURNS.get(_orientation(image))
+        rgb = to_rgb(image)
     if turn is not None:
         rgb = rgb.transpose(turn)
     return np.array(rgb, np.uint8)
