@@ -12,11 +12,16 @@ import pytest
 from PIL import Image
 
 from femae.cli import main
+from femae.config.predict import DetectConfig, PredictConfig
 from femae.errors import ConfigError, OutputError
+from femae.inference.console import RunConsole
 from femae.inference.joining import joined
 from femae.inference.part_results import read_part, read_part_notes, write_part
 from femae.inference.predictor import Predictor
+from femae.inference.work import UnitWorker
+from femae.inference.work_unit import WorkUnit
 from femae.types import Face, FaceResult, Frame, FrameResult
+from femae.video.discover import discover
 from femae.video.tally import Tally
 
 Picture = npt.NDArray[np.uint8]
@@ -63,6 +68,28 @@ def test_one_process_twice_and_more_threads_give_the_same_table(film: Path, tmp_
         assert main(["predict", str(film), "--out", str(out), *options]) == 0
         found.append((out / "long.csv").read_bytes())
     assert found[0] == found[1]
+
+
+def test_workers_say_how_a_film_is_divided_and_join_what_is_there(film: Path, tmp_path: Path) -> None:
+    """Parts that are missing when they are to be joined, after a worker's death, are made by the one that joins."""
+    here, out = tmp_path / "here", tmp_path / "there"
+    assert main(["predict", str(film), "--out", str(here), "--part-minutes", "1.5", "--quiet"]) == 0
+    config = PredictConfig(inputs=(str(film),), out=out, detect=DetectConfig(part_minutes=1.5))
+    worker, quiet = UnitWorker(config, shared=True), RunConsole(quiet=True).frames_of
+    (item,) = discover([str(film)])
+    unit = WorkUnit(number=0, item=item, stem="long")
+    divided = worker(unit, frames_of=quiet)
+    assert divided.num_parts == 4 and divided.record is None and not divided.error
+    for part in (0, 2):
+        done = worker(replace(unit, num_parts=4, part=part), frames_of=quiet)
+        assert done.record is None and not done.error
+    assert len(list((out / ".parts").iterdir())) == 2
+    joined_up = worker(replace(unit, num_parts=4), frames_of=quiet)
+    assert joined_up.record is not None and joined_up.record.num_frames == NUM_FRAMES, joined_up.error
+    assert (out / "long.csv").read_bytes() == (here / "long.csv").read_bytes()
+    assert not (out / ".parts").exists()
+    alone = UnitWorker(config)(unit, frames_of=quiet)
+    assert alone.record is not None and alone.record.num_frames == NUM_FRAMES
 
 
 def a_face(face_id: int, x: float) -> FaceResult:

@@ -97,12 +97,13 @@ class UnitWorker:
             if len(parts) > 1 and not unit.num_parts:
                 return Outcome(unit=unit, num_parts=len(parts))
             identity = identity_of(unit.item)
+            names = [self._part_name(unit, part, identity) for part in range(unit.num_parts)]
             if unit.part is not None:
-                assert isinstance(source, PyAVSource)
-                self._measure_part(source, parts[unit.part], self._part_name(unit, unit.part, identity), folder)
+                self._measure_part(source, parts[unit.part], names[unit.part], folder)
                 return Outcome(unit=unit)
             with claim(folder, unit.stem, wait=self._shared), ExitStack() as stack:
-                names = [self._part_name(unit, part, identity) for part in range(unit.num_parts)]
+                for part, name in zip(parts, names, strict=False):  # one that died after joining has removed some
+                    self._measure_part(source, part, name, folder)
                 paths = [stack.enter_context(self._out.reading(name, folder=folder)) for name in names]
                 measured = self._joined(source, unit, paths) if paths else None
                 done = self._predict(source, local, folder, frames_of, measured)
@@ -121,10 +122,11 @@ class UnitWorker:
     def _settings(self) -> str:
         return fingerprint(run_settings(self._config, self._predictor))
 
-    def _measure_part(self, film: PyAVSource, part: FilmPart, name: str, folder: Path) -> None:
+    def _measure_part(self, film: FrameSource, part: FilmPart, name: str, folder: Path) -> None:
         """The results of a part, where they do not stand there already."""
         if self._out.has(name):
             return
+        assert isinstance(film, PyAVSource)
         path = folder / name
         with (
             film.part(part) as frames,
