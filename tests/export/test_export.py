@@ -230,6 +230,26 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
     assert "add --format safetensors" in capsys.readouterr().err
 
 
+def test_the_mean_of_weights_and_of_a_runs_state(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, info = load_model(run)
+    first = model.state_dict()
+    moved = {name: value + 1 if value.is_floating_point() else value for name, value in first.items()}
+    other, state, out = (tmp_path / name for name in ("other.safetensors", "state.safetensors", "mean.safetensors"))
+    save_weights(other, moved, info=info)
+    averaged = {f"ema.{name}": value + 5 for name, value in first.items()}
+    save_weights(state, averaged | {f"model.{name}": value for name, value in moved.items()}, info=info)
+    command = ["export", str(run), "--format", "safetensors", "--out", str(out), "--mean-with"]
+    assert main([*command, str(other), str(state)]) == 0
+    found = load_model(out)[0].state_dict()
+    assert all(torch.allclose(found[name], value + 2, atol=1e-6) for name, value in first.items())
+    small = write_run(tmp_path / "small")
+    capsys.readouterr()
+    assert main([*command, str(small)]) == 2
+    assert "are not of the network of" in capsys.readouterr().err
+    assert main(["export", str(run), "--mean-with", str(other)]) == 2
+    assert "mean-with is of the format safetensors" in capsys.readouterr().err
+
+
 def test_a_shipped_start_is_named_by_the_package() -> None:
     with pytest.raises(ModelError, match=r"ships no .safetensors file 'encoder-xyz'; it ships femae:encoder-au, "):
         shipped(Path("femae:encoder-xyz"), suffixes=(".safetensors",))

@@ -31,6 +31,11 @@ class ExportConfig(Config):
     part: Literal["model", "encoder"] = Field(
         "model", description="encoder: without heads or decoder, as a start for training; safetensors alone"
     )
+    mean_with: tuple[Path, ...] = Field(
+        (),
+        description="further weights of the same network, or states of its run (checkpoint-last.safetensors): the mean "
+        "of all is written; safetensors alone",
+    )
     calibration: Path | None = Field(
         None, description="folder of shards with faces like those the model will see; parity is measured on them too"
     )
@@ -65,6 +70,8 @@ class ExportConfig(Config):
         plain = self.format == "safetensors"
         if (self.precision == "fp16" or self.part == "encoder") and not plain:
             raise ValueError("fp16 and part encoder are of the format safetensors: add --format safetensors")
+        if self.mean_with and not plain:
+            raise ValueError("mean-with is of the format safetensors: write the mean first, then export that file")
         if plain and (self.precision == "int8" or self.calibration or self.labels):
             raise ValueError("safetensors holds the weights themselves: int8, calibration and labels do not apply")
         if self.precision == "int8" and self.calibration is None:

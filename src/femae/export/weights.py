@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from femae.config.export import ExportConfig
@@ -46,13 +48,35 @@ def _fitted(info: WeightsInfo, tables: Sequence[Path]) -> ExpressionParams:
     return fitted
 
 
+def _weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of weights, or the averaged weights of a run's state. Raises ModelError."""
+    file = path if path.is_file() else weights_path(path)
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{file} cannot be read as safetensors ({error})") from error
+    averaged = {name.removeprefix("ema."): value for name, value in tensors.items() if name.startswith("ema.")}
+    return averaged or tensors
+
+
+def _mean(found: Sequence[dict[str, torch.Tensor]], source: Path) -> dict[str, torch.Tensor]:
+    """Tensor by tensor; whole numbers are the first's. Raises ModelError where they are of different networks."""
+    shapes = [{name: value.shape for name, value in tensors.items()} for tensors in found]
+    if any(other != shapes[0] for other in shapes):
+        raise ModelError(f"the weights of --mean-with are not of the network of {source}: names or shapes differ")
+    return {
+        name: torch.stack([tensors[name] for tensors in found]).mean(0) if value.is_floating_point() else value
+        for name, value in found[0].items()
+    }
+
+
 def export_weights(config: ExportConfig) -> Path:
     """Write a model.safetensors, or encoder.safetensors, for others; returns its path. Raises FemaeError."""
     source, info = weights_path(config.weights), described(read_info(config.weights), config)
     out = config.out or source.parent / f"{config.part}.safetensors"
     if out.resolve() == source.resolve():
         raise OutputError(f"{out} is the file that is exported: name another with --out")
-    tensors = load_file(source)
+    tensors = _mean([load_file(source), *(_weights_of(path) for path in config.mean_with)], source)
     if config.part == "encoder":
         if info.kind == "ensemble":
             raise ModelError(f"{source} is an ensemble of encoders: export one of its members")
