@@ -30,7 +30,7 @@ NUM_FRAMES = 360  # at one a second: three minutes would be one part
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Path], astronaut: Picture) -> Path:
-    """Six minutes: one walks to and fro, the other leaves for 50 s, across a cut at 120 s, and comes back."""
+    """Six minutes: one walks back and forth, the other leaves for 50 s, across a cut at 120 s, and comes back."""
     face = np.asarray(Image.fromarray(astronaut[20:220, 130:330]).resize((110, 110)))
     other = face[:, ::-1, ::-1]  # the colours of another person
     blotches = np.random.default_rng(3).integers(60, 190, (6, 10, 3), dtype=np.uint8)
