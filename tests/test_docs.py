@@ -136,7 +136,7 @@ def in_small(arguments: list[str]) -> list[str]:
         small |= {"data.sources": "ferplus", "data.pseudo_aus": "[]", "aus": "[AU01, AU02]"}
     if "student.yaml" in arguments[1]:
         small["distill.teachers"] = "runs/open-kfold"
-    if "born_again.yaml" in arguments[1]:  # the drawn faces have no renders among them
+    if "born_again.yaml" in arguments[1] or "views.yaml" in arguments[1]:  # the drawn faces have no renders among them
         small |= {"data.sources": "[ferplus, lfw]", "data.source_weights": "{lfw: 0.6}"}
     return arguments + [word for name, value in small.items() for word in (prefix + name, value)]
 

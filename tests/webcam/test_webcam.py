@@ -102,7 +102,7 @@ class SlowEngine:
     """An engine that takes its time."""
 
     def __init__(self, engine: Any) -> None:
-        self.spec, self._engine = engine.spec, engine
+        self.spec, self.device, self._engine = engine.spec, engine.device, engine
 
     def run(self, crops: np.ndarray) -> Any:
         time.sleep(0.15)
