@@ -73,10 +73,10 @@ class _Run:
 
     def do(self, execute: Executor) -> None:
         """All that is missing, then the outputs of the whole run."""
-        todo = self._missing()
-        self.console.expect(num_inputs=len(todo), num_bytes=sum(map(num_bytes, todo)))
         state = "interrupted"
         try:
+            todo = self._missing()
+            self.console.expect(num_inputs=len(todo), num_bytes=sum(map(num_bytes, todo)))
             for outcome in execute(todo):
                 self._take(outcome)
             state = "done"
