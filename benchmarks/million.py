@@ -1,10 +1,12 @@
-"""The road to a million films: tasks that only pretend to work, through the cluster and the journal of `femae predict`.
+"""The road to a million films: tasks that only pretend to work, through the inputs, the cluster and the journal of
+`femae predict`.
 
 python benchmarks/million.py [--tasks 200000] [--cluster local]
-A task stands for a film: its seconds of work are drawn from a log-normal distribution (median 60 s, sigma 1) and
-written into a record as long as a real one, but not slept. One in a hundred fails, one in a thousand kills its worker
-the first time. Measured: overhead a task (wall time times workers), memory of this process while it goes on, bytes of
-the journal, and the time that the same command would take to find out that nothing is left to do.
+A table names the tasks (s3://bucket/films/..., which nobody asks for). A task stands for a film: its seconds of work
+are drawn from a log-normal distribution (median 60 s, sigma 1) and written into a record as long as a real one, but not
+slept. One in a hundred fails, one in a thousand kills its worker the first time. Measured: overhead a task (wall time
+times workers), memory of this process while it goes on, bytes of the journal, and the time that the same command would
+take to find out that nothing is left to do.
 """
 
 import argparse
@@ -22,8 +24,8 @@ from femae.cluster import Cluster
 from femae.errors import InputError
 from femae.inference.journal import JOURNAL_NAME, LocalJournal
 from femae.inference.run_record import now
-from femae.inference.work_unit import UnitRecord, WorkUnit
-from femae.video.discover import InputItem
+from femae.inference.sinks import UniqueStems
+from femae.inference.work_unit import UnitRecord, WorkUnit, WorkUnits
 
 
 def pretend(marks: Path, unit: WorkUnit) -> UnitRecord:
@@ -83,15 +85,18 @@ def measure(num_tasks: int, address: str, folder: Path) -> None:
     """Run the tasks and print a table."""
     (folder / "table.csv").touch()
     (folder / "marks").mkdir()
-    names = [f"s3://bucket/films/{number // 1000:04d}/{number:08d}.mp4" for number in range(num_tasks)]
-    units = [
-        WorkUnit(number=n, item=InputItem(kind="video", name=name, stem=Path(name).stem), stem=Path(name).stem)
-        for n, name in enumerate(names)
-    ]
+    with (folder / "films.csv").open("w") as table:
+        table.write("path,site\n")
+        for number in range(num_tasks):
+            table.write(f"s3://bucket/films/{number // 1000:04d}/{number:08d}.mp4,{number % 7}\n")
+    fresh, started = memory_mb(), time.perf_counter()
+    units = WorkUnits([str(folder / "films.csv")], stem=UniqueStems())
+    finding, found = time.perf_counter() - started, memory_mb()
+    assert len(units) == num_tasks
     journal = LocalJournal(folder, settings={"benchmark": "million"})
     failed, seen, memory = 0, bytearray(num_tasks), []
     with Cluster(address) as cluster:
-        workers, at_start = cluster.num_workers, memory_mb()
+        workers = cluster.num_workers
         started = time.perf_counter()
         for number, ended in enumerate(cluster.run(partial(make, folder / "marks"), units)):
             assert not seen[ended.job.number], "a task came twice"
@@ -119,8 +124,10 @@ def measure(num_tasks: int, address: str, folder: Path) -> None:
     print(f"| wall time | {wall:.0f} s |")
     print(f"| overhead a task, one worker's time | {wall * workers / num_tasks * 1000:.2f} ms |")
     print(f"| tasks a second, one driver | {num_tasks / wall:.0f} |")
-    memory_said = f"{at_start:.0f}, {memory[1]:.0f}, {memory_mb():.0f} MB"
-    print(f"| memory of the driver: before, after a tenth, at the end | {memory_said} |")
+    memory_said = f"{fresh:.0f}, {found:.0f}, {memory[1]:.0f}, {memory[-1]:.0f} MB"
+    print(f"| to find the inputs | {finding:.1f} s |")
+    print(f"| memory of the driver: fresh, with all inputs, after a tenth, after nine | {memory_said} |")
+    print(f"| memory after taking it up again | {memory_mb():.0f} MB |")
     print(f"| journal | {size / 1e6:.0f} MB, {size / num_tasks:.0f} bytes a task |")
     print(f"| to find what is left to do | {resume:.1f} s |")
 

@@ -103,7 +103,8 @@ class Cluster:
         """Do all jobs and give each as it ends, once, in any order.
 
         `make` builds, in each worker, what does its jobs; it and the jobs can be pickled. `more`: further jobs that
-        follow from one that ended; they are done before those that have not begun. Raises what `make` raises, and
+        follow from one that ended; they are done before those that have not begun. Of the sequence only its length and
+        its order are used, each job when a worker is free for it. Raises what `make` raises, and
         FemaeError where no worker lives long enough to begin.
         """
         coming = iter(jobs)

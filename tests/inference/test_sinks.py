@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from femae.errors import ConfigError, OutputError
-from femae.inference.sinks import SINKS, CsvSink, ParquetSink, TableSink, open_sinks, unique_stem
+from femae.inference.sinks import SINKS, CsvSink, ParquetSink, TableSink, UniqueStems, open_sinks
 from femae.inference.text_rows import csv_lines, jsonl_lines
 
 FORMATS = list(SINKS)
@@ -162,7 +162,7 @@ def test_memory_does_not_grow(tmp_path: Path) -> None:
 
 
 def test_stems_never_meet() -> None:
-    taken: set[str] = set()
+    unique_stem = UniqueStems()
     stems = [
         "clip",
         "clip",
@@ -175,7 +175,7 @@ def test_stems_never_meet() -> None:
         "e\u0301t\u00e9",
         "\u00e9te\u0301",
     ]
-    assert [unique_stem(stem, taken=taken) for stem in stems] == [
+    assert [unique_stem(stem) for stem in stems] == [
         "clip",
         "clip-2",
         "Clip-3",
@@ -190,16 +190,16 @@ def test_stems_never_meet() -> None:
 
 
 def test_long_stems_leave_room_for_suffixes(tmp_path: Path) -> None:
-    taken: set[str] = set()
+    unique_stem = UniqueStems()
     long = "長" * 84  # 252 bytes, as a name may have
-    stems = [unique_stem(long, taken=taken) for _ in range(12)]
+    stems = [unique_stem(long) for _ in range(12)]
     assert len(set(stems)) == 12
     with all_formats(tmp_path, stem=stems[-1]) as sink:
         sink.write(make_batch(1))
     sink = all_formats(tmp_path, stem=stems[-1])
     sink.write(make_batch(1))
     assert "50 complete rows" in sink.keep_partial()
-    assert unique_stem("x" * 220, taken=taken) == "x" * 220
+    assert unique_stem("x" * 220) == "x" * 220
 
 
 def test_unknown_formats_are_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -141,8 +141,12 @@ class _DividedFilms:
         if outcome.num_parts:
             return None
         if outcome.unit.part is None:
+            self._missing.pop(number, None)
             return outcome
-        return self._failed.get(number) if not self._missing[number] else None
+        if self._missing[number] or number not in self._failed:
+            return None
+        del self._missing[number]
+        return self._failed.pop(number)
 
 
 def _make_worker(config: PredictConfig, finished: Finished | None) -> Callable[[WorkUnit], Outcome]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
+from femae.disk_table import DiskTable
 from femae.errors import OutputError
 from femae.inference.work_unit import UnitRecord, WorkUnit, sizes_of
 
@@ -46,7 +47,7 @@ class Journal(Protocol):
 
 
 class LocalJournal:
-    """The journal of a folder on a disk; several processes may add to one. Memory: some 200 bytes an input."""
+    """The journal of a folder on a disk; several processes may add to one. Memory does not grow with it."""
 
     def __init__(self, folder: Path, *, settings: Mapping[str, Any]) -> None:
         """Read what is there. Raises OutputError when it cannot be read."""
@@ -54,7 +55,7 @@ class LocalJournal:
         self._settings = dict(settings)
         self._print = fingerprint(settings)
         self._known: dict[str, dict[str, Any]] = {}  # settings by fingerprint
-        self._places: dict[str, tuple[int, str]] = {}  # stem -> where its line begins, fingerprint
+        self._places = DiskTable()  # stem -> where its line begins, fingerprint
         self._file: int | None = None
         try:
             for place, line in _lines(self._path):
@@ -71,9 +72,10 @@ class LocalJournal:
         self.close()
 
     def why_again(self, unit: WorkUnit, *, identity: Callable[[], str]) -> str:
-        if unit.stem not in self._places:
+        place = self._place_of(unit.stem)
+        if place is None:
             return "new"
-        record, found = self.record_of(unit.stem), self._places[unit.stem][1]
+        record, found = self.record_of(unit.stem), place[1]
         if record is None or record.identity != identity():
             return "changed"
         if found != self._print:
@@ -83,10 +85,10 @@ class LocalJournal:
     def add(self, record: UnitRecord) -> None:
         if self._file is None:
             self._open()
-        self._places[record.stem] = (self._append(self._line(record)), self._print)
+        self._keep(record.stem, self._append(self._line(record)), self._print)
 
     def record_of(self, stem: str) -> UnitRecord | None:
-        place = self._places.get(stem)
+        place = self._place_of(stem)
         if place is None:
             return None
         with self._path.open("rb") as file:
@@ -97,6 +99,18 @@ class LocalJournal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+        self._places.close()
+
+    def _keep(self, stem: str, begin: int, settings: str) -> None:
+        self._places.put(stem, f"{begin} {settings}".encode())
+
+    def _place_of(self, stem: str) -> tuple[int, str] | None:
+        """Where the last line of a stem begins, and the fingerprint of its settings."""
+        found = self._places.get(stem)
+        if found is None:
+            return None
+        begin, settings = found.decode().split(" ", 1)
+        return int(begin), settings
 
     def _line(self, record: UnitRecord) -> dict[str, Any]:
         return {"done": record.as_json(), "settings": self._print}
@@ -113,7 +127,7 @@ class LocalJournal:
         try:
             found = json.loads(line)
             if "done" in found:
-                self._places[UnitRecord.from_json(found["done"]).stem] = (place, str(found["settings"]))
+                self._keep(UnitRecord.from_json(found["done"]).stem, place, str(found["settings"]))
             else:
                 self._known[str(found["fingerprint"])] = dict(found["settings"])
         except (ValueError, TypeError, KeyError, AttributeError):

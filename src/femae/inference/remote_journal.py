@@ -7,12 +7,14 @@ read into a journal of the usual kind in a temporary folder; of many, one object
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from femae.disk_table import DiskTable
 from femae.errors import InputError, OutputError
 from femae.inference.journal import JOURNAL_NAME, LocalJournal
 from femae.inference.work_unit import UnitRecord
@@ -33,7 +35,9 @@ class RemoteJournal(LocalJournal):
         self._temporary = TemporaryDirectory(prefix="femae-journal-")
         folder = Path(self._temporary.name)
         try:
-            self._there = list_sizes(place)
+            self._there = DiskTable()  # path in the folder -> bytes
+            for name, size in list_sizes(place):
+                self._there.put(name, str(size).encode())
             self._gather(folder / JOURNAL_NAME)
         except (InputError, FileNotFoundError) as error:
             self._temporary.cleanup()
@@ -44,23 +48,33 @@ class RemoteJournal(LocalJournal):
         super().add(record)
         lines = ({"fingerprint": self._print, "settings": self._settings}, self._line(record))
         self._put("".join(json.dumps(line) + "\n" for line in lines).encode())
-        self._there |= record.outputs
+        for name, size in record.outputs.items():
+            self._there.put(name, str(size).encode())
 
     def close(self) -> None:
         super().close()
+        self._there.close()
         self._temporary.cleanup()
 
     def _gather(self, journal: Path) -> None:
         """All records, oldest first, in one file here; and in the store too, where there are many."""
-        names = sorted(name for name in self._there if name.startswith(f"{JOURNAL_NAME}/"))
+        num, last = 0, ""
         with journal.open("wb") as file, ThreadPoolExecutor(_AT_ONCE) as pool:
-            for start in range(0, len(names), 1000):  # the answers of so many are held at a time
-                for data in pool.map(self._read, names[start : start + 1000]):
+            for names in self._objects():
+                for data in pool.map(self._read, names):
                     file.write(data if data.endswith(b"\n") else data + b"\n")
-        if len(names) > _MANY:
-            upload(journal, self._place / JOURNAL_NAME / Path(names[-1]).name.replace(".jsonl", "-all.jsonl"))
+                num, last = num + len(names), names[-1]
+        if num > _MANY:
+            upload(journal, self._place / JOURNAL_NAME / Path(last).name.replace(".jsonl", "-all.jsonl"))
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(lambda name: remove(self._place / name), names))
+                for names in self._objects():
+                    list(pool.map(lambda name: remove(self._place / name), names))
+
+    def _objects(self) -> Iterator[list[str]]:
+        """The objects of the journal that were there when this run began, oldest first, some at a time."""
+        names = self._there.texts(f"{JOURNAL_NAME}/")
+        while some := list(islice(names, 1000)):
+            yield some
 
     def _read(self, name: str) -> bytes:
         return read_remote(self._place / name)
@@ -75,4 +89,5 @@ class RemoteJournal(LocalJournal):
             file.unlink()
 
     def _sizes(self, record: UnitRecord) -> dict[str, int]:
-        return {name: self._there[name] for name in record.outputs if name in self._there}
+        found = ((name, self._there.get(name)) for name in record.outputs)
+        return {name: int(size) for name, size in found if size is not None}

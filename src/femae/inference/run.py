@@ -1,11 +1,13 @@
 """`femae predict`: every input to its tables and film; what is done already is not done again."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from femae.config.predict import PredictConfig
+from femae.disk_table import DiskTable
 from femae.errors import FemaeError
 from femae.inference.claim import claim
 from femae.inference.console import RunConsole
@@ -19,12 +21,11 @@ from femae.inference.predictor import Predictor
 from femae.inference.remote_journal import RemoteJournal
 from femae.inference.run_record import RECORD_NAME, now, write_run_record
 from femae.inference.settings import run_settings
-from femae.inference.sinks import unique_stem
+from femae.inference.sinks import UniqueStems
 from femae.inference.summary import passed_over_line
 from femae.inference.work import Finished
-from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of, num_bytes
+from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, WorkUnits, identity_of, num_bytes
 from femae.labels import Compound
-from femae.video.discover import discover
 
 __all__ = ["Finished", "run_predict"]
 
@@ -55,16 +56,12 @@ class _Run:
         self.out = OutputFolder(config.out)
         journal = RemoteJournal if self.out.remote else LocalJournal
         self.journal: Journal = journal(config.out, settings=self.settings)
-        taken: set[str] = set()
-        self.summary_stem = unique_stem("summary", taken=taken) if "summary" in config.derived.table_names else ""
-        items = discover(list(config.inputs))
-        self.units = [
-            WorkUnit(number=number, item=item, stem=unique_stem(item.stem, taken=taken))
-            for number, item in enumerate(items)
-        ]
+        stem = UniqueStems()
+        self.summary_stem = stem("summary") if "summary" in config.derived.table_names else ""
+        self.units = WorkUnits(config.inputs, stem=stem)
         self.started = now()
         self.done = bytearray(len(self.units))  # 1: in this run, 2: before
-        self.errors: dict[int, str] = {}  # of inputs that failed, by number
+        self.errors = DiskTable()  # of inputs that failed, by number
         self.incomplete = 0  # inputs that are done, but not whole
 
     @property
@@ -73,31 +70,34 @@ class _Run:
 
     def do(self, execute: Executor) -> None:
         """All that is missing, then the outputs of the whole run."""
-        state = "interrupted"
+        recorded = False
         try:
             todo = self._missing()
-            self.console.expect(num_inputs=len(todo), num_bytes=sum(map(num_bytes, todo)))
+            self.console.expect(num_inputs=len(todo), num_bytes=todo.num_bytes)
             for outcome in execute(todo):
                 self._take(outcome)
-            state = "done"
-        except KeyboardInterrupt as interruption:
-            if len(self.units) > 1:
-                num_done = len(self.units) - self.done.count(0)
-                interruption.add_note(
-                    f"{num_done} of {len(self.units)} inputs are done; the same command goes on with the others"
-                )
+            self._write_record("done")
+            recorded = True
+            self._write_summary()
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and len(self.units) > 1:
+                error.add_note(self._how_to_go_on())
+            if not recorded:
+                self._write_record("interrupted")
             raise
-        finally:
-            self._write_record(state)
-        self._write_summary()
         self._say_the_end()
 
-    def _missing(self) -> list[WorkUnit]:
+    def _how_to_go_on(self) -> str:
+        num_done = len(self.units) - self.done.count(0)
+        whither = "goes on with the others" if num_done < len(self.units) else "writes what is said of all of them"
+        return f"{num_done} of {len(self.units)} inputs are done; the same command {whither}"
+
+    def _missing(self) -> "_Missing":
         """The units that must be done; the others are taken over from the journal."""
-        todo, again = [], dict[str, int]()
+        todo, again = _Missing(self.units), dict[str, int]()
         for unit, why in self._whys():
             if why:
-                todo.append(unit)
+                todo.add(unit)
                 again[why] = again.get(why, 0) + 1
                 continue
             self.done[unit.number] = 2
@@ -146,7 +146,7 @@ class _Run:
         self.console.input_done(size, failed=bool(record.problems), num_frames=0 if counted else record.num_frames)
 
     def _fail(self, unit: WorkUnit, sentence: str, *, trace: str = "") -> None:
-        self.errors[unit.number] = sentence
+        self.errors.put(unit.number, sentence.encode("utf-8", "surrogatepass"))
         self.console.problem(sentence)
         if trace and self.config.debug:
             self.console.trace(trace)
@@ -187,7 +187,8 @@ class _Run:
         for unit in self.units:
             record = self.journal.record_of(unit.stem) if self.done[unit.number] else None
             if record is None:
-                yield {"input": unit.item.name, "error": self.errors.get(unit.number, "not done yet")}
+                error = self.errors.get(unit.number) or b"not done yet"
+                yield {"input": unit.item.name, "error": error.decode("utf-8", "surrogatepass")}
                 continue
             entry = record.as_json()
             del entry["totals"], entry["lines"]
@@ -224,12 +225,36 @@ class _Run:
                 f"{num_before} of {len(self.units)} inputs were done before (see {self.config.out / RECORD_NAME}): "
                 f"{what}; --overwrite does them anew"
             )
-        if line := passed_over_line([suffix for unit in self.units for suffix in unit.item.passed_over]):
+        if line := passed_over_line(suffix for unit in self.units for suffix in unit.item.passed_over):
             self.console.summary([line])
         if self.num_failed and len(self.units) > 1:
             self.console.problem(
                 f"{self.num_failed} of {len(self.units)} inputs failed or are incomplete; the others are finished"
             )
+
+
+class _Missing(Sequence[WorkUnit]):
+    """Those of a run's units that must be done; a whole number is kept of each."""
+
+    def __init__(self, units: WorkUnits) -> None:
+        self._units, self._numbers = units, array("L")
+        self.num_bytes = 0
+
+    def add(self, unit: WorkUnit) -> None:
+        self._numbers.append(unit.number)
+        self.num_bytes += num_bytes(unit)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> WorkUnit: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[WorkUnit]: ...
+    def __getitem__(self, index: int | slice) -> WorkUnit | list[WorkUnit]:
+        if isinstance(index, slice):
+            return [self._units[number] for number in self._numbers[index]]
+        return self._units[self._numbers[index]]
 
 
 def further_columns(units: Sequence[WorkUnit], *, compounds: tuple[Compound, ...]) -> dict[str, str]:

@@ -14,11 +14,12 @@ from typing import Final
 
 import pyarrow as pa
 
+from femae.disk_table import DiskTable
 from femae.errors import ConfigError, OutputError
 from femae.inference.part_file import FileSink, TableSink
 from femae.inference.text_rows import csv_header, csv_lines, jsonl_lines
 
-__all__ = ["SINKS", "CsvSink", "JsonlSink", "ParquetSink", "TableSink", "open_sinks", "unique_stem"]
+__all__ = ["SINKS", "CsvSink", "JsonlSink", "ParquetSink", "TableSink", "UniqueStems", "open_sinks"]
 
 _ROW_GROUP = 4096  # rows a Parquet row group
 _MAX_STEM_BYTES = 220  # file systems allow names of 255 bytes; the rest is for suffixes
@@ -201,20 +202,31 @@ def open_sinks(folder: Path, *, stem: str, formats: Sequence[str], schema: pa.Sc
     return _Tee(sinks)
 
 
-def unique_stem(stem: str, *, taken: set[str]) -> str:
-    """A stem that no earlier call with the same `taken` gave: clip, clip-2, clip-3; it is added to `taken`.
+class UniqueStems:
+    """Names for outputs, none twice: clip, clip-2, clip-3; their number does not grow the memory.
 
     Stems that a file system may hold for one (Clip and clip, composed and decomposed accents) count as equal; very
     long ones are cut so that suffixes still fit.
     """
-    while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
-        stem = stem[:-1]
-    number, unique = 1, stem
-    while _folded(unique) in taken:
-        number += 1
-        unique = f"{stem}-{number}"
-    taken.add(_folded(unique))
-    return unique
+
+    def __init__(self) -> None:
+        self._last = DiskTable()  # each that was given -> the largest number that was hung on it
+
+    def __call__(self, stem: str) -> str:
+        """The stem, or with a number, as no earlier call gave it."""
+        while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
+            stem = stem[:-1]
+        folded = _folded(stem)
+        last = self._last.get(folded)
+        if last is None:
+            self._last.put(folded, b"1")
+            return stem
+        number = int(last) + 1
+        while _folded(f"{stem}-{number}") in self._last:
+            number += 1
+        self._last.put(folded, str(number).encode())
+        self._last.put(_folded(f"{stem}-{number}"), b"1")
+        return f"{stem}-{number}"
 
 
 def _folded(stem: str) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -75,9 +75,10 @@ class Summary:
         return lines
 
 
-def passed_over_line(suffixes: Sequence[str]) -> str:
+def passed_over_line(suffixes: Iterable[str]) -> str:
     """How many files of the folders given were neither pictures nor films; empty: none."""
-    if not suffixes:
+    counts = Counter(suffixes)
+    if not counts:
         return ""
-    kinds = ", ".join(f"{suffix or 'without a suffix'} {count}" for suffix, count in Counter(suffixes).most_common())
-    return f"{len(suffixes)} file{'s' * (len(suffixes) != 1)} passed over, neither picture nor film: {kinds}"
+    kinds = ", ".join(f"{suffix or 'without a suffix'} {count}" for suffix, count in counts.most_common())
+    return f"{counts.total()} file{'s' * (counts.total() != 1)} passed over, neither picture nor film: {kinds}"

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, overload
 
 from femae.config.storage import is_remote
-from femae.video.discover import InputItem
+from femae.disk_table import DiskTable
+from femae.video.discover import InputItem, discover_each
 from femae.video.storage import state_of
 
-__all__ = ["Outcome", "UnitRecord", "WorkUnit", "identity_of", "num_bytes", "sizes_of"]
+__all__ = ["Outcome", "UnitRecord", "WorkUnit", "WorkUnits", "identity_of", "num_bytes", "sizes_of"]
 
 _REMOTE_BYTES: Final = 10_000_000  # that a file of a store counts for: their sizes are not asked for
 
@@ -25,6 +27,43 @@ class WorkUnit:
     stem: str
     num_parts: int = 0  # of a long film that workers share; 0: not known yet, or not divided
     part: int | None = None  # this part alone; None with num_parts: join the parts
+
+
+class WorkUnits(Sequence[WorkUnit]):
+    """The inputs of a run in the order in which they were named, however many: they wait in a file."""
+
+    def __init__(self, inputs: Sequence[str], *, stem: Callable[[str], str]) -> None:
+        """Find the inputs; `stem` makes names for their outputs, none twice. Raises OutputError: a full disk."""
+        self._table = DiskTable()  # number -> stem and the item, which is slow to read
+        for number, item in discover_each(inputs):
+            self._table.put(number, pickle.dumps((item.stem, pickle.dumps(item))))
+        for number in range(len(self._table)):  # in their order, which is not that in which they were found
+            own, data = self._entry(number)
+            self._table.put(number, pickle.dumps((stem(own), data)))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, number: int) -> WorkUnit: ...
+    @overload
+    def __getitem__(self, number: slice) -> "list[WorkUnit]": ...
+    def __getitem__(self, number: int | slice) -> "WorkUnit | list[WorkUnit]":
+        if isinstance(number, slice):
+            return [self._load(one) for one in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        return self._load(number)
+
+    def _load(self, number: int) -> WorkUnit:
+        stem, data = self._entry(number)
+        return WorkUnit(number=number, item=pickle.loads(data), stem=stem)
+
+    def _entry(self, number: int) -> tuple[str, bytes]:
+        entry = self._table.get(number)
+        assert entry is not None, number
+        stem, data = pickle.loads(entry)
+        return stem, data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

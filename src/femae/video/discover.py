@@ -12,11 +12,20 @@ from urllib.parse import unquote
 from PIL import Image
 
 from femae.config.storage import is_remote
+from femae.disk_table import DiskTable
 from femae.errors import FemaeError
 from femae.video.path_table import Columns, is_path_table, read_path_table
 from femae.video.storage import address, file_name, forget_listings, is_address, list_folder, matches, remote_kind
 
-__all__ = ["HEIF_SUFFIXES", "PICTURE_SUFFIXES", "VIDEO_SUFFIXES", "InputItem", "discover", "natural_key"]
+__all__ = [
+    "HEIF_SUFFIXES",
+    "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "InputItem",
+    "discover",
+    "discover_each",
+    "natural_key",
+]
 
 # fmt: off
 HEIF_SUFFIXES: Final = frozenset((".heic", ".heif"))  # of phones; read with the extra femae[heic]
@@ -53,29 +62,38 @@ def discover(inputs: Sequence[str]) -> list[InputItem]:
     pictures named one by one, by a pattern too, and all that one table names. What cannot be used becomes an item of
     kind "error", so that the other inputs still run.
     """
+    return [item for _, item in sorted(discover_each(inputs), key=lambda placed: placed[0])]
+
+
+def discover_each(inputs: Sequence[str]) -> Iterator[tuple[int, InputItem]]:
+    """As `discover`, (place from 0, item) as they are found; memory does not grow with the rows of a table of films.
+
+    Pictures that are named one by one come last, with the place where the first of them stood.
+    """
     forget_listings()
-    found = _Found()
-    for text in inputs:
-        if not is_path_table(text):
-            found.take(text, _expand(text))
-            continue
-        try:
-            for entry in read_path_table(text):
-                found.take(
-                    entry.path, _expand(entry.path, ask=False), table=text, columns=entry.columns, place=entry.place
-                )
-        except FemaeError as error:
-            found.items.append(InputItem(kind="error", name=text, stem=_stem(Path(text)), error=str(error)))
-    return found.all_items()
+    with DiskTable() as seen:
+        found = _Found(seen)
+        for text in inputs:
+            if not is_path_table(text):
+                yield from found.take(text, _expand(text))
+                continue
+            try:
+                for entry in read_path_table(text):
+                    yield from found.take(
+                        entry.path, _expand(entry.path, ask=False), table=text, columns=entry.columns, place=entry.place
+                    )
+            except FemaeError as error:
+                yield found.placed(InputItem(kind="error", name=text, stem=_stem(Path(text)), error=str(error)))
+        yield from found.single_pictures()
 
 
 class _Found:
-    """Items in the order in which they were named; single pictures are gathered where the first one stood."""
+    """Gives items their places, in the order in which they were named, and gathers pictures named one by one."""
 
-    def __init__(self) -> None:
-        self.items: list[InputItem | str] = []  # a text: the table whose pictures stand here, empty without one
-        self._seen: set[Path | str] = set()
-        self._single: dict[str, list[tuple[Path, Columns]]] = {}
+    def __init__(self, seen: DiskTable) -> None:
+        self._num = 0
+        self._seen = seen
+        self._single: dict[str, tuple[int, list[tuple[Path, Columns]]]] = {}  # by table, empty without one
 
     def take(
         self,
@@ -85,33 +103,40 @@ class _Found:
         table: str = "",
         columns: Columns = (),
         place: str = "",
-    ) -> None:
+    ) -> Iterator[tuple[int, InputItem]]:
         """What one text stands for; `table`, `columns` and `place` tell of the table that names it."""
         try:
             for path, problem in paths:
                 if problem:
-                    self._add_problem(text, path, place + problem)
+                    yield self.placed(_problem(text, path, place + problem))
                 elif _is_folder(path):
-                    self.items += (replace(item, columns=columns) for item in _from_folder(path, self._seen))
-                elif _is_new(path, self._seen):
-                    self._add_file(path, table, columns)
+                    for item in _from_folder(path, self._seen):
+                        yield self.placed(replace(item, columns=columns))
+                elif not _is_new(path, self._seen):
+                    continue
+                elif not _is_picture(path):
+                    yield self.placed(replace(_video(path), columns=columns))
+                elif table in self._single:
+                    self._single[table][1].append((path, columns))
+                else:
+                    self._single[table] = (self._next(), [(path, columns)])
         except FemaeError as error:
-            self._add_problem(text, Path(text), place + str(error))
+            yield self.placed(_problem(text, Path(text), place + str(error)))
 
-    def all_items(self) -> list[InputItem]:
-        return [_pictures(item, self._single[item]) if isinstance(item, str) else item for item in self.items]
+    def placed(self, item: InputItem) -> tuple[int, InputItem]:
+        return self._next(), item
 
-    def _add_problem(self, text: str, path: Path, problem: str) -> None:
-        self.items.append(InputItem(kind="error", name=text, stem=_stem(path), error=problem))
+    def single_pictures(self) -> Iterator[tuple[int, InputItem]]:
+        for table, (number, found) in self._single.items():
+            yield number, _pictures(table, found)
 
-    def _add_file(self, path: Path, table: str, columns: Columns) -> None:
-        if not _is_picture(path):
-            self.items.append(replace(_video(path), columns=columns))
-            return
-        if table not in self._single:
-            self._single[table] = []
-            self.items.append(table)
-        self._single[table].append((path, columns))
+    def _next(self) -> int:
+        self._num += 1
+        return self._num - 1
+
+
+def _problem(text: str, path: Path, problem: str) -> InputItem:
+    return InputItem(kind="error", name=text, stem=_stem(path), error=problem)
 
 
 def _pictures(table: str, found: list[tuple[Path, Columns]]) -> InputItem:
@@ -200,7 +225,7 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted((p for p in folder.iterdir() if p.is_file() and p.name[0] != "."), key=natural_key)
 
 
-def _from_folder(folder: Path, seen: set[Path | str]) -> Iterator[InputItem]:
+def _from_folder(folder: Path, seen: DiskTable) -> Iterator[InputItem]:
     """The pictures of a folder as one item, then each of its films."""
     stem = (PurePosixPath(str(folder)).name if is_remote(folder) else folder.resolve().name) or "pictures"
     try:
@@ -243,9 +268,9 @@ def _suffix(path: Path) -> str:
     return PurePosixPath(file_name(path)).suffix.lower()
 
 
-def _is_new(path: Path, seen: set[Path | str]) -> bool:
+def _is_new(path: Path, seen: DiskTable) -> bool:
     """Whether this file comes for the first time, also under another name for its folder."""
-    real = str(path) if is_remote(path) else path.resolve()
+    real = str(path) if is_remote(path) else os.path.normcase(path.resolve())
     if real in seen:
         return False
     seen.add(real)

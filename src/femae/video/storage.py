@@ -150,15 +150,18 @@ def upload(file: Path, path: Path) -> None:
         ) from error
 
 
-def list_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file under an address, by its path in there; none where there is nothing. Raises InputError."""
+def list_sizes(folder: Path) -> Iterator[tuple[str, int]]:
+    """(path in there, bytes) of each file under an address; none where there is nothing. Raises InputError."""
     root = _key(folder).rstrip("/")
     _fs(folder).invalidate_cache()
     try:
         found = _patiently(folder, lambda: _fs(folder).find(root, detail=True))
     except FileNotFoundError:
-        return {}
-    return {name.removeprefix(root).lstrip("/"): int(entry["size"] or 0) for name, entry in found.items()}
+        return
+    _fs(folder).invalidate_cache()  # it would keep all of them
+    while found:
+        name, entry = found.popitem()
+        yield name.removeprefix(root).lstrip("/"), int(entry["size"] or 0)
 
 
 def remove(path: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from femae.config.webcam import WebcamConfig
 from femae.errors import ConfigError
 from femae.inference.predictor import Predictor
-from femae.inference.sinks import unique_stem
+from femae.inference.sinks import UniqueStems
 from femae.video.live import LiveSource, find_source
 from femae.video.overlay import draw
 from femae.webcam.live_window import LiveWindow
@@ -78,10 +78,10 @@ class _Namer:
     """Names of recordings: the time at which they begin; never one twice."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._unique = UniqueStems()
 
     def recording(self) -> str:
-        return unique_stem(f"webcam-{_stamp()}", taken=self._taken)
+        return self._unique(f"webcam-{_stamp()}")
 
 
 def _stamp() -> str:

@@ -1,0 +1,74 @@
+"""However many inputs a run has: their order, the names of their outputs, and the memory they take."""
+
+import gc
+import pathlib
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from femae.inference.sinks import UniqueStems
+from femae.inference.work_unit import WorkUnits
+
+
+def test_inputs_stand_in_the_order_in_which_they_were_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "pictures.mp4", "b/a.mp4"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (8, 8)).save(name)
+    units = WorkUnits(["a.mp4", "1.png", "gone.mp4", "pictures.mp4", "b", "2.png"], stem=UniqueStems())
+    assert [(unit.number, unit.stem, unit.item.kind) for unit in units] == [
+        (0, "a", "video"),
+        (1, "pictures", "pictures"),  # where the first of them was named, and so is its name the first
+        (2, "gone", "error"),
+        (3, "pictures-2", "video"),
+        (4, "a-2", "video"),
+    ]
+    assert [path.name for path in units[1].item.paths] == ["1.png", "2.png"]
+    assert [unit.number for unit in units[1:3]] == [1, 2] and len(units) == 5
+    with pytest.raises(IndexError):
+        units[5]
+
+
+def test_memory_does_not_grow_with_their_number(tmp_path: Path) -> None:
+    """Python's own; what SQLite keeps is bounded by its cache, 2 MB a table."""
+
+    def kept(num: int) -> int:
+        films = tmp_path / str(num)
+        films.mkdir()
+        rows = [f"{films}/{number}/video.mp4,{number}" for number in range(num)]
+        for number in range(num):
+            (films / str(number)).mkdir()
+            (films / str(number) / "video.mp4").touch()
+        table = tmp_path / f"{num}.csv"
+        table.write_text("path,site\n" + "\n".join(rows) + "\n")
+        tracemalloc.start()
+        try:
+            units = WorkUnits([str(table)], stem=UniqueStems())
+            assert units[num - 1].stem == f"video-{num}" and units[1].item.columns == (("site", "1"),)
+            assert sum(1 for _ in units) == num
+            gc.collect()
+            # pathlib interns the parts of paths as long as they live; the dict of them grows by leaps
+            found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, pathlib.__file__)])
+            return sum(one.size for one in found.statistics("filename"))
+        finally:
+            tracemalloc.stop()
+
+    kept(10)  # what is loaded once
+    assert kept(1500) - kept(300) < 1200 * 20  # bytes
+
+
+def test_the_films_before_a_bad_row_are_taken(tmp_path: Path) -> None:
+    rows = [f"{tmp_path}/{number:05d}.mp4" for number in range(40_000)]  # more than pyarrow reads at once
+    for row in rows[:2]:
+        Path(row).touch()
+    table = tmp_path / "films.csv"
+    table.write_text("path\n" + "\n".join(rows) + "\nx.mp4,too,many\n")
+    units = WorkUnits([str(table)], stem=UniqueStems())
+    kinds = [unit.item.kind for unit in units[:3]]
+    assert kinds == ["video", "video", "error"]  # of the third there is no file
+    last = units[len(units) - 1].item
+    assert last.name == str(table) and "cannot be read as CSV: CSV parse error" in last.error
