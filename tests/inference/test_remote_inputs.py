@@ -1,5 +1,6 @@
 """Films, pictures and tables in a real S3 server and on a web server on loopback, also failing ones; results there."""
 
+import io
 import json
 import threading
 import time
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +21,8 @@ boto3 = pytest.importorskip("boto3", reason="needs femae[remote] and moto[server
 
 import femae
 from femae.cli import main
-from femae.video import storage
+from femae.video import film_parts, remote_file, storage
+from femae.video.pyav import PyAVSource
 
 BUCKET = "films"
 
@@ -224,7 +227,7 @@ class Web:
     """A web server that knows ranges, until it is told to fail."""
 
     def __init__(self, folder: Path) -> None:
-        self.ranges: list[str] = []
+        self.folder, self.ranges = folder, list[str]()
         self.fault: Callable[[int], str] = lambda number: ""
         outer = self
 
@@ -287,11 +290,21 @@ def web(folder: Path) -> Iterator[Web]:
     served.close()
 
 
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Web]:
+    """A web server of a folder of its own."""
+    (tmp_path / "site").mkdir()
+    served = Web(tmp_path / "site")
+    yield served
+    served.close()
+
+
 @pytest.mark.parametrize("fault", ["", "slow", "sometimes cut", "sometimes 503", "no ranges"])
 def test_films_and_pictures_of_a_web_server(
     fault: str, web: Web, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "_PIECE", 4_000)
+    monkeypatch.setattr(remote_file, "_BLOCK", 4_000)
     kind = fault.removeprefix("sometimes ")
     web.fault = lambda number: kind if not fault.startswith("sometimes") or number % 2 == 0 else ""
     inputs = [f"{web.url}/a.mp4?key=1", f"{web.url}/b%201.mp4", f"{web.url}/p.png"]
@@ -324,8 +337,102 @@ def test_python_reads_addresses_too(web: Web, folder: Path) -> None:
 def test_a_film_that_does_not_fit_is_refused_before_it_is_copied(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
+    """Where a server gives no pieces; others need no room."""
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: storage.shutil._ntuple_diskusage(10, 9, 1))
+    assert predict([f"{web.url}/a.mp4"], str(tmp_path / "1")) == 0
+    web.fault, num_asked = (lambda number: "no ranges"), len(web.ranges)
+    assert predict([f"{web.url}/a.mp4"], str(tmp_path / "2")) == 1
+    assert "more than is free in" in capsys.readouterr().err and set(web.ranges[num_asked:]) == {"bytes=0-0"}
 
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    assert predict([f"{web.url}/a.mp4"], str(tmp_path)) == 1
-    assert "more than is free in" in capsys.readouterr().err and not any(web.ranges)
+
+def test_a_server_that_goes_away_in_the_midst_of_a_film(
+    web: Web, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(remote_file, "_BLOCK", 1_000)
+    film = web.folder / "a.mp4"
+    web.fault = lambda number: "503" if number > 6 else ""
+    assert film.stat().st_size > 9_000
+    assert predict([f"{web.url}/a.mp4", str(film)], str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert f"{web.url}/a.mp4' cannot be read, after 4 tries" in said and "breaks off" not in said
+    assert not (tmp_path / "a.csv").exists() and (tmp_path / "a-2.csv").read_bytes() == (local / "a.csv").read_bytes()
+
+
+def test_a_remote_file_is_a_file(folder: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is read, from wherever; and in order nothing is asked for twice."""
+    monkeypatch.setattr(remote_file, "_BLOCK", 1_000)
+    path = storage.address(f"{web.url}/b%201.mp4")
+    want = (folder / "b 1.mp4").read_bytes()
+    with remote_file.RemoteFile(path) as file:
+        assert file.name == "b 1.mp4" and file.readall() == want and file.read(10) == b""
+    asked = [part for part in web.ranges if part]
+    assert len(asked) == len(set(asked)) == -(-len(want) // 1000)
+    rng = np.random.default_rng(0)
+    with io.BufferedReader(remote_file.RemoteFile(path), 64) as file, io.BytesIO(want) as own:
+        for _ in range(60):
+            place, count = int(rng.integers(len(want) + 500)), int(rng.integers(2500))
+            assert file.seek(place) == own.seek(place)
+            assert file.read(count) == own.read(count) and file.tell() == own.tell()
+        assert file.seek(-7, io.SEEK_END) == len(want) - 7 and file.read() == want[-7:]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("cut.avi", "mpeg4", "yuv420p"),
+        ("cut.gif", "gif", "rgb8"),
+        ("cut.ts", "mpeg2video", "yuv420p"),
+        ("cut.mkv", "libx264", "yuv420p"),
+        ("pieces.mp4", "libx264", "yuv420p"),
+    ],
+)
+def test_damage_is_told_from_afar_too(
+    name: str,
+    codec: str,
+    pix_fmt: str,
+    site: Web,
+    make_video: Any,
+    astronaut: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_file, "_BLOCK", 10_000)
+    frames = [np.roll(astronaut[0:240, 120:360], 9 * step, axis=1) for step in range(24)]
+    whole = make_video(site.folder / f"whole-{name}", frames, codec=codec, pix_fmt=pix_fmt, options={"g": "6"})
+    if name == "pieces.mp4":
+        whole = in_pieces(whole, site.folder / "fragments.mp4")
+    (site.folder / name).write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.7)])
+    with PyAVSource(site.folder / name) as near, PyAVSource(f"{site.url}/{name}") as far:
+        for one, other in zip(near, far, strict=True):
+            assert (one.index, one.time_s, one.source) == (other.index, other.time_s, other.source)
+            assert (one.image is None) == (other.image is None)
+            assert one.image is None or np.array_equal(one.image, other.image)
+        assert near.problems == far.problems and (near.problems or name == "cut.ts")
+        assert near.info == far.info
+
+
+def in_pieces(film: Path, path: Path) -> Path:
+    """The film with an index before each group of pictures instead of one for all."""
+    with av.open(str(film)) as source, av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return path
+
+
+def test_of_a_part_of_a_long_film_only_that_part_is_read(
+    site: Web, make_video: Any, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_file, "_BLOCK", 2_000)
+    monkeypatch.setattr(film_parts, "WARM_UP_S", 0.2)
+    frames = [np.roll(astronaut[0:240, 120:360], 9 * step, axis=1) for step in range(100)]
+    film = make_video(site.folder / "long.mp4", frames)
+    parts = film_parts.parts_of(storage.address(f"{site.url}/long.mp4"), part_s=1.0)
+    assert parts == film_parts.parts_of(film, part_s=1.0) and len(parts) == 4
+    site.ranges.clear()
+    with PyAVSource(film) as whole, PyAVSource(f"{site.url}/long.mp4") as far, far.part(parts[2]) as part:
+        site.ranges.clear()
+        own = [frame.time_s for frame in part if frame.index]
+        assert own == [frame.time_s for frame in whole][50:75]
+    assert 0 < 2_000 * len([one for one in site.ranges if one]) < 0.6 * film.stat().st_size

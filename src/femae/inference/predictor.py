@@ -46,7 +46,7 @@ from femae.video.film_parts import FilmPart, parts_of
 from femae.video.pictures import PictureSource
 from femae.video.pyav import PyAVSource
 from femae.video.source import FrameSource
-from femae.video.storage import local_copy
+from femae.video.storage import gives_pieces, local_copy
 from femae.video.tally import Tally
 
 __all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
@@ -76,8 +76,9 @@ def open_source(item: InputItem) -> FrameSource:
 
 @contextmanager
 def local_item(item: InputItem) -> Iterator[InputItem]:
-    """The item with a film of a store as a copy on this machine, which is gone afterwards. Raises InputError."""
-    if item.kind != "video" or not is_remote(item.paths[0]):
+    """The item as it can be opened: a film of a store that gives no pieces as a copy on this machine, which is gone
+    afterwards. Raises InputError."""
+    if item.kind != "video" or not is_remote(item.paths[0]) or gives_pieces(item.paths[0]):
         yield item
         return
     with local_copy(item.paths[0]) as path:

@@ -9,6 +9,7 @@ from femae.report.pictures_report import write_pictures_report
 from femae.report.video_report import write_video_report
 from femae.types import LabelView
 from femae.video.discover import InputItem
+from femae.video.storage import file_name
 
 __all__ = ["report_outputs"]
 
@@ -25,7 +26,7 @@ def report_outputs(
     table = outputs.tables[0]
     settings = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
     out = table.with_suffix(".html")
-    title = item.paths[0].name if item.kind == "video" else Path(item.name).name or item.stem
+    title = file_name(item.paths[0]) if item.kind == "video" else Path(item.name).name or item.stem
     if item.kind == "video":
         path = write_video_report(
             table,

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from femae.config.storage import folder_address
 from femae.inference.tables import Predictions
 from femae.report.film_page import film_page
 from femae.report.page import write_page
 from femae.report.tables import read_predictions
 from femae.types import LabelView
+from femae.video.storage import file_name
 
 __all__ = ["write_video_report"]
 
@@ -26,18 +28,19 @@ def write_video_report(
 ) -> Path:
     """One HTML file at `out` from a table of predictions and the film it was made from; returns its path.
 
-    `video` None: a page without film and pictures. `settings`: metadata of the table, where the table has none itself
-    (CSV); `problems`: sentences to show at the top. `max_mb`: the page's size in millions of bytes; the film inside is
-    encoded to fit. `labels`: which label is shown. `advance` is called after each frame of the film. Raises InputError
-    (table or film), OutputError, MissingDependencyError.
+    `video`: a path or address; None: a page without film and pictures. `settings`: metadata of the table, where the
+    table has none itself (CSV); `problems`: sentences to show at the top. `max_mb`: the page's size in millions of
+    bytes; the film inside is encoded to fit. `labels`: which label is shown. `advance` is called after each frame of
+    the film. Raises InputError (table or film), OutputError, MissingDependencyError.
     """
-    name = Path(video).name if video is not None else (table.stem if isinstance(table, Path) else "")
-    stem = Path(video).stem if isinstance(table, Predictions) and video else ""
+    film = None if video is None else folder_address(video)
+    name = file_name(film) if film is not None else (table.stem if isinstance(table, Path) else "")
+    stem = Path(name).stem if isinstance(table, Predictions) and film is not None else ""
     rows = read_predictions(table, name=stem, labels=labels)
     page = film_page(
         [rows],
         title=title or name or rows.name,
-        video=None if video is None else Path(video),
+        video=film,
         max_mb=max_mb,
         settings={**rows.metadata, **(settings or {})},
         problems=problems,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from femae.video.remote_file import open_bytes, size_of
+
 __all__ = ["outer_boxes"]
 
 
@@ -11,8 +13,8 @@ def outer_boxes(path: Path) -> list[str]:
     Empty for a file that does not begin as an MP4 or MOV does.
     """
     found: list[str] = []
-    size, at = path.stat().st_size, 0
-    with path.open("rb") as file:
+    size, at = size_of(path), 0
+    with open_bytes(path) as file:
         while at < size:
             file.seek(at)
             head = file.read(16)

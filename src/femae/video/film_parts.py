@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from femae.video.demux import PacketReader
+from femae.video.remote_file import size_of
 
 __all__ = ["WARM_UP_S", "FilmPart", "parts_of"]
 
@@ -72,4 +73,4 @@ def _is_indexed(reader: PacketReader) -> bool:
     if not reader.is_mov or not reader.stream.frames or len(entries) != reader.stream.frames:
         return False
     end = max(entries[number].pos + entries[number].size for number in range(len(entries)))
-    return bool(end <= reader.path.stat().st_size)
+    return bool(end <= size_of(reader.path))

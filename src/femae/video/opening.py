@@ -9,8 +9,10 @@ from av.error import FFmpegError
 from av.error import PermissionError as AVPermissionError
 from av.stream import Disposition
 
+from femae.config.storage import is_remote
 from femae.errors import InputError
 from femae.video.boxes import outer_boxes
+from femae.video.remote_file import RemoteFile, size_of
 
 __all__ = ["open_film"]
 
@@ -28,7 +30,8 @@ def open_film(path: Path) -> tuple[Any, Any]:
     _check_file(path)
     try:
         # The absolute path, so that a name like "a:b.mp4" is not taken for a protocol.
-        container: Any = av.open(str(path.absolute()), **_LENIENT)
+        file = RemoteFile(path) if is_remote(path) else str(path.absolute())
+        container: Any = av.open(file, **_LENIENT)
     except AVPermissionError as error:
         raise InputError(f"'{path}' may not be read: ask its owner for permission") from error
     except FFmpegError as error:
@@ -46,6 +49,10 @@ def open_film(path: Path) -> tuple[Any, Any]:
 
 
 def _check_file(path: Path) -> None:
+    if is_remote(path):
+        if size_of(path) == 0:
+            raise InputError(f"'{path}' is empty (0 bytes): upload it again")
+        return
     if path.is_dir():
         raise InputError(f"'{path}' is a folder, not a film: name a file in it")
     if not path.exists():

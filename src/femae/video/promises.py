@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from femae.video.boxes import outer_boxes
+from femae.video.remote_file import open_bytes, size_of
 
 __all__ = ["AviIndex", "breaks_off", "promised_by_mov"]
 
@@ -77,9 +78,9 @@ class AviIndex:
 
 def _is_cut_avi(path: Path) -> bool:
     """Whether the file is shorter than its first chunk says."""
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         head = file.read(8)
-    return head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 > path.stat().st_size
+    return head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 > size_of(path)
 
 
 def breaks_off(path: Path, format_name: str, stream: Any, *, end_s: float) -> bool:
@@ -88,7 +89,7 @@ def breaks_off(path: Path, format_name: str, stream: Any, *, end_s: float) -> bo
         boxes = outer_boxes(path)
         return boxes[-1:] == ["?"] and "moof" in boxes  # in pieces, each with an index of its own
     if format_name == "gif":
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             return not _is_whole_gif(file)
     stated = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if stated is None or "matroska" not in format_name:

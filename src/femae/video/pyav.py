@@ -7,12 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from femae.config.storage import folder_address
 from femae.errors import InputError
 from femae.types import Frame, SourceInfo
 from femae.video.decode import Decoding, Shot
 from femae.video.demux import PacketReader
 from femae.video.film_parts import FilmPart
 from femae.video.rgb import RgbConverter, as_fraction
+from femae.video.storage import file_name
 from femae.video.tally import Tally
 
 __all__ = ["PyAVSource"]
@@ -21,7 +23,7 @@ _DEFAULT_STEP_S = 0.04  # between frames of a film that states neither times nor
 
 
 class PyAVSource:
-    """One film: MP4, MOV, MKV, WebM, AVI, MPG, GIF and whatever else FFmpeg reads.
+    """One film, here or in a store: MP4, MOV, MKV, WebM, AVI, MPG, GIF and whatever else FFmpeg reads.
 
     Frames are given as displayed: quarter turns and mirroring of the display matrix applied, colours by the stream's
     tags, transparent parts over white. Pixels are taken as square: the sample aspect ratio is not applied.
@@ -43,7 +45,8 @@ class PyAVSource:
         Raises InputError: missing, a folder, empty, no permission, not a film, no picture in it.
         """
         assert num_threads >= 0
-        self.path = Path(path)
+        self.path = folder_address(path)
+        self._name = file_name(self.path)
         self.problems: list[str] = []
         self.tally = Tally()  # of the last pass
         self._num_threads, self._part = num_threads, part
@@ -68,7 +71,7 @@ class PyAVSource:
             index = 0
             if self._part is None or shot.pts is None or shot.pts >= self._part.start:
                 index = tally.add(time_s, lost=shot.frame is None, damaged=shot.is_damaged)
-            yield Frame(index=index, time_s=time_s, image=image, source=self.path.name, problem=shot.problem)
+            yield Frame(index=index, time_s=time_s, image=image, source=self._name, problem=shot.problem)
         if time_s is not None and self._is_last and self._decoding.reader.breaks_off(self._step_s):
             tally.breaks_off_s = time_s
         self.problems.extend(tally.sentences())
@@ -138,7 +141,7 @@ def _info_of(reader: PacketReader) -> SourceInfo:
     elif reader.container.duration is not None:
         duration_s = reader.container.duration / 1_000_000
     return SourceInfo(
-        name=reader.path.name,
+        name=file_name(reader.path),
         frame_rate=as_fraction(stream.average_rate) or as_fraction(stream.guessed_rate),
         time_base=reader.time_base,
         num_frames=stream.frames or None,

@@ -21,11 +21,13 @@ __all__ = [
     "address",
     "file_name",
     "forget_listings",
+    "gives_pieces",
     "is_address",
     "list_folder",
     "list_sizes",
     "local_copy",
     "matches",
+    "read_piece",
     "read_remote",
     "remote_kind",
     "remove",
@@ -100,6 +102,29 @@ def state_of(path: Path) -> tuple[str, int, str]:
 def read_remote(path: Path) -> bytes:
     """The whole of a small file. Raises FileNotFoundError, InputError."""
     return bytes(_patiently(path, lambda: _fs(path).cat_file(_key(path))))
+
+
+def read_piece(path: Path, start: int, end: int, *, size: int) -> bytes:
+    """Bytes from `start` to before `end` of a file of `size` bytes; empty where end <= start. Raises InputError."""
+    if end <= start:
+        return b""
+    try:
+        data = _patiently(path, lambda: _piece(path, start, end, size=size))
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist any more") from None
+    return data[: end - start]
+
+
+def gives_pieces(path: Path) -> bool:
+    """Whether a file can be read from any place; a web server may give only the whole. Raises InputError."""
+    try:
+        if _info(path).get("size") is None:
+            return False
+        if path.protocol not in _WEB:  # type: ignore[attr-defined]
+            return True
+        return len(bytes(_patiently(path, lambda: _fs(path).cat_file(_key(path), start=0, end=1)))) == 1
+    except FileNotFoundError:
+        raise InputError(f"'{path}' does not exist: check the address") from None
 
 
 @contextmanager
