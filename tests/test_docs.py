@@ -13,13 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
+import femae
 from femae.cli import main
 from femae.labels import EMOTIONS
 
 REPO = Path(__file__).resolve().parent.parent
-PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md"))]
+PAGES = [
+    *(REPO / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    *sorted((REPO / "docs").glob("*.md")),
+]
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -170,6 +175,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, a
         for number in range(10):  # ten pictures that have nothing in common
             noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96))
             noise.save(tmp_path / "portraits" / name / f"{number}.png")
+    (tmp_path / "study-pictures" / "anna").mkdir(parents=True)
+    for name in ("happiness_1.png", "sadly angry_2.png", "asleep_3.png"):
+        Image.fromarray(astronaut[::4, ::4]).save(tmp_path / "study-pictures" / "anna" / name)
     trained_run(tmp_path / "runs" / "emotion")
     made_up_study(tmp_path / "study")
     made_up_scores(tmp_path / "runs" / "folds" / "oof.parquet")
@@ -215,3 +223,9 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    cited = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0" and cited["version"] == femae.__version__
+    assert cited["license"] == "Apache-2.0" and cited["authors"] and cited["title"].startswith("femae")
