@@ -25,7 +25,7 @@ from femae.video.discover import discover
 from femae.video.tally import Tally
 
 Picture = npt.NDArray[np.uint8]
-NUM_FRAMES = 360  # at one a second: three minutes would be one part
+NUM_FRAMES = 180  # one every two seconds
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
     blotches = np.random.default_rng(3).integers(60, 190, (6, 10, 3), dtype=np.uint8)
     scene = np.asarray(Image.fromarray(blotches).resize((400, 224), Image.Resampling.BICUBIC))
     pictures = []
-    for second in range(NUM_FRAMES):
+    for second in range(0, 2 * NUM_FRAMES, 2):
         picture = scene.copy()
         x = 20 + round(30 * (1 + np.sin(second / 9)))
         picture[60:170, x : x + 110] = face
@@ -44,7 +44,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
             picture[50:160, 260:370] = other
         pictures.append(picture)
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return make_video(path, pictures, rate=Fraction(1), options={"g": "10", "bf": "2"})
+    return make_video(path, pictures, rate=Fraction(1, 2), options={"g": "5", "bf": "2"})
 
 
 def test_a_film_in_parts_has_the_rows_and_ids_of_the_uncut_one(film: Path) -> None:

@@ -38,8 +38,8 @@ def start(recipe: Path, out: Path, *, processes: int, extra: tuple[str, ...] = (
     return subprocess.run(launch + train, capture_output=True, text=True, timeout=240, env=environment, check=False)
 
 
-@pytest.fixture
-def recipe(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def recipe(faces: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {
         "stage": "emotion",
         "data": {"folders": [str(faces)]},
@@ -57,16 +57,23 @@ def recipe(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> Path:
             "accelerator": "cpu",
         },
     }
-    path = tmp_path / "recipe.yaml"
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_train_as_one_does(recipe: Path, tmp_path: Path, strategy: str) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    done = start(recipe, one, processes=1)
+@pytest.fixture(scope="module")
+def one(recipe: Path) -> Path:
+    """The run of one process."""
+    run = recipe.parent / "one"
+    done = start(recipe, run, processes=1)
     assert done.returncode == 0, done.stderr
+    return run
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(recipe: Path, one: Path, tmp_path: Path, strategy: str) -> None:
+    two = tmp_path / "two"
     done = start(recipe, two, processes=2, extra=("--run.strategy", strategy))
     assert done.returncode == 0, done.stderr[-3000:]
     curves = [[entry["loss"] for entry in RunFolder(run).entries("step")] for run in (one, two)]
@@ -86,10 +93,11 @@ def test_two_processes_pretrain_as_one_does(recipe: Path, tmp_path: Path) -> Non
     settings = yaml.safe_load(recipe.read_text())
     for name in ("mixup", "softmax_weight"):
         settings.pop(name)
-    recipe.write_text(yaml.safe_dump(settings | {"stage": "pretrain"}))
+    pretrain = tmp_path / "pretrain.yaml"
+    pretrain.write_text(yaml.safe_dump(settings | {"stage": "pretrain"}))
     curves = []
     for processes in (1, 2):
-        done = start(recipe, tmp_path / str(processes), processes=processes)
+        done = start(pretrain, tmp_path / str(processes), processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         curves.append([entry["loss"] for entry in RunFolder(tmp_path / str(processes)).entries("step")])
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
