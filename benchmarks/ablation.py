@@ -22,7 +22,7 @@ from femae.metrics.bootstrap import bootstrap_f1, interval
 from femae.metrics.f1 import f1_per_class
 from femae.metrics.hard_labels import top_emotion, top_pair
 from femae.metrics.tables import markdown_table
-from femae.training.scores import read_scores
+from femae.training.loop.scores import read_scores
 
 Floats = npt.NDArray[np.float64]
 PAIRS = [(EMOTIONS.index(c.pair[0]), EMOTIONS.index(c.pair[1])) for c in ABAW_COMPOUNDS]

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from femae.cli import main as femae
-from femae.data.duplicates import duplicate_pairs
-from femae.data.phash import perceptual_hash, thumbnail
+from femae.data.duplicates.find import duplicate_pairs
+from femae.data.duplicates.phash import perceptual_hash, thumbnail
 from femae.data.sources.ferplus import read_ferplus
 from femae.labels import EMOTIONS
 

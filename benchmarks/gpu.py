@@ -53,8 +53,8 @@ Row = dict[str, Any]
 
 def write_shards(folder: Path, *, count: int, size: int) -> Path:
     """A folder of shards of `count` JPEG pictures, 64 different ones over and over."""
-    from femae.data.manifest import ShardFile, file_sha256, write_manifest
-    from femae.data.shards import ACTION_UNITS, ShardSample, ShardWriter, shard_path
+    from femae.data.store.manifest import ShardFile, file_sha256, write_manifest
+    from femae.data.store.shards import ACTION_UNITS, ShardSample, ShardWriter, shard_path
 
     rng = np.random.default_rng(0)
     files = []
@@ -125,7 +125,7 @@ def synchronize(accelerator: str) -> None:
 def bare(config: Any, options: argparse.Namespace) -> float:
     from femae.models.face import FaceModel
     from femae.models.mae import MaskedAutoencoder
-    from femae.training.cost import example_inputs
+    from femae.training.loop.cost import example_inputs
 
     shape: ModelConfig = config.model
     masked = isinstance(config, PretrainConfig)
@@ -184,8 +184,8 @@ FIELDS = ("manifests", "folder", "position", "targets", "mask", "au_targets", "a
 def ours(config: Any, *, memory: bool) -> Row:
     from contextlib import nullcontext
 
-    from femae.training.run import train_stage
-    from femae.training.run_folder import RunFolder
+    from femae.training.loop.run_folder import RunFolder
+    from femae.training.recipes.stage import train_stage
 
     with tempfile.TemporaryDirectory() as run, in_memory(config) if memory else nullcontext():
         train_stage(config, run=Path(run), quiet=True)

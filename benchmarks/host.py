@@ -23,11 +23,11 @@ import torch
 
 from femae import __version__
 from femae.config.train import PretrainConfig
-from femae.training.devices import make_fabric
-from femae.training.fit import fit
-from femae.training.run_folder import RunFolder
-from femae.training.sets import FaceSet
-from femae.training.task import Evaluation, StepOutput
+from femae.training.loader.sets import FaceSet
+from femae.training.loop.devices import make_fabric
+from femae.training.loop.fit import fit
+from femae.training.loop.run_folder import RunFolder
+from femae.training.loop.task import Evaluation, StepOutput
 
 BATCH = 256
 SIZES = {"48 gray": (48, 1, 65_536, 60_000), "96 gray": (96, 1, 32_768, None), "224 RGB": (224, 3, 4_096, 6_000)}

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from femae import __version__
-from femae.data.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
+from femae.data.store.manifest import FORMAT, FORMAT_VERSION, MANIFEST_SCHEMA
 
 CHUNK = 100_000
 PER_SHARD = 10_000
@@ -65,9 +65,9 @@ def write(folder: Path, num_rows: int) -> None:
 def start(folder: Path) -> dict[str, float]:
     """What a run does before its first picture."""
     from femae.config.train import PretrainConfig
-    from femae.training.block_reader import BlockReader
-    from femae.training.order import RowStream
-    from femae.training.sets import load_sets
+    from femae.training.loader.block_reader import BlockReader
+    from femae.training.loader.sampler import RowStream
+    from femae.training.loader.sets import load_sets
 
     config = PretrainConfig(data={"folders": (folder,), "loader": "stream"})
     before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from femae.data.near_duplicates import near_pairs
-from femae.data.phash import SAME_PICTURE, hamming, perceptual_hash, similarity, thumbnail
+from femae.data.duplicates.near import near_pairs
+from femae.data.duplicates.phash import SAME_PICTURE, hamming, perceptual_hash, similarity, thumbnail
 from femae.data.samples import AtlasCell
 from femae.data.sources.atlas import AtlasSource
 from femae.data.sources.ferplus import FerPlusSource

@@ -5,7 +5,7 @@
 Pictures: one photograph (scikit-image's astronaut) cut, scaled and lit differently each time, 480 to 640 pixels a
 side, as jpg files. The plain loop is what one writes in an afternoon: open, detect, crop, save, next. `alone` has the
 pixels in memory and only looks for faces: `every scale` as `predict` does for a picture, `one face` as prepare does
-(data/find_faces.py). All use one detector thread per process; prepare's own reading of labels, hashing, quality
+(data/prepare/find_faces.py). All use one detector thread per process; prepare's own reading of labels, hashing, quality
 measures and shards are inside its figure.
 """
 
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from femae.data.find_faces import FaceFinder
-from femae.data.prepare import PrepareSettings, num_cores, prepare
+from femae.data.prepare.find_faces import FaceFinder
+from femae.data.prepare.run import PrepareSettings, num_cores, prepare
 from femae.data.samples import PictureFile, PictureRef, RawSample, Reading, VideoFrame
 from femae.faces.crop import crop_face
 from femae.faces.load import load_detector

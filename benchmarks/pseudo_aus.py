@@ -3,8 +3,8 @@
     femae data pseudo-au SHARDS --landmarker FILE --out all.parquet
     python benchmarks/pseudo_aus.py SHARDS --table all.parquet [--landmarker FILE] [--sheets FOLDER] [--out FILE.md]
 
-SHARDS are those of `femae data open` (FER+, LFW, rendered faces). `rest` and `full` in femae.data.arkit_aus are the
-figures of the second table. With --landmarker the framing is compared anew, which takes about ten minutes.
+SHARDS are those of `femae data open` (FER+, LFW, rendered faces). `rest` and `full` in data/pseudo_aus/arkit_aus.py are
+the figures of the second table. With --landmarker the framing is compared anew, which takes about ten minutes.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from femae import __version__
-from femae.data import blendshapes as net_module
-from femae.data.arkit_aus import AU_RULES, AuRule, action_units_from_blendshapes, raw_action_unit
-from femae.data.manifest import Manifest, read_manifest
-from femae.data.shard_reader import load_pictures
-from femae.data.shards import ACTION_UNITS
+from femae.data.pseudo_aus import blendshapes as net_module
+from femae.data.pseudo_aus.arkit_aus import AU_RULES, AuRule, action_units_from_blendshapes, raw_action_unit
+from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.shard_reader import load_pictures
+from femae.data.store.shards import ACTION_UNITS
 from femae.labels import EMOTIONS
 
 Floats = npt.NDArray[np.float32]

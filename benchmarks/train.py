@@ -97,8 +97,8 @@ def stage(size: str, kind: str, data: Path, *, stream: bool = False) -> Pretrain
 
 
 def ours(size: str, kind: str, data: Path, *, stream: bool) -> dict[str, float]:
-    from femae.training.run import train_stage
-    from femae.training.run_folder import RunFolder
+    from femae.training.loop.run_folder import RunFolder
+    from femae.training.recipes.stage import train_stage
 
     config = stage(size, kind, data, stream=stream)
     with tempfile.TemporaryDirectory() as run:
@@ -172,8 +172,8 @@ class Faces(torch.utils.data.Dataset[torch.Tensor]):
         import numpy as np
         from torchvision.transforms import v2
 
-        from femae.data.manifest import read_manifest
-        from femae.data.shard_reader import ShardReader
+        from femae.data.store.manifest import read_manifest
+        from femae.data.store.shard_reader import ShardReader
 
         manifest = read_manifest(data)
         self.bytes = [b for _, b in ShardReader(manifest).picture_bytes(np.arange(count))]

@@ -1,4 +1,4 @@
-"""docs/paper.md: every module, function, test, key of a recipe and command that it names exists."""
+"""docs/paper.md names modules, functions, tests, keys of recipes and commands, ARCHITECTURE.md files: all exist."""
 
 import ast
 import re
@@ -60,3 +60,20 @@ def test_every_section_equation_and_table_of_the_method_has_a_row() -> None:
     for kind, number in (("Eq.", 3), ("Table", 3), ("step", 4)):
         for which in range(1, number + 1):
             assert re.search(rf"{kind} \(?{which}\)?", places), (kind, which)
+
+
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    text = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)`", text)
+    there = {path.relative_to(ROOT / "src/femae").as_posix() for path in (ROOT / "src/femae").rglob("*.py")}
+    there |= {path.rpartition("/")[2] for path in there} | {
+        f"benchmarks/{p.name}" for p in ROOT.glob("benchmarks/*.py")
+    }
+    assert len(named) > 50
+    assert not [name for name in named if name not in there and not (ROOT / name).exists()]
+
+
+def test_every_room_says_what_lives_there() -> None:
+    for init in (ROOT / "src/femae").rglob("*/__init__.py"):
+        text = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8")))
+        assert text and len(text) > 60, init

@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from femae.data.arkit_aus import AU_RULES, AuRule, action_units_from_blendshapes, raw_action_unit
-from femae.data.blendshapes import BLENDSHAPES
-from femae.data.shards import ACTION_UNITS
+from femae.data.pseudo_aus.arkit_aus import AU_RULES, AuRule, action_units_from_blendshapes, raw_action_unit
+from femae.data.pseudo_aus.blendshapes import BLENDSHAPES
+from femae.data.store.shards import ACTION_UNITS
 
 GIVEN = [rule for rule in AU_RULES if not rule.masked]
 

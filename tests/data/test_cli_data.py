@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from femae.cli import main
-from femae.data.label_studio import CONTROL
-from femae.data.manifest import read_manifest
-from femae.data.prepare import PrepareSettings, prepare
+from femae.data.annotate.label_studio import CONTROL
+from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.samples import InlinePicture, RawSample, Reading
+from femae.data.store.manifest import read_manifest
 
 
 def noise(number: int, *, size: int = 24) -> np.ndarray:

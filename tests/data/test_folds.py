@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from femae.data.fold_table import make_folds, read_folds, write_folds
-from femae.data.folds import HELD_OUT, FoldSamples, assign_folds, check_leaks, join_groups, validation_fold
-from femae.data.manifest import read_manifest
-from femae.data.prepare import PrepareSettings, prepare
+from femae.data.folds.assign import HELD_OUT, FoldSamples, assign_folds, check_leaks, join_groups, validation_fold
+from femae.data.folds.table import make_folds, read_folds, write_folds
+from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.store.manifest import read_manifest
 from femae.errors import ConfigError, DataError
 from femae.labels import EMOTIONS
 

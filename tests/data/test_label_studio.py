@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from femae.data.agreement import measure_agreement
-from femae.data.label_studio import CHOICES, CONTROL, export_label_studio
-from femae.data.label_studio_import import Ballot, Ballots, read_label_studio
-from femae.data.manifest import read_manifest
-from femae.data.prepare import PrepareSettings, prepare
+from femae.data.annotate.agreement import measure_agreement
+from femae.data.annotate.label_studio import CHOICES, CONTROL, export_label_studio
+from femae.data.annotate.label_studio_import import Ballot, Ballots, read_label_studio
+from femae.data.annotate.voted_shards import import_label_studio
+from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.samples import InlinePicture, RawSample, Reading
-from femae.data.shard_reader import ShardReader
-from femae.data.voted_shards import import_label_studio
+from femae.data.store.manifest import read_manifest
+from femae.data.store.shard_reader import ShardReader
 from femae.errors import DataError, OutputError
 from femae.labels import EMOTIONS
 

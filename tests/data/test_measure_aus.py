@@ -16,14 +16,20 @@ import pytest
 from PIL import Image
 
 from femae.cli import main
-from femae.data import blendshapes as blendshapes_module
-from femae.data.blendshapes import BLENDSHAPES, BlendshapeNet, FaceLandmarker, find_landmarker, read_landmarker
-from femae.data.manifest import Manifest, read_manifest
-from femae.data.measure_aus import PseudoAuResult, make_pseudo_aus
-from femae.data.prepare import PrepareSettings, prepare
-from femae.data.pseudo_aus import read_pseudo_aus, read_pseudo_note
-from femae.data.shards import ACTION_UNITS
+from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.pseudo_aus import blendshapes as blendshapes_module
+from femae.data.pseudo_aus.blendshapes import (
+    BLENDSHAPES,
+    BlendshapeNet,
+    FaceLandmarker,
+    find_landmarker,
+    read_landmarker,
+)
+from femae.data.pseudo_aus.measure import PseudoAuResult, make_pseudo_aus
+from femae.data.pseudo_aus.table import read_pseudo_aus, read_pseudo_note
 from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.shards import ACTION_UNITS
 from femae.errors import DataError, MissingDependencyError, ModelError, OutputError
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "data.md"

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from femae.data.duplicates import duplicate_pairs
-from femae.data.near_duplicates import near_pairs
-from femae.data.phash import (
+from femae.data.duplicates.find import duplicate_pairs
+from femae.data.duplicates.near import near_pairs
+from femae.data.duplicates.phash import (
     HASH_DISTANCE,
     HASH_ONLY_DISTANCE,
     NO_HASH,

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from femae.data.choose_face import box_iou, choose_faces
-from femae.data.manifest import read_manifest
-from femae.data.prepare import PrepareResult, PrepareSettings, prepare
+from femae.data.prepare.choose_face import box_iou, choose_faces
+from femae.data.prepare.run import PrepareResult, PrepareSettings, prepare
 from femae.data.samples import AtlasCell, InlinePicture, PictureFile, PictureRef, RawSample, Reading, VideoFrame
-from femae.data.shard_reader import ShardReader, decode_picture, load_pictures
+from femae.data.store.manifest import read_manifest
+from femae.data.store.shard_reader import ShardReader, decode_picture, load_pictures
 from femae.faces.crop import crop_face
 from femae.faces.load import load_detector
 from femae.types import Face
@@ -284,7 +284,7 @@ def test_films_are_decoded_once_and_frames_keep_their_numbers(
     tinted = [np.clip(astronaut[:256, 96:352].astype(int) + 12 * n, 0, 255).astype(np.uint8) for n in range(5)]
     film = make_video(tmp_path / "film.mp4", tinted)
     opened: list[Path] = []
-    from femae.data import pictures
+    from femae.data.store import pictures
 
     whole = pictures.PyAVSource
     monkeypatch.setattr(pictures, "PyAVSource", lambda path, **options: opened.append(path) or whole(path, **options))

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from femae.data.manifest import read_manifest
-from femae.data.prepare import PrepareResult, PrepareSettings, prepare
+from femae.data.prepare.run import PrepareResult, PrepareSettings, prepare
 from femae.data.samples import InlinePicture, PictureFile, PictureRef, RawSample, Reading
-from femae.data.shard_reader import ShardReader
+from femae.data.store.manifest import read_manifest
+from femae.data.store.shard_reader import ShardReader
 from femae.errors import DataError, LabelError, OutputError
 
 Pixels = npt.NDArray[np.uint8]
@@ -171,7 +171,7 @@ def test_a_lost_or_cut_shard_is_made_again(tmp_path: Path) -> None:
 _SCRIPT = """
 import sys
 from pathlib import Path
-from femae.data.prepare import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.samples import PictureFile, RawSample, Reading
 
 class Reader:

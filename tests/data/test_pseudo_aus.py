@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from femae.data.manifest import Manifest, read_manifest
-from femae.data.prepare import PrepareSettings, prepare
-from femae.data.pseudo_aus import PSEUDO_AU_SCHEMA, read_pseudo_aus, read_pseudo_note, write_pseudo_aus
-from femae.data.shards import ACTION_UNITS
+from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.pseudo_aus.table import PSEUDO_AU_SCHEMA, read_pseudo_aus, read_pseudo_note, write_pseudo_aus
 from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.shards import ACTION_UNITS
 from femae.errors import DataError, OutputError
 
 Made = tuple[Path, Manifest, npt.NDArray[np.float32], npt.NDArray[np.bool_]]

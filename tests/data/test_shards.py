@@ -16,10 +16,17 @@ import pytest
 from PIL import Image, ImageFilter
 
 from femae.data import quality
-from femae.data.manifest import MANIFEST_SCHEMA, ShardFile, file_sha256, read_manifest, write_bytes, write_manifest
 from femae.data.samples import InlinePicture, RawSample
-from femae.data.shard_reader import ShardReader, decode_picture, frame_picture, load_pictures
-from femae.data.shards import (
+from femae.data.store.manifest import (
+    MANIFEST_SCHEMA,
+    ShardFile,
+    file_sha256,
+    read_manifest,
+    write_bytes,
+    write_manifest,
+)
+from femae.data.store.shard_reader import ShardReader, decode_picture, frame_picture, load_pictures
+from femae.data.store.shards import (
     ACTION_UNITS,
     SHARD_SCHEMA,
     ShardSample,

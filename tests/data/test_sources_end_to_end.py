@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from femae.data.manifest import read_manifest
-from femae.data.prepare import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.sources.catalog import SOURCES, open_source
+from femae.data.store.manifest import read_manifest
 from femae.labels import EMOTIONS
 
 

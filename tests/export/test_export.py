@@ -27,8 +27,8 @@ from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, load_model, read_info, save_weights
 from femae.shipped import shipped
-from femae.training.expression import fit_expression_to_tables
-from femae.training.start import start_encoder
+from femae.training.tasks.expression import fit_expression_to_tables
+from femae.training.tasks.init_weights import start_encoder
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 
@@ -158,7 +158,7 @@ def test_labels_that_are_not_there_are_named(shards: Path) -> None:
 def test_f1_is_that_of_the_strongest_emotion(run: Path, shards: Path) -> None:
     from sklearn.metrics import f1_score
 
-    from femae.data.shard_reader import load_pictures
+    from femae.data.store.shard_reader import load_pictures
 
     rows = labelled_rows(shards, sources=(), splits=())
     engine = TorchEngine(run)

@@ -66,11 +66,11 @@ def test_a_nearly_tied_interpolated_face_is_looked_at_again() -> None:
     looked: list[int] = []
 
     def looking(index: int, x: float) -> TrackedFrame:
-        def look_again() -> list[Face]:
+        def redetect() -> list[Face]:
             looked.append(index)
             return [face_at(x - 4), face_at(200)]  # detection puts it four pixels to the left
 
-        return TrackedFrame(frame(index), [(7, face_at(x))], look_again)
+        return TrackedFrame(frame(index), [(7, face_at(x))], redetect)
 
     labels, _ = classify([looking(1, 128), looking(2, 200), TrackedFrame(frame(3), [(7, face_at(128))])])
     assert looked == [1]

@@ -15,7 +15,7 @@ from femae.config.train import InitConfig
 from femae.errors import ModelError
 from femae.models.keymap import load_encoder, map_keys, read_checkpoint, resample_position
 from femae.models.vit import build_encoder
-from femae.training.start import start_encoder
+from femae.training.tasks.init_weights import start_encoder
 
 DIM, DEPTH = 64, 3
 

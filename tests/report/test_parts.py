@@ -20,15 +20,15 @@ from femae.config.expression import ExpressionParams
 from femae.config.report import ReportConfig
 from femae.errors import ConfigError, InputError, MissingDependencyError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
-from femae.report.compare import agreement, condition_means, differences, film_means, read_conditions
-from femae.report.decimate import keep_peaks
-from femae.report.moments import strongest
-from femae.report.page import safe_json
-from femae.report.run_files import read_log
-from femae.report.shares import SHARES_OF, label_words
-from femae.report.small_film import plan_film
-from femae.report.tables import read_alike, read_predictions
-from femae.report.tracks import clock_text, find_gaps, parts_of, split_tracks
+from femae.report.compare.compare import agreement, condition_means, differences, film_means, read_conditions
+from femae.report.film.moments import strongest
+from femae.report.film.small_film import plan_film
+from femae.report.parts.decimate import keep_peaks
+from femae.report.parts.page import safe_json
+from femae.report.parts.shares import SHARES_OF, label_words
+from femae.report.parts.tables import read_alike, read_predictions
+from femae.report.parts.tracks import clock_text, find_gaps, parts_of, split_tracks
+from femae.report.training_runs.files import read_log
 
 
 @pytest.mark.parametrize("labels", ["expression", "compound"])
@@ -220,7 +220,7 @@ def test_the_missing_extra_is_told_before_the_run(
 
 
 def test_report_reads_a_scores_table_without_emotions(tmp_path: Path) -> None:
-    from femae.report.run_files import read_scores
+    from femae.report.training_runs.files import read_scores
 
     pq.write_table(
         pa.table({"key": ["a"], "AU01": [0.5], "target_AU01": pa.array([None], pa.float32())}), tmp_path / "s"
@@ -230,8 +230,8 @@ def test_report_reads_a_scores_table_without_emotions(tmp_path: Path) -> None:
 
 
 def test_speed_and_use_of_the_device_are_drawn_where_the_log_has_them() -> None:
-    from femae.report.run_charts import curve_figures
-    from femae.report.run_files import RunLog
+    from femae.report.training_runs.charts import curve_figures
+    from femae.report.training_runs.files import RunLog
 
     step = {
         "step": 1,

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 from torchvision.transforms.v2 import functional as tv
 
 from femae.config.train import AugmentConfig
-from femae.training.augment import _augment, augment_batch, draw_chances, make_augment
-from femae.training.draws import Draws, Place, mix_seed, normals
+from femae.training.loader.rng import Draws, Place, mix_seed, normals
+from femae.training.tasks.augment import _augment, augment_batch, draw_chances, make_augment
 
 OFF = dict.fromkeys(
     ("flip", "rotation_deg", "shift", "stretch", "soften", "gamma", "contrast", "brightness", "saturation", "erase"),

@@ -20,9 +20,9 @@ psutil = pytest.importorskip("psutil", reason="needs femae[dev]")
 
 from safetensors.torch import load_file
 
-from femae.training.checkpoint import LAST
-from femae.training.run_folder import RunFolder
-from femae.training.sharded_state import newest_state, read_sharded_state
+from femae.training.loop.checkpoint import LAST
+from femae.training.loop.run_folder import RunFolder
+from femae.training.loop.sharded_state import newest_state, read_sharded_state
 
 COMMAND = "import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))"
 

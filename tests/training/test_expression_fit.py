@@ -18,7 +18,7 @@ from femae.errors import DataError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 from femae.metrics.f1 import macro_f1
 from femae.models.weights import read_info
-from femae.training.expression import MIN_FACES, fit_expression, fit_expression_to_tables, gain_curve
+from femae.training.tasks.expression import MIN_FACES, fit_expression, fit_expression_to_tables, gain_curve
 
 TRUE = ExpressionParams(
     none_bias=-0.5,

@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.model import ModelConfig
 from femae.config.train import DataConfig
-from femae.training.feed import Batch, Share, batches
-from femae.training.order import RowStream
-from femae.training.sets import FaceSet, load_sets
+from femae.training.loader.loader import Batch, Share, batches
+from femae.training.loader.sampler import RowStream
+from femae.training.loader.sets import FaceSet, load_sets
 
 EPOCHS, BATCH = 3, 16
 
@@ -76,8 +76,8 @@ def test_processes_share_the_steps_of_one(faces: Path) -> None:
 
 
 def test_labels_and_pictures_are_those_of_the_manifest(faces: Path) -> None:
-    from femae.data.manifest import read_manifest
-    from femae.data.shard_reader import load_pictures
+    from femae.data.store.manifest import read_manifest
+    from femae.data.store.shard_reader import load_pictures
 
     manifest = read_manifest(faces)
     train, _ = sets(faces, "memory")
@@ -110,9 +110,9 @@ def test_threads_decode_the_pixels_of_pillow(suffix: str, mode: str) -> None:
 
     from PIL import Image
 
-    from femae.data.shard_reader import decode_picture
+    from femae.data.store.shard_reader import decode_picture
     from femae.errors import DataError
-    from femae.training.block_reader import decode_upright
+    from femae.training.loader.block_reader import decode_upright
 
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8)).resize((61, 83), Image.Resampling.BICUBIC)
@@ -141,8 +141,8 @@ def test_decoding_on_the_device_gives_nearly_the_pixels_of_the_host(
 
     from PIL import Image
 
-    from femae.data.shard_reader import decode_picture, frame_picture
-    from femae.training.device_decode import decode_on
+    from femae.data.store.shard_reader import decode_picture, frame_picture
+    from femae.training.loader.device_decode import decode_on
 
     if kind == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an accelerator")

@@ -25,9 +25,9 @@ from femae.config.recipe import load_recipe
 from femae.config.train import AuConfig, EmotionConfig, PretrainConfig
 from femae.errors import ConfigError, DataError, FemaeError, OutputError, TrainingError
 from femae.models.weights import load_model, read_info
-from femae.training.checkpoint import LAST, read_state
-from femae.training.run import train_stage
-from femae.training.run_folder import RunFolder
+from femae.training.loop.checkpoint import LAST, read_state
+from femae.training.loop.run_folder import RunFolder
+from femae.training.recipes.stage import train_stage
 
 RUN = {"epochs": 3, "batch_size": 24, "precision": "32-true", "tensorboard": False, "threads": 1, "log_every": 1}
 
@@ -73,7 +73,7 @@ def test_emotions_are_learned_and_the_folder_says_how(faces: Path, tiny: dict[st
     scores = pq.read_table(folder / "scores.parquet")
     assert scores.num_rows == 36 and scores.column("target_fear").null_count == 0
     from femae.config.train import DataConfig
-    from femae.training.sets import load_sets
+    from femae.training.loader.sets import load_sets
 
     _, val = load_sets(DataConfig(folders=(faces,)), config.model)
     pixels = (torch.from_numpy(val.pictures).float() / 255 - 0.5) / 0.25
@@ -145,8 +145,8 @@ import os, signal, sys, time
 from pathlib import Path
 import torch
 from femae.config.recipe import load_recipe
-from femae.training.run import train
-from femae.training.run_folder import RunFolder
+from femae.training.recipes.run import train
+from femae.training.loop.run_folder import RunFolder
 
 recipe, run = load_recipe(Path(sys.argv[1])), Path(sys.argv[2])
 for kill_at in [int(word) for word in sys.argv[3:]] + [0]:
@@ -262,7 +262,7 @@ def test_a_full_disk_leaves_the_last_state_whole(faces: Path, tiny: dict[str, An
     result = train_stage(config, run=tmp_path / "run", quiet=True)
     size = (result.folder / LAST).stat().st_size
     state, tensors = read_state(result.folder / LAST), load_file(result.folder / LAST)
-    from femae.training.checkpoint import save_checkpoint
+    from femae.training.loop.checkpoint import save_checkpoint
 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -297,7 +297,7 @@ def test_a_damaged_state_and_wrong_data_are_named(faces: Path, tiny: dict[str, A
 def test_labels_outside_their_range_and_classes_without_positives(
     faces: Path, tiny: dict[str, Any], tmp_path: Path
 ) -> None:
-    from femae.data.manifest import read_manifest
+    from femae.data.store.manifest import read_manifest
 
     manifest = read_manifest(faces)
     names = list(manifest.table.column_names)

@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 pytest.importorskip("lightning_fabric", reason="needs femae[train]")
 
 from femae.config.train import AuConfig, EmotionConfig, PretrainConfig
-from femae.training.run import train_stage
-from femae.training.run_folder import RunFolder
+from femae.training.loop.run_folder import RunFolder
+from femae.training.recipes.stage import train_stage
 
 RUN = {"epochs": 1, "batch_size": 24, "precision": "32-true", "tensorboard": False, "threads": 1, "log_every": 1}
 GOLDEN = {

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.data.targets import class_weights
-from femae.training.losses import cross_entropy_six, distill_kl, distill_mse, weighted_bce
+from femae.training.tasks.losses import cross_entropy_six, distill_kl, distill_mse, weighted_bce
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.train import MixupConfig
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
-from femae.training.draws import Draws, Place
-from femae.training.mixup import compound_pairs, draw_mix
+from femae.training.loader.rng import Draws, Place
+from femae.training.tasks.mixup import compound_pairs, draw_mix
 
 SIZE = 64
 

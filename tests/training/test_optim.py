@@ -12,8 +12,8 @@ from torch import nn
 from femae.config.model import ModelConfig
 from femae.config.train import OptimConfig
 from femae.models.face import FaceModel
-from femae.training.ema import WeightAverage
-from femae.training.optim import learning_rate, make_optimizer, make_schedule, parameter_groups
+from femae.training.loop.ema import WeightAverage
+from femae.training.loop.optim import learning_rate, make_optimizer, make_schedule, parameter_groups
 
 
 def test_warm_restarts_equal_torchs_schedule_and_the_formula() -> None:
@@ -99,7 +99,7 @@ def test_without_decay_the_average_is_the_weights() -> None:
 def test_a_recipe_fits_any_number_of_devices_and_its_rate_follows_the_batch() -> None:
     from femae.config.train import PretrainConfig, RunConfig
     from femae.errors import ConfigError
-    from femae.training.devices import make_fabric
+    from femae.training.loop.devices import make_fabric
 
     run = RunConfig(batch_size=4096, device_batch=256)
     assert [run.pieces(devices) for devices in (1, 8, 64)] == [16, 2, 1]

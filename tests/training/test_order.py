@@ -5,8 +5,8 @@ import pytest
 
 pytest.importorskip("torch", reason="needs femae[train]")
 
-from femae.training.feed import Share
-from femae.training.order import RowStream, epoch_order, row_weights
+from femae.training.loader.loader import Share
+from femae.training.loader.sampler import RowStream, epoch_order, row_weights
 
 
 def test_an_epoch_shows_every_row_once_in_an_order_of_its_own() -> None:

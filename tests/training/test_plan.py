@@ -30,7 +30,10 @@ def test_the_plan_of_the_papers_pretraining(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_plan_counts_what_is_there_and_what_is_changed(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_counts_what_is_there_and_what_is_changed(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where the recipe's folders are not
     recipe = str(REPO / "recipes/open/kfold.yaml")
     changes = ["--emotion.data.folders", str(faces), "--emotion.run.epochs", "3"]
     assert main(["train", recipe, "--plan", "--rate", "11", *changes]) == 0

@@ -22,7 +22,7 @@ from femae.config.train import EmotionConfig
 from femae.errors import ConfigError
 from femae.labels import EMOTIONS
 from femae.models.weights import load_model, read_info
-from femae.training.run_folder import RunFolder
+from femae.training.loop.run_folder import RunFolder
 
 REPO = Path(__file__).resolve().parents[2]
 RECIPES = sorted((REPO / "recipes").rglob("*.yaml"))

@@ -16,10 +16,10 @@ import boto3
 from femae.cli import main
 from femae.config.storage import folder_address
 from femae.config.train import DataConfig
-from femae.data.manifest import read_manifest
-from femae.data.shard_reader import load_pictures
+from femae.data.store.manifest import read_manifest
+from femae.data.store.shard_reader import load_pictures
 from femae.errors import DataError, MissingDependencyError
-from femae.training.run_folder import RunFolder
+from femae.training.loop.run_folder import RunFolder
 
 BUCKET = "faces"
 

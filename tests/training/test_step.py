@@ -19,14 +19,14 @@ from femae.errors import ConfigError, TrainingError
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.checkpoint import TrainState
-from femae.training.cost import training_flops
-from femae.training.draws import Draws
-from femae.training.feed import Share, batches
-from femae.training.readings import Readings
-from femae.training.run import make_task, train_stage
-from femae.training.run_folder import RunFolder
-from femae.training.step import StepResult, clip
+from femae.training.loader.loader import Share, batches
+from femae.training.loader.rng import Draws
+from femae.training.loop.checkpoint import TrainState
+from femae.training.loop.cost import training_flops
+from femae.training.loop.readings import Readings
+from femae.training.loop.run_folder import RunFolder
+from femae.training.loop.step import StepResult, clip
+from femae.training.recipes.stage import make_task, train_stage
 
 EVERYTHING = {"sharpen": 0.3, "hue": 0.1}
 STAGES = ("pretrain", "au", "emotion")
@@ -84,7 +84,7 @@ def test_a_loss_needs_no_number_of_the_device(name: str, faces: Path, tiny: dict
 
 
 def _stream(num_rows: int) -> Any:
-    from femae.training.order import RowStream
+    from femae.training.loader.sampler import RowStream
 
     return RowStream(num_rows, batch_size=24, seed=0)
 
@@ -103,7 +103,7 @@ class _Reads(TorchDispatchMode):
 def test_losses_are_read_every_log_every_steps(
     log_every: int, faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from femae.training import fit
+    from femae.training.loop import fit
 
     reads: list[int] = []
     real = fit.Stepper.step
@@ -185,13 +185,13 @@ def test_a_run_in_fp16_with_clipping_and_accumulation(
     faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fabric refuses fp16 on the CPU by its name only: torch's own autocast and scaler do it there."""
-    from femae.training import run
+    from femae.training.recipes import stage
 
     def fabric(config: RunConfig) -> Fabric:
         torch.set_num_threads(1)
         return Fabric(accelerator="cpu", plugins=MixedPrecision("16-mixed", device="cpu"))
 
-    monkeypatch.setattr(run, "make_fabric", fabric)
+    monkeypatch.setattr(stage, "make_fabric", fabric)
     config = EmotionConfig(
         data={"folders": (faces,)},
         model=tiny,
@@ -201,7 +201,7 @@ def test_a_run_in_fp16_with_clipping_and_accumulation(
     result = train_stage(config, run=tmp_path / "run", quiet=True)
     entries = RunFolder(result.folder).entries("epoch")
     assert entries[-1]["loss"] < entries[0]["loss"]
-    from femae.training.checkpoint import LAST, read_state
+    from femae.training.loop.checkpoint import LAST, read_state
 
     assert read_state(result.folder / LAST).scaler["scale"] > 0  # the scale goes on with the run
 
@@ -213,7 +213,7 @@ def test_networks_are_one_graph(stem: str) -> None:
 
     from femae.config.model import DecoderConfig
     from femae.models.mae import MaskedAutoencoder
-    from femae.training.cost import example_inputs
+    from femae.training.loop.cost import example_inputs
 
     shape = ModelConfig(image_size=32, embed_dim=32, depth=2, num_heads=2, stem=stem, drop_path=0.2, class_token=True)
     mae = MaskedAutoencoder(shape, decoder=DecoderConfig(embed_dim=32, depth=1, num_heads=2))
@@ -249,7 +249,7 @@ def test_the_log_says_what_was_taken_and_what_it_costs(faces: Path, tiny: dict[s
 def test_what_an_accelerator_lacks_is_said_in_a_sentence() -> None:
     from types import SimpleNamespace
 
-    from femae.training.devices import lacking
+    from femae.training.loop.devices import lacking
 
     for kind, error in (("mps", ConfigError), ("cpu", NotImplementedError)):
         with pytest.raises(error, match="aten::x"), lacking(SimpleNamespace(device=torch.device(kind))):  # type: ignore[arg-type]
@@ -257,7 +257,7 @@ def test_what_an_accelerator_lacks_is_said_in_a_sentence() -> None:
 
 
 def test_an_accelerator_that_is_absent_is_an_error() -> None:
-    from femae.training.devices import make_fabric
+    from femae.training.loop.devices import make_fabric
 
     for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
         if not there:

@@ -12,8 +12,8 @@ from femae.errors import ConfigError
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.losses import distill_kl
-from femae.training.teachers import load_teacher
+from femae.training.tasks.losses import distill_kl
+from femae.training.tasks.teachers import load_teacher
 
 TINY = ModelConfig(image_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 RUN = RunConfig(precision="32-true")

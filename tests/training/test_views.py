@@ -17,11 +17,11 @@ from femae.errors import ConfigError, ModelError
 from femae.labels import EMOTIONS, NO_EXPRESSION
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, load_model, save_weights
-from femae.training.run import train_stage
-from femae.training.sets import load_sets
-from femae.training.task import normalise
-from femae.training.teachers import load_teacher
-from femae.training.views import ask_views, taught_loss, taught_shares
+from femae.training.loader.sets import load_sets
+from femae.training.loop.task import normalise
+from femae.training.recipes.stage import train_stage
+from femae.training.tasks.teachers import load_teacher
+from femae.training.tasks.views import ask_views, taught_loss, taught_shares
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 RUN = RunConfig(epochs=2, batch_size=32, precision="32-true", tensorboard=False, threads=1, seed=3)

@@ -1,0 +1,1 @@
+"""Submission files of the ABAW challenge from tables of predictions: aligned, merged, validated, scored."""

@@ -55,7 +55,7 @@ def run_predict(config: PredictConfig) -> int:
     if not config.report:
         return run(config)
     from femae.report.after_predict import report_outputs
-    from femae.report.page import require_report
+    from femae.report.parts.page import require_report
 
     require_report()  # before the long run
     return run(config, finished=partial(report_outputs, labels=config.labels))
@@ -113,8 +113,8 @@ def run_app(config: Any) -> int:
 def _report_for_the_app(
     table: Any, *, video: Any, pictures: Any, out: Any, title: str, labels: Any, advance: Any
 ) -> None:
-    from femae.report.pictures_report import write_pictures_report
-    from femae.report.video_report import write_video_report
+    from femae.report.film.write import write_video_report
+    from femae.report.pictures.write import write_pictures_report
 
     if video is not None:
         write_video_report(table, video=video, out=out, title=title, labels=labels, advance=advance)

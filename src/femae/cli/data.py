@@ -185,7 +185,7 @@ def _say(lines: Iterable[str], *, quiet: bool = False) -> None:
 
 
 def _prepare(config: PrepareConfig) -> int:
-    from femae.data.prepare import PrepareSettings, prepare
+    from femae.data.prepare.run import PrepareSettings, prepare
     from femae.data.summary import prepare_lines
 
     settings = PrepareSettings(
@@ -213,7 +213,7 @@ def _prepare(config: PrepareConfig) -> int:
 
 
 def _doctor(config: DoctorConfig) -> int:
-    from femae.data.doctor import diagnose_raw, diagnose_shards
+    from femae.data.doctor.run import diagnose_raw, diagnose_shards
     from femae.data.summary import doctor_lines
 
     first = Path(config.subjects[0])
@@ -229,8 +229,8 @@ def _doctor(config: DoctorConfig) -> int:
 
 
 def _import(config: ImportConfig) -> int:
+    from femae.data.annotate.voted_shards import import_label_studio
     from femae.data.summary import import_lines
-    from femae.data.voted_shards import import_label_studio
 
     result = import_label_studio(
         list(config.exports),
@@ -244,7 +244,7 @@ def _import(config: ImportConfig) -> int:
 
 
 def _export(config: ExportAnnotationConfig) -> int:
-    from femae.data.label_studio import export_label_studio
+    from femae.data.annotate.label_studio import export_label_studio
     from femae.data.summary import export_lines
 
     project = export_label_studio(
@@ -266,8 +266,8 @@ def _open(config: OpenConfig) -> int:
 
 
 def _folds(config: FoldsConfig) -> int:
-    from femae.data.fold_table import make_folds, write_folds
-    from femae.data.manifest import read_manifest
+    from femae.data.folds.table import make_folds, write_folds
+    from femae.data.store.manifest import read_manifest
     from femae.data.summary import fold_lines
 
     manifest = read_manifest(config.shards)

@@ -10,8 +10,8 @@ __all__ = ["run_pseudo_au"]
 
 def run_pseudo_au(config: PseudoAuConfig) -> int:
     """Write the table of pseudo-labels. Returns 0, or 1 when no face was seen at all. Raises FemaeError."""
-    from femae.data import blendshapes
-    from femae.data.measure_aus import make_pseudo_aus
+    from femae.data.pseudo_aus import blendshapes
+    from femae.data.pseudo_aus.measure import make_pseudo_aus
     from femae.data.summary import pseudo_au_lines
 
     task, sha256 = blendshapes.read_landmarker(config.landmarker or blendshapes.find_landmarker())

@@ -128,8 +128,8 @@ def run_train(command: TrainCommand) -> int:
     if command.plan is not None:
         return _print_plan(recipe, command.plan)
     try:
-        from femae.training.devices import first_process
-        from femae.training.run import train
+        from femae.training.loop.devices import first_process
+        from femae.training.recipes.run import train
     except ImportError as error:
         raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
     out = command.out or Path("runs") / command.recipe.stem
@@ -141,7 +141,7 @@ def run_train(command: TrainCommand) -> int:
 
 def _print_plan(recipe: Recipe, numbers: dict[str, Any]) -> int:
     try:
-        from femae.training.plan import plan
+        from femae.training.loop.plan import plan
     except ImportError as error:
         raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
     Console(soft_wrap=True).print(Text(plan(recipe, **numbers)))

@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from femae.data.doctor import Diagnosis
-    from femae.data.fold_table import FoldReport
-    from femae.data.label_studio import AnnotationProject
-    from femae.data.measure_aus import PseudoAuResult
-    from femae.data.prepare import PrepareResult
-    from femae.data.voted_shards import VotedShards
+    from femae.data.annotate.label_studio import AnnotationProject
+    from femae.data.annotate.voted_shards import VotedShards
+    from femae.data.doctor.run import Diagnosis
+    from femae.data.folds.table import FoldReport
+    from femae.data.prepare.run import PrepareResult
+    from femae.data.pseudo_aus.measure import PseudoAuResult
 
 __all__ = ["doctor_lines", "export_lines", "fold_lines", "import_lines", "prepare_lines", "pseudo_au_lines"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from femae.data.manifest import Manifest
+from femae.data.store.manifest import Manifest
 from femae.engine.spec import Engine
 from femae.export.crops import read_crops
 from femae.labels import EMOTIONS
@@ -111,7 +111,7 @@ def _run(engine: Engine, crops: Crops) -> npt.NDArray[np.float32]:
 
 def _units(manifest: Manifest, column: str, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """Columns of a manifest's action units in the order of `names`; units that shards have no place for are unknown."""
-    from femae.data.shards import ACTION_UNITS
+    from femae.data.store.shards import ACTION_UNITS
 
     values = manifest.vectors(column)
     out = np.zeros((len(values), len(names)), np.float32)

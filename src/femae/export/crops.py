@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from femae.data.manifest import Manifest, read_manifest
-from femae.data.shard_reader import load_pictures
+from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.shard_reader import load_pictures
 from femae.errors import DataError
 from femae.faces.exposure import lift_crop
 

@@ -12,7 +12,7 @@ from femae.config.expression import ExpressionParams
 from femae.errors import ConfigError, DataError, ModelError, OutputError
 from femae.export.balance import balanced, tempered
 from femae.models.weights import WeightsInfo, read_info, save_weights, weights_path
-from femae.training.expression import MIN_COMPOUNDS, MIN_FACES, fit_expression_to_tables
+from femae.training.tasks.expression import MIN_COMPOUNDS, MIN_FACES, fit_expression_to_tables
 
 __all__ = ["described", "export_weights"]
 

@@ -31,11 +31,11 @@ _SAME_FACE = 0.5  # least overlap of an interpolated face with the detected one
 
 
 class TrackedFrame(NamedTuple):
-    """A frame and its faces with their ids; `look_again` as in DetectedFrame."""
+    """A frame and its faces with their ids; `redetect` as in DetectedFrame."""
 
     frame: Frame
     faces: list[tuple[int, Face]]
-    look_again: Callable[[], list[Face]] | None = None
+    redetect: Callable[[], list[Face]] | None = None
 
 
 def _batches(frames: Iterator[TrackedFrame]) -> Iterator[list[TrackedFrame]]:
@@ -75,7 +75,7 @@ class Classifier:
 
     def _classify(self, batch: list[TrackedFrame]) -> list[FrameResult]:
         found = self._score_frames(batch)
-        tied = [i for i, item in enumerate(batch) if item.look_again is not None and any(map(self._is_tied, found[i]))]
+        tied = [i for i, item in enumerate(batch) if item.redetect is not None and any(map(self._is_tied, found[i]))]
         if tied:
             again = [_looked_at_again(batch[i]) for i in tied]
             for i, faces in zip(tied, self._score_frames(again), strict=True):
@@ -130,8 +130,8 @@ class Classifier:
 
 def _looked_at_again(item: TrackedFrame) -> TrackedFrame:
     """The frame with each face where detection finds it, or where it was where detection does not."""
-    assert item.look_again is not None
-    detected = item.look_again()
+    assert item.redetect is not None
+    detected = item.redetect()
     if not detected:
         return item
     boxes = np.stack([other.box_xyxy for other in detected])

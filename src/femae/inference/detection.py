@@ -34,11 +34,11 @@ __all__ = [
 
 
 class DetectedFrame(NamedTuple):
-    """A frame and its faces; `look_again` detects in this very frame where the faces are only interpolated."""
+    """A frame and its faces; `redetect` detects in this very frame where the faces are only interpolated."""
 
     frame: Frame
     faces: list[Face]
-    look_again: Callable[[], list[Face]] | None = None
+    redetect: Callable[[], list[Face]] | None = None
 
 
 FULL_EVERY_S = 2.0  # seconds between two looks at all scales

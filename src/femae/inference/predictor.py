@@ -292,9 +292,9 @@ class Predictor:
     def _track(self, frames: Iterator[DetectedFrame], *, film: bool) -> Iterator[TrackedFrame]:
         """Ids stay with a person within a film; in pictures they count the faces of each picture."""
         tracker = Tracker()
-        for frame, faces, look_again in frames:
+        for frame, faces, redetect in frames:
             if film and self.detector is not None:
-                yield TrackedFrame(frame, tracker.update(frame, faces), look_again)
+                yield TrackedFrame(frame, tracker.update(frame, faces), redetect)
             else:
                 yield TrackedFrame(frame, list(enumerate(faces, start=1)))
 

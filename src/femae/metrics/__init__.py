@@ -1,0 +1,1 @@
+"""Figures of predictions against labels, in numpy: F1, calibration, bootstrap (paper, section 4.3)."""

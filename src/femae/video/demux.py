@@ -9,9 +9,9 @@ from typing import Any, Final
 from av.error import FFmpegError
 from av.stream import Discard
 
+from femae.video.container_index import AviIndex, breaks_off, promised_by_mov
 from femae.video.gaps import Holes
 from femae.video.opening import open_film
-from femae.video.promises import AviIndex, breaks_off, promised_by_mov
 from femae.video.rgb import as_fraction
 
 __all__ = ["PacketReader"]

@@ -9,22 +9,22 @@ import numpy.typing as npt
 import torch
 
 from femae.config.train import AuConfig
-from femae.data.shards import ACTION_UNITS
+from femae.data.store.shards import ACTION_UNITS
 from femae.data.targets import WeightMode, class_weights
 from femae.errors import DataError
 from femae.labels import action_unit_name
 from femae.metrics.f1 import binary_f1
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.augment import make_augment
-from femae.training.cost import example_inputs
-from femae.training.draws import Draws
-from femae.training.feed import Batch
-from femae.training.losses import weighted_bce
-from femae.training.scores import scores_table
-from femae.training.sets import FaceSet, load_sets
-from femae.training.start import choose_learning, start_encoder
-from femae.training.task import Constants, Evaluation, StepOutput, normalise
+from femae.training.loader.loader import Batch
+from femae.training.loader.rng import Draws
+from femae.training.loader.sets import FaceSet, load_sets
+from femae.training.loop.cost import example_inputs
+from femae.training.loop.scores import scores_table
+from femae.training.loop.task import Constants, Evaluation, StepOutput, normalise
+from femae.training.tasks.augment import make_augment
+from femae.training.tasks.init_weights import choose_learning, start_encoder
+from femae.training.tasks.losses import weighted_bce
 
 __all__ = ["AuTask", "au_columns", "judge_units", "loss_weights"]
 

@@ -18,20 +18,20 @@ from femae.metrics.f1 import f1_per_class, macro_f1
 from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, read_info, save_weights
-from femae.training.augment import make_augment
-from femae.training.cost import example_inputs
-from femae.training.draws import Draws, Place
-from femae.training.expression import fit_expression
-from femae.training.feed import Batch
-from femae.training.losses import cross_entropy_six, weighted_bce
-from femae.training.mixup import draw_mix
-from femae.training.scores import scores_table
-from femae.training.sets import load_sets
-from femae.training.start import choose_learning, start_emotion_head, start_encoder, start_head
-from femae.training.task import Constants, Evaluation, StepOutput, normalise
+from femae.training.loader.loader import Batch
+from femae.training.loader.rng import Draws, Place
+from femae.training.loader.sets import load_sets
+from femae.training.loop.cost import example_inputs
+from femae.training.loop.scores import scores_table
+from femae.training.loop.task import Constants, Evaluation, StepOutput, normalise
 from femae.training.tasks.au import au_columns, judge_units, loss_weights
-from femae.training.teachers import distill_loss, load_teacher
-from femae.training.views import ask_views, read_taught, taught_loss, taught_shares
+from femae.training.tasks.augment import make_augment
+from femae.training.tasks.expression import fit_expression
+from femae.training.tasks.init_weights import choose_learning, start_emotion_head, start_encoder, start_head
+from femae.training.tasks.losses import cross_entropy_six, weighted_bce
+from femae.training.tasks.mixup import draw_mix
+from femae.training.tasks.teachers import distill_loss, load_teacher
+from femae.training.tasks.views import ask_views, read_taught, taught_loss, taught_shares
 
 __all__ = ["EmotionTask", "judge_emotions"]
 

@@ -15,13 +15,13 @@ from femae.config.train import PretrainConfig
 from femae.errors import DataError
 from femae.models.mae import MaskedAutoencoder
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.augment import make_augment
-from femae.training.cost import example_inputs
-from femae.training.draws import Draws, Place, mix_seed
-from femae.training.feed import Batch
-from femae.training.sets import load_sets
-from femae.training.start import choose_learning, start_encoder
-from femae.training.task import Evaluation, StepOutput, normalise
+from femae.training.loader.loader import Batch
+from femae.training.loader.rng import Draws, Place, mix_seed
+from femae.training.loader.sets import load_sets
+from femae.training.loop.cost import example_inputs
+from femae.training.loop.task import Evaluation, StepOutput, normalise
+from femae.training.tasks.augment import make_augment
+from femae.training.tasks.init_weights import choose_learning, start_encoder
 
 __all__ = ["PretrainTask"]
 

@@ -1,0 +1,152 @@
+"""Faces of shards as a Label Studio project: labelling interface, tasks, pictures, and how to set it up.
+
+    config.xml       the labelling interface: six emotions and Others, as many as fit
+    tasks-001.json   tasks, at most 1,000 in a file
+    pictures/        the crops, when they are not inside the tasks
+    README.md        what to click
+
+`embed` puts each crop into its task as a data URI (about 10 KB): nothing has to be served, tasks can be dropped into
+the import window. `files` writes the crops beside the tasks and refers to them through Label Studio's local file
+serving; it is for more than some ten thousand crops. The known label is not shown to annotators.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.shard_reader import ShardReader
+from femae.errors import DataError, OutputError
+from femae.labels import EMOTIONS
+
+__all__ = ["CHOICES", "CONTROL", "OTHERS", "AnnotationProject", "export_label_studio", "labelling_interface"]
+
+OTHERS: Final = "Others"
+CHOICES: Final[tuple[str, ...]] = (*(emotion.capitalize() for emotion in EMOTIONS), OTHERS)
+CONTROL: Final = "emotion"  # name of the choices in the interface, and of their column in JSON_MIN
+_TASKS_PER_FILE: Final = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnnotationProject:
+    """What an export wrote."""
+
+    folder: Path
+    num_tasks: int
+    num_task_files: int
+
+
+def labelling_interface() -> str:
+    """The XML of the interface: one crop, the seven choices with the number keys, several allowed, one required."""
+    choices = "".join(
+        f'    <Choice value={quoteattr(name)} hotkey="{number}"/>\n' for number, name in enumerate(CHOICES, start=1)
+    )
+    return (
+        "<View>\n"
+        '  <Header value="Which emotions does this face show? Choose every one that you see; '
+        'Others if it is none of the six, neutral included."/>\n'
+        '  <Image name="image" value="$image" width="400px" zoom="true"/>\n'
+        f'  <Choices name="{CONTROL}" toName="image" choice="multiple" showInLine="true" required="true" '
+        'requiredMessage="Choose at least one; Others if none of the six fits.">\n'
+        f"{choices}"
+        "  </Choices>\n"
+        "</View>\n"
+    )
+
+
+def export_label_studio(
+    shards: Path,
+    *,
+    out: Path,
+    pictures: Literal["embed", "files"] = "embed",
+    document_root: Path | None = None,
+    limit: int | None = None,
+    unlabelled_only: bool = False,
+    seed: int = 0,
+) -> AnnotationProject:
+    """Write the project into the new folder `out`.
+
+    `limit`: so many faces, drawn at random by `seed`. `document_root`: the folder Label Studio serves, for `files`
+    (default: the folder above `out`). Tasks are in random order, so that neighbouring frames do not follow each other.
+    Raises DataError when there is no face to export, OutputError when `out` exists or is outside of the root.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise OutputError(f"{out} is not empty: an export goes into a new folder")
+    manifest = read_manifest(shards)
+    positions = _draw(manifest, limit=limit, unlabelled_only=unlabelled_only, seed=seed)
+    root = (document_root or out.parent).resolve()
+    if pictures == "files" and not out.resolve().is_relative_to(root):
+        raise OutputError(f"{out} is not inside of {root}, the folder that Label Studio serves; see --document-root")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.xml").write_text(labelling_interface(), encoding="utf-8")
+    tasks = _tasks(manifest, positions, out=out, root=root if pictures == "files" else None)
+    files = [tasks[start : start + _TASKS_PER_FILE] for start in range(0, len(tasks), _TASKS_PER_FILE)]
+    for number, part in enumerate(files, start=1):
+        text = json.dumps(part, ensure_ascii=False, indent=1)
+        (out / f"tasks-{number:03d}.json").write_text(text + "\n", encoding="utf-8")
+    (out / "README.md").write_text(_how_to(root if pictures == "files" else None, len(tasks)), encoding="utf-8")
+    return AnnotationProject(folder=out, num_tasks=len(tasks), num_task_files=len(files))
+
+
+def _draw(manifest: Manifest, *, limit: int | None, unlabelled_only: bool, seed: int) -> list[int]:
+    chosen = np.arange(len(manifest))
+    if unlabelled_only:
+        chosen = np.flatnonzero(~manifest.vectors("mask").any(1))
+    if not len(chosen):
+        what = "no face without a label" if unlabelled_only else "no face"
+        raise DataError(f"{manifest.folder} holds {what} to annotate")
+    order: list[int] = np.random.default_rng(seed).permutation(chosen).tolist()
+    return order[:limit]
+
+
+def _tasks(manifest: Manifest, positions: Sequence[int], *, out: Path, root: Path | None) -> list[dict[str, Any]]:
+    """One task per face, in the order of `positions`; pictures are written when `root` is given."""
+    columns = {name: manifest.strings(name) for name in ("source", "key", "group", "sha256")}
+    images: dict[int, str] = {}
+    if root is not None:
+        (out / "pictures").mkdir()
+    for position, data in ShardReader(manifest).picture_bytes(np.array(positions, np.intp)):
+        suffix = "png" if data.startswith(b"\x89PNG") else "jpg"
+        if root is None:
+            kind = "png" if suffix == "png" else "jpeg"
+            images[position] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        else:
+            path = out / "pictures" / f"{columns['sha256'][position][:16]}-{position:07d}.{suffix}"
+            path.write_bytes(data)
+            images[position] = f"/data/local-files/?d={quote(path.resolve().relative_to(root).as_posix())}"
+    return [
+        {"data": {"image": images[position], **{name: values[position] for name, values in columns.items()}}}
+        for position in positions
+    ]
+
+
+def _how_to(root: Path | None, num_tasks: int) -> str:
+    serving = (
+        "The crops are inside the task files; nothing has to be served.\n"
+        if root is None
+        else (
+            "The crops are in `pictures/`. Let Label Studio serve them before it starts, with the folder that holds "
+            "this one as the document root:\n\n"
+            "    export LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true\n"
+            f'    export LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT="{root}"\n\n'
+            "and in the project under Settings > Cloud Storage add a Local files source storage of that `pictures` "
+            "folder (it need not be synchronised): without one, Label Studio refuses to serve its files.\n"
+        )
+    )
+    return (
+        f"# Annotation project: {num_tasks} faces\n\n"
+        "1. Create a project in Label Studio; under Settings > Labeling Interface > Code paste `config.xml`.\n"
+        "2. Let several people annotate each face (FER+ has ten): by the overlap under Settings > Quality where your "
+        "edition has it; else everyone opens the tasks and submits an annotation of their own.\n"
+        "3. Import the files `tasks-*.json`.\n"
+        "4. When the work is done, export as JSON (better: it tells skipped tasks) or JSON-MIN, and run\n\n"
+        "       femae data import EXPORT.json --shards SHARDS --out VOTED_SHARDS\n\n"
+        f"{serving}"
+    )

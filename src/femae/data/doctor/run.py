@@ -1,0 +1,171 @@
+"""`femae data doctor`: looks at every sample of shards or of a raw data set and says what is wrong with them.
+
+Writes into a folder: doctor.json (everything, for machines), doctor.html (one self-contained page), and a contact sheet
+per class as png. What it looks for: data/doctor/checks.py.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from femae.data.doctor.checks import Checks, Finding
+from femae.data.doctor.contact_sheet import ContactSheets
+from femae.data.doctor.scan import Item, ShardProblem, scan_raw, scan_shards
+from femae.data.samples import SourceReader
+from femae.data.store.columns import numbers
+from femae.data.store.manifest import Manifest, read_manifest, write_bytes
+from femae.data.store.shards import ACTION_UNITS
+from femae.labels import EMOTIONS
+
+__all__ = ["Diagnosis", "diagnose_raw", "diagnose_shards"]
+
+_QUALITY: Final = (
+    "face_size_px",
+    "blur",
+    "darkness",
+    "contrast",
+    "detection_score",
+    "yaw_deg",
+    "pitch_deg",
+    "roll_deg",
+)
+_QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Diagnosis:
+    """The result; `as_json` is what doctor.json holds."""
+
+    subject: str
+    kind: str  # shards or raw
+    num_samples: int
+    sources: dict[str, dict[str, Any]]  # counts per data set: classes, splits, labels
+    quality: dict[str, list[float]]  # measure -> its quantiles 0, .05, .25, .5, .75, .95, 1 (shards only)
+    findings: tuple[Finding, ...]
+    sheets: tuple[tuple[str, int, str], ...]  # class name, number of samples, file name
+
+    @property
+    def is_sound(self) -> bool:
+        """No error and no warning: what `--strict` asks for."""
+        return all(finding.severity == "note" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diagnose_shards(folder: Path, *, out: Path, max_distance: int | None = None) -> Diagnosis:
+    """Examine a folder of shards. Raises DataError when it has no manifest."""
+    manifest = read_manifest(folder)
+    left_out: dict[str, int] = {}
+    for source, account in manifest.info["sources"].items():
+        for cause, entry in {**account.get("left_out", {}), **account.get("left_out_by_reader", {})}.items():
+            left_out[f"{source}: {cause}"] = entry["count"]
+    return _diagnose(
+        scan_shards(manifest),
+        subject=str(folder),
+        kind="shards",
+        left_out=lambda: left_out,
+        quality=_quality(manifest),
+        out=out,
+        max_distance=max_distance,
+    )
+
+
+def diagnose_raw(
+    readers: Iterable[SourceReader], *, subject: str, out: Path, max_distance: int | None = None
+) -> Diagnosis:
+    """Examine raw data sets as their readers give them; whole pictures, no face is looked for."""
+    used = list(readers)
+
+    def items() -> Iterator[Item | ShardProblem]:
+        for reader in used:
+            yield from scan_raw(reader)
+
+    def left_out() -> dict[str, int]:
+        return {
+            f"{reader.reading.source}: {cause}": count
+            for reader in used
+            for cause, count in reader.reading.excluded.items()
+        }
+
+    return _diagnose(
+        items(), subject=subject, kind="raw", left_out=left_out, quality={}, out=out, max_distance=max_distance
+    )
+
+
+def _diagnose(
+    items: Iterable[Item | ShardProblem],
+    *,
+    subject: str,
+    kind: str,
+    left_out: Any,
+    quality: Mapping[str, list[float]],
+    out: Path,
+    max_distance: int | None,
+) -> Diagnosis:
+    from femae.data.doctor.page import render_page
+
+    checks, sheets = Checks(), ContactSheets()
+    for item in items:
+        checks.add(item)
+        if isinstance(item, Item) and item.image is not None:
+            sheets.add(item.class_name, item.image, item.pixel_digest)
+    findings = checks.findings(left_out=left_out(), max_distance=max_distance)
+    out.mkdir(parents=True, exist_ok=True)
+    files: list[tuple[str, int, str]] = []
+    pictures: dict[str, bytes] = {}
+    for number, (name, total, png) in enumerate(sheets.sheets(), start=1):
+        file = f"contact-{number:02d}-{_slug(name)}.png"
+        write_bytes(out / file, png)
+        files.append((name, total, file))
+        pictures[file] = png
+    diagnosis = Diagnosis(
+        subject=subject,
+        kind=kind,
+        num_samples=checks.num_samples,
+        sources={source: _source_counts(checks, source) for source in sorted(checks.labels)},
+        quality=dict(quality),
+        findings=tuple(findings),
+        sheets=tuple(files),
+    )
+    write_bytes(out / "doctor.json", (json.dumps(diagnosis.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+    write_bytes(out / "doctor.html", render_page(diagnosis, pictures).encode())
+    return diagnosis
+
+
+def _source_counts(checks: Checks, source: str) -> dict[str, Any]:
+    known, positive, total = checks.labels[source]
+    names = (*EMOTIONS, *ACTION_UNITS)
+    return {
+        "num_samples": sum(count for (name, _), count in checks.classes.items() if name == source),
+        "classes": {
+            word or "(no label)": count
+            for (name, word), count in sorted(checks.classes.items(), key=lambda one: -one[1])
+            if name == source
+        },
+        "splits": {word or "(none)": count for (name, word), count in sorted(checks.splits.items()) if name == source},
+        "labels": {
+            name: {"known": int(known[i]), "positive": int(positive[i]), "sum": round(float(total[i]), 3)}
+            for i, name in enumerate(names)
+            if known[i]
+        },
+    }
+
+
+def _quality(manifest: Manifest) -> dict[str, list[float]]:
+    """Quantiles of the measures over all rows that have them."""
+    found: dict[str, list[float]] = {}
+    for name in _QUALITY:
+        values = numbers(manifest.table, name).astype(np.float64)
+        values = values[np.isfinite(values)]
+        if values.size:
+            found[name] = [round(float(value), 4) for value in np.quantile(values, _QUANTILES)]
+    return found
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")[:40] or "class"

@@ -1,0 +1,182 @@
+"""Work units on all cores, or on a cluster: worker processes, each with a detector session of one thread.
+
+Processes are spawned, not forked. They ignore Ctrl-C, which the parent answers: it sets a flag that each worker sees
+before the next picture. A worker whose parent is gone (kill -9) ends at once.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from femae.cluster import Cluster
+from femae.data.prepare.plan import PrepareSettings, Unit
+from femae.data.prepare.unit import UnitResult, UnitWorker
+from femae.errors import FemaeError
+
+__all__ = ["num_cores", "run_units"]
+
+_POLL_S: Final = 0.2
+_worker: "_Process | None" = None  # of a worker process
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_units(
+    units: Sequence[Unit],
+    *,
+    settings: PrepareSettings,
+    detector_path: Path | None,
+    num_workers: int | None,
+    on_progress: Callable[[int, int], None],
+    cluster: str | None = None,
+) -> Iterator[UnitResult]:
+    """Make the shards of `units` and give their results as they are finished, in any order.
+
+    `num_workers`: default one for each core. `cluster`: the address of a Ray cluster that does it.
+
+    `on_progress` is called with the numbers of samples and faces done so far. One worker works in this process.
+    Raises FemaeError when a worker dies, and whatever a worker raises.
+    """
+    if cluster is not None:
+        yield from _run_on_cluster(units, cluster, num_workers, partial(_make, settings, detector_path), on_progress)
+        return
+    num_workers = num_workers or num_cores()
+    if num_workers == 1 or len(units) == 1:
+        yield from _run_here(units, UnitWorker(settings, detector_path=detector_path), on_progress)
+        return
+    context = multiprocessing.get_context("spawn")
+    counters = context.Array("q", 2)
+    stop = context.Event()
+    pool = ProcessPoolExecutor(
+        min(num_workers, len(units)),
+        mp_context=context,
+        initializer=_start_process,
+        initargs=(settings, detector_path, counters, stop),
+    )
+    try:
+        for result in _run_in(pool, units, ahead=2 * num_workers, poll=lambda: on_progress(counters[0], counters[1])):
+            yield result
+            on_progress(counters[0], counters[1])
+    except BrokenProcessPool as error:
+        raise FemaeError(
+            "a worker process was ended from outside, most often for lack of memory; what was finished is kept: "
+            "run the same command again, with fewer --workers"
+        ) from error
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make(settings: PrepareSettings, detector_path: Path | None) -> Callable[[Unit], UnitResult]:
+    """What a worker of a cluster does its units with."""
+    return partial(UnitWorker(settings, detector_path=detector_path).run, on_sample=lambda _: None)
+
+
+def _run_on_cluster(
+    units: Sequence[Unit],
+    address: str,
+    num_workers: int | None,
+    make: Callable[[], Callable[[Unit], UnitResult]],
+    on_progress: Callable[[int, int], None],
+) -> Iterator[UnitResult]:
+    """Progress comes shard by shard. A unit that fails ends the run, as in a pool."""
+    samples, faces = 0, 0
+    with Cluster(address, num_workers=num_workers) as cluster:
+        for ended in cluster.run(make, units):
+            if ended.result is None:
+                assert ended.error is not None
+                raise ended.error
+            yield ended.result
+            samples, faces = samples + ended.job.num_samples, faces + ended.result.num_rows
+            on_progress(samples, faces)
+
+
+def _run_here(
+    units: Sequence[Unit], worker: UnitWorker, on_progress: Callable[[int, int], None]
+) -> Iterator[UnitResult]:
+    samples, faces = 0, 0
+
+    def tick(num_faces: int) -> None:
+        nonlocal samples, faces
+        samples, faces = samples + 1, faces + num_faces
+        on_progress(samples, faces)
+
+    for unit in units:
+        yield worker.run(unit, on_sample=tick)
+
+
+def _run_in(
+    pool: ProcessPoolExecutor, units: Sequence[Unit], *, ahead: int, poll: Callable[[], None]
+) -> Iterator[UnitResult]:
+    """Submit units with at most `ahead` of them waiting or under way."""
+    pending: set[Future[UnitResult]] = set()
+    rest = iter(units)
+    while True:
+        while len(pending) < ahead and (unit := next(rest, None)) is not None:
+            with _no_interrupt():
+                pending.add(pool.submit(_run_unit, unit))
+        if not pending:
+            return
+        done, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+        poll()
+        for future in done:
+            yield future.result()
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back while processes are spawned: they inherit the mask and start undisturbed."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Process:
+    """State of a worker process."""
+
+    def __init__(self, settings: PrepareSettings, detector_path: Path | None, counters: Any, stop: Any) -> None:
+        self.worker = UnitWorker(settings, detector_path=detector_path)
+        self.counters, self.stop = counters, stop
+
+    def tick(self, num_faces: int) -> None:
+        with self.counters.get_lock():
+            self.counters[0] += 1
+            self.counters[1] += num_faces
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+
+
+def _start_process(settings: PrepareSettings, detector_path: Path | None, counters: Any, stop: Any) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="femae-parent-watch", daemon=True).start()
+    _worker = _Process(settings, detector_path, counters, stop)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _run_unit(unit: Unit) -> UnitResult:
+    assert _worker is not None
+    return _worker.worker.run(unit, on_sample=_worker.tick)

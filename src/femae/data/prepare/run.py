@@ -1,0 +1,282 @@
+"""`femae data prepare`: pictures and films of any data set -> face crops with labels in Parquet shards.
+
+Work is cut into units (data/prepare/plan.py), one shard each, committed by one rename. A run that was killed goes on
+where it was: finished units are known by their fingerprint and not made again, unfinished ones leave only a hidden
+partial file that the next run removes. When a data set is complete its record `sources/NAME.json` is written, and from
+all records the manifest. Several data sets may share one folder, in one run or in several, as long as the settings
+agree. A run that finds everything done changes no byte.
+"""
+
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from femae.data.prepare.plan import Account, PrepareSettings, Unit, plan_units, reading_account
+from femae.data.prepare.pool import num_cores, run_units
+from femae.data.prepare.progress import PrepareProgress
+from femae.data.samples import SourceReader
+from femae.data.store.manifest import ShardFile, file_sha256, write_bytes, write_manifest
+from femae.data.store.shards import read_shard_note
+from femae.errors import DataError, OutputError
+
+__all__ = ["PrepareResult", "PrepareSettings", "num_cores", "prepare"]
+
+_PACKAGES: Final = ("av", "numpy", "onnxruntime", "pillow", "pyarrow")
+_SHARD_NAME: Final = re.compile(r"(?P<source>.+)-(?P<number>\d{5,})\.parquet")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareResult:
+    """What a run did."""
+
+    folder: Path
+    info: dict[str, Any]  # manifest.json
+    sources: tuple[str, ...]  # of this run
+    num_units: int
+    num_units_made: int  # by this run; the others were there already
+    num_pictures: int  # seen by this run
+    num_faces: int  # found by this run
+    seconds: float  # of work, reading of labels not counted
+    num_workers: int
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.num_units_made == 0
+
+
+def prepare(
+    readers: Sequence[SourceReader],
+    *,
+    out: Path,
+    settings: PrepareSettings,
+    detector_path: Path | None = None,
+    num_workers: int | None = None,
+    cluster: str | None = None,
+    quiet: bool = False,
+) -> PrepareResult:
+    """Make or complete the shards of data sets in `out`; see the file's docstring.
+
+    `detector_path`: an ONNX detector instead of the built-in one. `cluster`: the address of a Ray cluster whose
+    machines see the data sets and `out` under the same paths (cluster.py). Raises DataError when `out` holds shards of
+    other settings or two data sets have one name, OutputError when it cannot be written or another run works in it.
+    """
+    names = [reader.reading.source for reader in readers]
+    if doubles := {name for name in names if names.count(name) > 1}:
+        raise DataError(f"two data sets are called {', '.join(sorted(doubles))}: prepare them in two folders")
+    if detector_path is not None:
+        settings = replace(settings, detector=_detector_digest(detector_path))
+    with _lock(out), PrepareProgress(quiet=quiet) as progress:
+        _check_settings(out, settings)
+        units, records = _plan(readers, out, settings, progress)
+        todo = [unit for unit in units if unit.payload is not None]
+        started = time.perf_counter()
+        if not todo and _is_complete(out, records):
+            info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+        else:
+            try:
+                info = _work(out, todo, records, settings, detector_path, num_workers, cluster, progress)
+            except OSError as error:
+                raise OutputError(f"{out} cannot be written: {error}; what is finished is kept") from error
+    return PrepareResult(
+        folder=out,
+        info=info,
+        sources=tuple(names),
+        num_units=len(units),
+        num_units_made=len(todo),
+        num_pictures=progress.num_samples,
+        num_faces=progress.num_faces,
+        seconds=time.perf_counter() - started,
+        num_workers=min(num_workers or num_cores(), max(len(todo), 1)),
+    )
+
+
+def _plan(
+    readers: Sequence[SourceReader], out: Path, settings: PrepareSettings, progress: PrepareProgress
+) -> tuple[list[Unit], dict[str, dict[str, Any]]]:
+    """The units of all data sets, and the record of each."""
+    units: list[Unit] = []
+    records: dict[str, dict[str, Any]] = {}
+    for reader in readers:
+        name, account = reader.reading.source, Account()
+        planned = plan_units(
+            reader,
+            source=name,
+            out=out,
+            settings=settings,
+            account=account,
+            on_sample=partial(progress.reading, name),
+        )
+        units += planned
+        records[name] = _record_of(reader, planned, account)
+    return units, records
+
+
+def _work(
+    out: Path,
+    todo: list[Unit],
+    records: dict[str, dict[str, Any]],
+    settings: PrepareSettings,
+    detector_path: Path | None,
+    workers: int | None,
+    cluster: str | None,
+    progress: PrepareProgress,
+) -> dict[str, Any]:
+    """Make the missing shards, write the records and the manifest."""
+    (out / "manifest.json").unlink(missing_ok=True)
+    for name in records:
+        (out / "sources" / f"{name}.json").unlink(missing_ok=True)
+    for leftover in (out / "shards").glob(".*.partial"):
+        leftover.unlink()
+    progress.start(sum(unit.num_samples for unit in todo))
+    digests: dict[str, str] = {}
+    if todo:
+        for result in run_units(
+            todo,
+            settings=settings,
+            detector_path=detector_path,
+            num_workers=workers,
+            cluster=cluster,
+            on_progress=progress.update,
+        ):
+            digests[f"{result.source}-{result.number:05d}.parquet"] = result.sha256
+    _remove_stale(out, records)
+    (out / "sources").mkdir(exist_ok=True)
+    for name, record in records.items():
+        write_bytes(out / "sources" / f"{name}.json", _json_bytes(record))
+    return _gather(out, settings, digests)
+
+
+def _record_of(reader: SourceReader, units: Sequence[Unit], account: Account) -> dict[str, Any]:
+    """What is kept of a data set beside its shards: the reader's account."""
+    return {
+        "num_units": len(units),
+        "num_read": sum(unit.num_samples for unit in units),
+        "left_out_by_reader": reading_account(reader.reading).as_json() | account.as_json(),
+    }
+
+
+def _gather(out: Path, settings: PrepareSettings, digests: dict[str, str]) -> dict[str, Any]:
+    """Write the manifest over all data sets that are complete."""
+    shards: list[ShardFile] = []
+    accounts: dict[str, dict[str, Any]] = {}
+    for record_path in sorted((out / "sources").glob("*.json")):
+        record = json.loads(record_path.read_text(encoding="utf-8"))
+        left_out = Account()
+        for number in range(record["num_units"]):
+            path = out / "shards" / f"{record_path.stem}-{number:05d}.parquet"
+            note = read_shard_note(path)
+            left_out.merge(note["left_out"])
+            digest = digests.get(path.name) or file_sha256(path)
+            shards.append(
+                ShardFile(
+                    file=path.name,
+                    source=record_path.stem,
+                    num_rows=int(note["num_rows"]),
+                    num_bytes=path.stat().st_size,
+                    sha256=digest,
+                )
+            )
+        accounts[record_path.stem] = {
+            "num_read": record["num_read"],
+            "num_left_out": sum(left_out.left_out.values()),
+            "left_out": left_out.as_json(),
+            "left_out_by_reader": record["left_out_by_reader"],
+        }
+    versions = {name: importlib.metadata.version(name) for name in ("femae", *_PACKAGES) if _is_installed(name)}
+    return write_manifest(out, shards=shards, settings=asdict(settings), versions=versions, account=accounts)
+
+
+def _is_complete(out: Path, records: dict[str, dict[str, Any]]) -> bool:
+    """Whether the records of these data sets and a manifest over all records stand there, and no stale shard."""
+    for name, record in records.items():
+        path = out / "sources" / f"{name}.json"
+        if not path.is_file() or path.read_bytes() != _json_bytes(record) or _stale(out, name, record["num_units"]):
+            return False
+    try:
+        info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    known = {path.stem for path in (out / "sources").glob("*.json")}
+    return (out / "manifest.parquet").is_file() and set(info.get("sources", ())) == known
+
+
+def _stale(out: Path, source: str, num_units: int) -> list[Path]:
+    """Shards of a former, longer reading of a data set."""
+    found = []
+    for path in (out / "shards").glob("*.parquet"):
+        match = _SHARD_NAME.fullmatch(path.name)
+        if match and match["source"] == source and int(match["number"]) >= num_units:
+            found.append(path)
+    return found
+
+
+def _remove_stale(out: Path, records: dict[str, dict[str, Any]]) -> None:
+    for name, record in records.items():
+        for path in _stale(out, name, record["num_units"]):
+            path.unlink()
+
+
+def _check_settings(out: Path, settings: PrepareSettings) -> None:
+    """Refuse to mix shards of different settings in one folder; note the settings of a new one."""
+    path = out / "settings.json"
+    wanted = asdict(settings)
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+        if differing:
+            said = ", ".join(f"{name} {found.get(name)} (now {wanted.get(name)})" for name in differing)
+            raise DataError(f"{out} holds shards made with other settings: {said}; choose another folder")
+        return
+    if any(not one.name.endswith(".partial") for one in out.iterdir()):
+        raise DataError(f"{out} is not empty and holds no shards: choose a new folder or delete what is in it")
+    write_bytes(path, _json_bytes(wanted))
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """Keep a second run out of the folder; the system lets go of the lock when the process ends, however it ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be made: {error.strerror}; choose another folder") from error
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"another run works in {out}: wait for it, or choose another folder") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _detector_digest(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"no file {path}: give the path of a face detector in ONNX format")
+    return file_sha256(path)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "backslashreplace")

@@ -1,0 +1,143 @@
+"""The table of action-unit pseudo-labels: its schema, how it is written, and how training reads it.
+
+One row is one picture of a folder of shards, found by source and key. A null says that the unit is not known there:
+the table `arkit_aus.ARKIT_AUS` does not give it, it was found unreliable, or no face was seen. Pseudo-labels are what
+another model says, not what a coder of FACS saw.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from femae.data.store.columns import distinct, numbers, strings
+from femae.data.store.manifest import Manifest
+from femae.data.store.shards import ACTION_UNITS, replace_file
+from femae.errors import DataError, OutputError
+
+__all__ = ["PSEUDO_AU_SCHEMA", "read_pseudo_aus", "read_pseudo_note", "write_pseudo_aus"]
+
+_NOTE_KEY: Final = b"femae"
+_NUM_BLENDSHAPES: Final = 52
+_NUM_NAMED: Final = 3  # missing pictures that an error names
+_FIELDS: Final[list[Any]] = [
+    pa.field("source", pa.string(), nullable=False),  # data set
+    pa.field("key", pa.string(), nullable=False),  # unique within the source
+    pa.field("split", pa.string(), nullable=False),  # train, val, test as the shards say, or empty
+    pa.field("presence", pa.float32(), nullable=False),  # 0..1, how sure the landmark network is of a face
+    *(pa.field(name, pa.float32()) for name in ACTION_UNITS),  # 0..1; null: unknown
+    pa.field("blendshapes", pa.list_(pa.float32(), _NUM_BLENDSHAPES)),  # what the units were made from
+]
+PSEUDO_AU_SCHEMA: Final = pa.schema(_FIELDS)
+
+
+def write_pseudo_aus(
+    path: Path,
+    *,
+    manifest: Manifest,
+    presence: npt.NDArray[np.float32],
+    blendshapes: npt.NDArray[np.float32],
+    au_targets: npt.NDArray[np.float32],
+    au_mask: npt.NDArray[np.bool_],
+    note: Mapping[str, Any],
+) -> None:
+    """Write the table for the rows of a manifest, in its order; it appears at once, when it is complete.
+
+    presence f32[N] 0..1, blendshapes f32[N, 52] 0..1, au_targets f32[N, 46] 0..1, au_mask bool[N, 46] (True: known),
+    `note`: JSON values kept in the file's metadata. Raises OutputError when the file cannot be written.
+    """
+    columns: list[Any] = [pa.array(manifest.strings(name), pa.string()) for name in ("source", "key", "split")]
+    columns.append(pa.array(presence.astype(np.float32)))
+    for unit in range(len(ACTION_UNITS)):
+        columns.append(pa.array(au_targets[:, unit].astype(np.float32), mask=~au_mask[:, unit]))
+    flat: Any = pa.array(blendshapes.astype(np.float32).ravel())
+    columns.append(pa.FixedSizeListArray.from_arrays(flat, _NUM_BLENDSHAPES))
+    schema = PSEUDO_AU_SCHEMA.with_metadata({_NOTE_KEY: json.dumps(note, sort_keys=True).encode()})
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            pq.write_table(pa.Table.from_arrays(columns, schema=schema), partial, compression="zstd")
+            replace_file(partial, target=path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+
+
+def read_pseudo_note(path: Path) -> dict[str, Any]:
+    """Settings, versions and counts that the table was written with. Raises DataError when it is no such table."""
+    note: dict[str, Any] = json.loads((_read(path).schema.metadata or {}).get(_NOTE_KEY, b"{}"))
+    return note
+
+
+def read_pseudo_aus(
+    path: Path, manifest: Manifest, *, sources: Sequence[str] | None = None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Pseudo-labels of a manifest's rows, in its order and that of ACTION_UNITS.
+
+    Returns au_targets f32[N, 46] 0..1 and au_mask bool[N, 46]; where a unit is unknown the mask is False and the target
+    0. Every row must be in the table, except that rows of a source which the table does not hold at all are all
+    unknown; `sources` names those that it must hold (default: at least one of the manifest's). The table may hold more.
+    Raises DataError that names what is missing, twofold or out of range.
+    """
+    table = _read(path)
+    held = set(distinct(table, "source"))
+    needed = set(manifest.strings("source"))
+    absent = [name for name in sources or () if name not in held]
+    if absent or (needed and not needed & held):
+        lacking = ", ".join(absent or sorted(needed))
+        raise DataError(
+            f"{path} has no pictures of {lacking}, only of {', '.join(sorted(held)) or 'nothing'}: make pseudo-labels "
+            "of these shards with `femae data pseudo-au`"
+        )
+    places = _places(path, table)
+    targets = np.stack([numbers(table, name) for name in ACTION_UNITS], axis=1).astype(np.float32)
+    wrong = ~(np.isnan(targets) | ((targets >= 0) & (targets <= 1)))
+    if wrong.any():
+        units = [name for unit, name in enumerate(ACTION_UNITS) if wrong[:, unit].any()]
+        raise DataError(f"{path} has values outside 0 to 1 in {', '.join(units)}: make it anew")
+    names = list(zip(manifest.strings("source"), manifest.strings("key"), strict=True))
+    missing = [name for name in names if name[0] in held and name not in places]
+    if missing:
+        some = ", ".join("/".join(name) for name in missing[:_NUM_NAMED])
+        raise DataError(
+            f"{path} lacks {len(missing):,} of {len(names):,} pictures of {manifest.folder} (e.g. {some}): it was made "
+            "from other shards; run `femae data pseudo-au` on these"
+        )
+    rows = np.array([places.get(name, -1) for name in names], np.int64)
+    au_targets = np.full((len(names), len(ACTION_UNITS)), np.nan, np.float32)
+    au_targets[rows >= 0] = targets[rows[rows >= 0]]
+    au_mask = ~np.isnan(au_targets)
+    return np.where(au_mask, au_targets, np.float32(0)), au_mask
+
+
+def _places(path: Path, table: pa.Table) -> dict[tuple[str, str], int]:
+    """Source and key -> row."""
+    names = list(zip(strings(table, "source"), strings(table, "key"), strict=True))
+    places = {name: row for row, name in enumerate(names)}
+    if len(places) < len(names):
+        raise DataError(f"{path} has {len(names) - len(places):,} pictures more than once: make it anew")
+    return places
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: make it with `femae data pseudo-au SHARDS --out {path}`") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is no whole Parquet file ({error}): make it anew") from error
+    missing = [name for name in ("source", "key", "presence", *ACTION_UNITS) if name not in table.column_names]
+    if missing:
+        some = ", ".join(missing[:_NUM_NAMED])
+        raise DataError(
+            f"{path} is no table of pseudo-labels: it lacks {some}{', ...' if len(missing) > _NUM_NAMED else ''}; "
+            "`femae data pseudo-au` makes one"
+        )
+    return table

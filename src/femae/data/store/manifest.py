@@ -1,0 +1,261 @@
+"""The manifest of a folder of shards: what is in them, how it came about, what was left out and why.
+
+`manifest.parquet` has one row per sample with every column but the pictures, plus `shard` (file name) and `row` (from
+0, within the shard); its order is the order of training. `manifest.json` has settings, versions, counts, the account
+per source and the sha256 of every shard. Both hold no time stamps and no absolute paths: equal inputs, equal bytes.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from femae.data.store.addresses import is_file, open_parquet, read_text
+from femae.data.store.columns import codes, distinct, numbers, strings, vectors
+from femae.data.store.shards import ACTION_UNITS, SHARD_SCHEMA, replace_file
+from femae.errors import DataError
+from femae.labels import EMOTIONS
+
+__all__ = ["MANIFEST_SCHEMA", "Manifest", "ShardFile", "file_sha256", "read_manifest", "write_bytes", "write_manifest"]
+
+FORMAT: Final = "femae-shards"
+FORMAT_VERSION: Final = 1
+_COLUMNS: Final = [name for name in SHARD_SCHEMA.names if name != "image"]
+_FIELDS: Final[list[Any]] = [SHARD_SCHEMA.field(name) for name in _COLUMNS]
+_SHARD: Final = pa.field("shard", pa.string(), nullable=False)
+_ROW: Final = pa.field("row", pa.int32(), nullable=False)
+MANIFEST_SCHEMA: Final = pa.schema(
+    [_SHARD, _ROW, *_FIELDS],
+    metadata={"emotions": json.dumps(EMOTIONS), "action_units": json.dumps(ACTION_UNITS)},
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFile:
+    """One shard as the manifest lists it."""
+
+    file: str  # name within the folder `shards`
+    source: str
+    num_rows: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """A folder of shards without its pictures."""
+
+    folder: Path
+    table: pa.Table  # MANIFEST_SCHEMA, or the columns of it that were asked for
+    info: dict[str, Any]  # manifest.json
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def shards(self) -> list[ShardFile]:
+        return [ShardFile(**entry) for entry in self.info["shards"]]
+
+    def strings(self, column: str) -> list[str]:
+        """A text column such as key, source, group, split, class_name."""
+        return strings(self._with(column), column)
+
+    def text(self, column: str, rows: npt.NDArray[np.int64]) -> list[str]:
+        """A text column of some rows."""
+        return strings(self._with(column).take(rows), column)
+
+    def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+        """A text column as numbers i32[N] into its different values."""
+        return codes(self._with(column), column)
+
+    def _with(self, column: str) -> pa.Table:
+        """A table that has the column: this one, or what the file holds where it was left out."""
+        if column in self.table.column_names:
+            return self.table
+        with open_parquet(self.folder / "manifest.parquet") as file:
+            return file.read(columns=[column])
+
+    def numbers(self, column: str) -> npt.NDArray[Any]:
+        """A number column; null gives NaN in columns that may be null."""
+        return numbers(self.table, column)
+
+    def vectors(self, column: str) -> npt.NDArray[Any]:
+        """`targets` f32[N, 6], `mask` bool[N, 6], `au_targets` f32[N, A], `au_mask` bool[N, A]."""
+        return vectors(self.table, column)
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> "Manifest":
+        """The rows where `chosen` bool[N] is True."""
+        return Manifest(folder=self.folder, table=self.table.filter(pa.array(chosen)), info=self.info)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> bool:
+    """Write a small file at once; a file that holds these bytes already is not touched. True: written."""
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    replace_file(partial, target=path)
+    return True
+
+
+def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Manifest:
+    """Read a folder of shards. Raises DataError when it is none, is unfinished, or of another version.
+
+    `columns`: only these, text as numbers into its different values; others are read from the file when they are asked
+    for. So the memory of a process hangs little on how many rows there are.
+    """
+    json_path, table_path = folder / "manifest.json", folder / "manifest.parquet"
+    try:
+        whole = is_file(json_path) and is_file(table_path)
+        begun = not whole and is_file(folder / "settings.json")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be reached: {error}") from error
+    if begun:
+        raise DataError(f"{folder} is not finished: run the same `femae data prepare` once more to complete it")
+    if not whole:
+        raise DataError(f"{folder} is no folder of shards: it has no manifest.json; `femae data prepare` makes one")
+    try:
+        info = json.loads(read_text(json_path))
+        words = [] if columns is None else ["shard", "source", "split"]
+        with open_parquet(table_path, read_dictionary=words) as file:
+            names = file.schema_arrow.names
+            table = file.read(columns=None if columns is None else [name for name in columns if name in names])
+    except (ValueError, OSError, pa.ArrowInvalid) as error:
+        raise DataError(
+            f"the manifest of {folder} is damaged ({error}); `femae data prepare` writes it anew"
+        ) from error
+    if info.get("format") != FORMAT or info.get("version") != FORMAT_VERSION:
+        raise DataError(f"{json_path} is not of format {FORMAT} version {FORMAT_VERSION}: prepare the data anew")
+    missing = [name for name in MANIFEST_SCHEMA.names if name not in names]
+    if missing:
+        raise DataError(f"{table_path} lacks the columns {', '.join(missing)}: prepare the data anew")
+    return Manifest(folder=folder, table=table, info=info)
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    shards: Sequence[ShardFile],
+    settings: Mapping[str, Any],
+    versions: Mapping[str, str],
+    account: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Gather the shards' rows into the two manifest files; `account` is kept per source beside the counts.
+
+    Returns what manifest.json holds. manifest.json is written last: without it a folder counts as unfinished.
+    """
+    partial = folder / ".manifest.parquet.partial"
+    counts = _Counts()
+    with pq.ParquetWriter(partial, MANIFEST_SCHEMA, compression="zstd") as writer:
+        for shard in shards:
+            table = pq.read_table(folder / "shards" / shard.file, columns=_COLUMNS, partitioning=None)
+            counts.add(table)
+            columns: list[Any] = [pa.array([shard.file] * table.num_rows), pa.array(range(table.num_rows))]
+            columns += [table.column(name) for name in _COLUMNS]
+            writer.write_table(pa.Table.from_arrays(columns, names=MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA))
+    replace_file(partial, target=folder / "manifest.parquet")
+    info = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "num_samples": sum(shard.num_rows for shard in shards),
+        "emotions": list(EMOTIONS),
+        "action_units": list(ACTION_UNITS),
+        "settings": dict(settings),
+        "versions": dict(versions),
+        "sources": {name: {**counts.of(name), **account[name]} for name in sorted(account)},
+        "shards": [
+            {"file": s.file, "source": s.source, "num_rows": s.num_rows, "num_bytes": s.num_bytes, "sha256": s.sha256}
+            for s in shards
+        ],
+    }
+    write_bytes(folder / "README.md", _card(info).encode())
+    write_bytes(
+        folder / "manifest.json",
+        (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
+    )
+    return info
+
+
+class _Counts:
+    """Counts per source, gathered shard by shard."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, set[str]] = {}
+        self._texts: dict[str, dict[str, Counter[str]]] = {}
+        self._labels: dict[str, npt.NDArray[np.float64]] = {}
+        self._rows: Counter[str] = Counter()
+
+    def add(self, table: pa.Table) -> None:
+        for source in distinct(table, "source"):
+            part = table.filter(pc.field("source") == source)
+            self._rows[source] += part.num_rows
+            self._groups.setdefault(source, set()).update(distinct(part, "group"))
+            texts = self._texts.setdefault(source, {"splits": Counter(), "classes": Counter(), "framings": Counter()})
+            for key, column in (("splits", "split"), ("classes", "class_name"), ("framings", "framing")):
+                texts[key].update(_words(strings(part, column)))
+            for kind in ("", "au_"):
+                mask, targets = vectors(part, f"{kind}mask"), vectors(part, f"{kind}targets")
+                sums = np.stack([mask.sum(0), (mask & (targets >= 0.5)).sum(0), (targets * mask).sum(0)])
+                total = self._labels.setdefault(f"{kind}{source}", np.zeros_like(sums, np.float64))
+                total += sums
+
+    def of(self, source: str) -> dict[str, Any]:
+        texts = self._texts.get(source, {})
+        return {
+            "num_samples": self._rows[source],
+            "num_groups": len(self._groups.get(source, ())),
+            **{key: dict(sorted(counter.items())) for key, counter in texts.items()},
+            "labels": _label_counts(self._labels.get(source), EMOTIONS),
+            "action_units": _label_counts(self._labels.get(f"au_{source}"), ACTION_UNITS),
+        }
+
+
+def _words(values: Iterable[str]) -> Iterable[str]:
+    return (value or "(none)" for value in values)
+
+
+def _label_counts(sums: npt.NDArray[np.float64] | None, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Per known label: rows where it is known, rows where it is at least one half, sum of the targets."""
+    if sums is None:
+        return {}
+    return {
+        name: {"known": int(known), "positive": int(positive), "sum": round(float(total), 4)}
+        for name, known, positive, total in zip(names, *sums, strict=True)
+        if known
+    }
+
+
+def _card(info: Mapping[str, Any]) -> str:
+    """A data set card by which `datasets.load_dataset` finds the shards, and a person the counts."""
+    head = (
+        "---\nconfigs:\n- config_name: default\n  data_files: shards/*.parquet\n---\n# Face shards\n\n"
+        "Made by `femae data prepare`; `datasets.load_dataset` opens this folder. Settings, counts and what was left "
+        "out: manifest.json.\n\n| source | samples | groups | left out |\n|---|---|---|---|\n"
+    )
+    escape: Callable[[object], str] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")  # noqa: E731
+    rows = [
+        f"| {escape(name)} | {source['num_samples']} | {source['num_groups']} | {_num_left_out(source)} |\n"
+        for name, source in info["sources"].items()
+    ]
+    return head + "".join(rows)
+
+
+def _num_left_out(source: Mapping[str, Any]) -> int:
+    """By the reader and by prepare."""
+    return sum(
+        int(entry["count"]) for key in ("left_out", "left_out_by_reader") for entry in source.get(key, {}).values()
+    )

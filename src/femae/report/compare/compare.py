@@ -1,0 +1,231 @@
+"""Several tables side by side: how far two models agree on one film, and how groups of films differ.
+
+Groups: each film gives one number per measure (mean probability of an emotion, share of a label); a condition is the
+mean over its films, so that a long film does not outweigh a short one. Intervals are percentiles of 2,000 bootstrap
+draws of whole films: they say how much the number would move with other films of the same kind, and nothing about a
+model's errors. With fewer than three films in a condition no interval is given. Differences are taken against the
+first condition; the two conditions are drawn independently of each other, and nothing is corrected for looking at
+many measures.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.errors import InputError
+from femae.labels import EMOTIONS
+from femae.metrics.bootstrap import bootstrap_sums, interval
+from femae.report.parts.tables import PredictionTable
+
+__all__ = [
+    "SHARE_OF",
+    "Agreement",
+    "Estimate",
+    "FilmMeans",
+    "agreement",
+    "assign",
+    "condition_means",
+    "differences",
+    "film_means",
+    "measure_names",
+    "read_conditions",
+    "without_unseen",
+]
+
+SHARE_OF = "share of "  # what stands before a label in the name of its share
+_NUM_DRAWS = 2000
+_FEWEST = 3
+_SAME_FACE = 0.5  # intersection over union of two boxes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilmMeans:
+    """One film: `values` f64[K], NaN where it shows no face; `num_faces` rows it is taken from."""
+
+    source: str
+    table: str
+    values: npt.NDArray[np.float64]
+    num_faces: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A mean over films with its interval (NaN: too few films)."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_apart_from_0(self) -> bool:
+        return bool(self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Agreement:
+    """Two tables of one film, over the faces that both have. differences, correlations: f64[6] of the emotions."""
+
+    num_both: int
+    num_first: int
+    num_second: int
+    same_label: float
+    differences: npt.NDArray[np.float64]
+    correlations: npt.NDArray[np.float64]
+
+
+def measure_names(table: PredictionTable) -> list[str]:
+    """Names of FilmMeans.values: means of six emotions, then shares of the labels that are shown."""
+    return [*EMOTIONS, *(f"{SHARE_OF}{name}" for name in table.names)]
+
+
+def film_means(table: PredictionTable) -> list[FilmMeans]:
+    """One entry per source of a table."""
+    films = []
+    for source in dict.fromkeys(map(str, table.source)):
+        rows = np.flatnonzero((table.source == source) & (table.face_id > 0))
+        values = np.full(len(EMOTIONS) + len(table.names), np.nan)
+        if len(rows):
+            values[: len(EMOTIONS)] = table.emotions[rows].mean(0, dtype=np.float64)
+            label = table.label[rows]
+            values[len(EMOTIONS) :] = [(label == number).mean() for number in range(len(table.names))]
+        films.append(FilmMeans(source=source, table=table.name, values=values, num_faces=len(rows)))
+    return films
+
+
+def without_unseen(films: Sequence[FilmMeans], names: Sequence[str]) -> tuple[list[FilmMeans], list[str]]:
+    """The same films and names without the shares of labels that no film has."""
+    shown = [name in EMOTIONS or any(film.values[k] > 0 for film in films) for k, name in enumerate(names)]
+    left = [name for name, is_shown in zip(names, shown, strict=True) if is_shown]
+    return [replace(film, values=film.values[np.array(shown)]) for film in films], left
+
+
+def read_conditions(path: Path) -> dict[str, str]:
+    """source -> condition from a CSV with these two columns. Raises InputError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = [name.strip().lower() for name in reader.fieldnames or []]
+            if not {"source", "condition"} <= set(names):
+                raise InputError(
+                    f"'{path}' needs the columns source and condition; it has {', '.join(names) or 'none'}"
+                )
+            rows = [{(k or "").strip().lower(): (v or "").strip() for k, v in row.items()} for row in reader]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"'{path}' cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    conditions: dict[str, str] = {}
+    for row in rows:
+        source, condition = row["source"], row["condition"]
+        if source and conditions.setdefault(source, condition) != condition:
+            raise InputError(f"'{path}' gives '{source}' two conditions, '{conditions[source]}' and '{condition}'")
+    if not conditions:
+        raise InputError(f"'{path}' names no source")
+    return conditions
+
+
+def assign(films: Sequence[FilmMeans], conditions: Mapping[str, str]) -> tuple[dict[str, list[FilmMeans]], list[str]]:
+    """Films by condition, in the order of the CSV, and sentences on what is left out.
+
+    A film is found by its source, by the source without suffix, or by the name of its table.
+    """
+    groups: dict[str, list[FilmMeans]] = {condition: [] for condition in conditions.values()}
+    used, without, faceless = set(), [], []
+    for film in films:
+        key = next((k for k in (film.source, Path(film.source).stem, film.table) if k in conditions), None)
+        if key is None:
+            without.append(film.source)
+            continue
+        used.add(key)
+        if film.num_faces:
+            groups[conditions[key]].append(film)
+        else:
+            faceless.append(film.source)
+    problems = []
+    for names, what in (
+        (without, "have no condition and are left out"),
+        (faceless, "show no face and are left out"),
+        ([key for key in conditions if key not in used], "stand in the conditions, but no table has them"),
+    ):
+        if names:
+            problems.append(f"{len(names)} of the sources {what}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}")
+    return {name: members for name, members in groups.items() if members}, problems
+
+
+def _draws(films: Sequence[FilmMeans], seed: int) -> npt.NDArray[np.float64]:
+    values = np.stack([film.values for film in films])
+    return bootstrap_sums(values, num=_NUM_DRAWS, seed=seed) / len(films)
+
+
+def condition_means(films: Sequence[FilmMeans], *, seed: int = 0) -> list[Estimate]:
+    """Mean over films with a 95 % interval, per measure."""
+    means = np.mean([film.values for film in films], axis=0)
+    if len(films) < _FEWEST:
+        return [Estimate(value=float(mean), low=float("nan"), high=float("nan")) for mean in means]
+    return _estimates(means, _draws(films, seed))
+
+
+def differences(films: Sequence[FilmMeans], reference: Sequence[FilmMeans], *, seed: int = 0) -> list[Estimate]:
+    """Mean of `films` minus mean of `reference`, with a 95 % interval, per measure."""
+    means = np.mean([film.values for film in films], axis=0) - np.mean([film.values for film in reference], axis=0)
+    if min(len(films), len(reference)) < _FEWEST:
+        return [Estimate(value=float(mean), low=float("nan"), high=float("nan")) for mean in means]
+    return _estimates(means, _draws(films, seed + 1) - _draws(reference, seed + 2))
+
+
+def _estimates(means: npt.NDArray[np.float64], draws: npt.NDArray[np.float64]) -> list[Estimate]:
+    limits = [interval(column) for column in draws.T]
+    return [Estimate(value=float(mean), low=low, high=high) for mean, (low, high) in zip(means, limits, strict=True)]
+
+
+def agreement(first: PredictionTable, second: PredictionTable) -> Agreement:
+    """Compare two tables of one film on the faces that lie on each other in a frame."""
+    pairs = _matched_rows(first, second)
+    a, b = pairs[:, 0], pairs[:, 1]
+    x, y = first.emotions[a].astype(np.float64), second.emotions[b].astype(np.float64)
+    correlations = np.full(len(EMOTIONS), np.nan)
+    if len(pairs) > 2:
+        moving = (x.std(0) > 1e-9) & (y.std(0) > 1e-9)
+        correlations[moving] = [float(np.corrcoef(x[:, j], y[:, j])[0, 1]) for j in np.flatnonzero(moving)]
+    same = first.label[a] == second.label[b]
+    return Agreement(
+        num_both=len(pairs),
+        num_first=int((first.face_id > 0).sum()),
+        num_second=int((second.face_id > 0).sum()),
+        same_label=float(same.mean()) if len(pairs) else float("nan"),
+        differences=np.abs(x - y).mean(0) if len(pairs) else np.full(len(EMOTIONS), np.nan),
+        correlations=correlations,
+    )
+
+
+def _matched_rows(first: PredictionTable, second: PredictionTable) -> npt.NDArray[np.int64]:
+    """i64[M, 2]: rows of the same source and frame whose boxes overlap by half, the best first, each once."""
+    by_frame: dict[tuple[str, int], list[int]] = {}
+    for row in np.flatnonzero(second.face_id > 0):
+        by_frame.setdefault((str(second.source[row]), int(second.frame[row])), []).append(int(row))
+    candidates: dict[tuple[str, int], list[tuple[float, int, int]]] = {}
+    for row in np.flatnonzero(first.face_id > 0):
+        key = (str(first.source[row]), int(first.frame[row]))
+        for other in by_frame.get(key, ()):
+            overlap = _overlap(first.boxes[row], second.boxes[other])
+            if overlap >= _SAME_FACE:
+                candidates.setdefault(key, []).append((overlap, int(row), other))
+    pairs: list[tuple[int, int]] = []
+    for found in candidates.values():
+        taken: set[tuple[str, int]] = set()
+        for _, a, b in sorted(found, reverse=True):
+            if ("a", a) not in taken and ("b", b) not in taken:
+                taken |= {("a", a), ("b", b)}
+                pairs.append((a, b))
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+
+
+def _overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes f32[4]."""
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if not (wide > 0 and high > 0):
+        return 0.0
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return float(wide * high / (areas - wide * high))

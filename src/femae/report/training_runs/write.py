@@ -1,0 +1,236 @@
+"""The pages of training: one run, a k-fold set of runs, an ablation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from femae.errors import InputError
+from femae.labels import EMOTIONS
+from femae.report.parts.page import Page, data_uri, write_page
+from femae.report.parts.svg import Line, dot_chart, line_chart
+from femae.report.training_runs.charts import curve_figures, score_figures, score_tables
+from femae.report.training_runs.files import RunLog, folder_kind, read_log, read_object, read_scores
+
+__all__ = ["write_run_report"]
+
+_MAX_FACES = 24
+_START = {"loaded": "taken over", "fresh": "fresh", "left_out": "left out"}
+
+
+def write_run_report(folder: str | Path, *, out: str | Path) -> Path:
+    """One HTML file at `out` from the folder of a run, a k-fold set or an ablation; returns its path.
+
+    Raises InputError when the folder holds none of them, OutputError, MissingDependencyError (scikit-learn).
+    """
+    place = Path(folder)
+    kind = folder_kind(place)
+    if not kind:
+        raise InputError(
+            f"'{place}' is not the folder of a training run: expected log.jsonl, kfold.json or ablation.json in it"
+        )
+    page = {"run": _run_page, "kfold": _kfold_page, "ablation": _ablation_page}[kind](place)
+    return write_page(Path(out), page)
+
+
+def _page(
+    folder: Path,
+    subtitle: str,
+    sections: list[dict[str, Any]],
+    about: list[dict[str, Any]],
+    problems: list[str],
+) -> Page:
+    return Page(
+        template="run.html.j2",
+        title=folder.resolve().name,
+        subtitle=subtitle,
+        scripts=("common.js", "static.js"),
+        values={"sections": [section for section in sections if _filled(section)]},
+        about=tuple(about),
+        problems=tuple(problems),
+    )
+
+
+def _section(name: str, **parts: Any) -> dict[str, Any]:
+    return {"name": name, "text": "", "figures": [], "tables": [], "faces": []} | parts
+
+
+def _filled(section: Mapping[str, Any]) -> bool:
+    return any(section[key] for key in ("text", "figures", "tables", "faces"))
+
+
+def _run_page(folder: Path) -> Page:
+    log, about = read_log(folder / "log.jsonl"), read_object(folder / "run.json")
+    emotions, units = read_scores(folder / "scores.parquet")
+    faces, num_faces = _faces(folder / "reconstructions.parquet")
+    shown = f"{len(faces)} of {num_faces:,} faces: masked, reconstructed, original." if faces else ""
+    sections = [
+        _section("Curves", figures=curve_figures(log)),
+        _section("Epochs", tables=_epoch_table(log)),
+        _section(
+            "Validation samples at the best epoch",
+            figures=score_figures(emotions, units),
+            tables=score_tables(emotions, units),
+        ),
+        _section("Reconstructions", text=shown, faces=faces),
+    ]
+    problems = [f"{log.num_bad} line{'s' * (log.num_bad != 1)} of the log could not be read."] if log.num_bad else []
+    return _page(folder, _run_words(log, about), sections, _run_about(folder, about, log), problems)
+
+
+def _run_words(log: RunLog, about: Mapping[str, Any]) -> str:
+    parts = [f"stage {about['stage']}"] if about.get("stage") else []
+    if isinstance(about.get("num_params"), int):
+        parts.append(f"{about['num_params'] / 1e6:.2f} M parameters")
+    parts.append(f"{len(log.epochs)} epoch{'s' * (len(log.epochs) != 1)}")
+    best = log.column("epochs", "val.macro_f1")
+    if np.isfinite(best).any():
+        number = int(np.nanargmax(best))
+        parts.append(f"best mean F1 {best[number]:.3f} in epoch {log.epochs[number].get('epoch')}")
+    return ", ".join(parts)
+
+
+def _epoch_table(log: RunLog) -> list[dict[str, Any]]:
+    if not log.epochs:
+        return []
+    names = {"training loss": "loss", "validation loss": "val.loss", "mean F1": "val.macro_f1", "seconds": "seconds"}
+    columns = {word: log.column("epochs", name) for word, name in names.items()}
+    columns = {word: values for word, values in columns.items() if np.isfinite(values).any()}
+    rows = []
+    for number, record in enumerate(log.epochs):
+        cells = [_cell(values[number], whole=word == "seconds") for word, values in columns.items()]
+        rows.append([str(record.get("epoch")), *cells])
+    return [{"name": "", "head": ["epoch", *columns], "rows": rows, "long": len(rows) > 12}]
+
+
+def _cell(value: float, *, whole: bool = False) -> str:
+    return "" if not np.isfinite(value) else f"{value:,.0f}" if whole else f"{value:.4f}"
+
+
+def _run_about(folder: Path, about: Mapping[str, Any], log: RunLog) -> list[dict[str, Any]]:
+    rows = [(key, _start(value) if key == "start" else _words(value)) for key, value in about.items()]
+    if log.num_resumes:
+        rows.append(("resumed", f"{log.num_resumes} time{'s' * (log.num_resumes != 1)}"))
+    parts: list[dict[str, Any]] = [{"name": "Run", "text": "", "rows": rows}]
+    config = folder / "config.yaml"
+    if config.is_file():
+        parts.append(
+            {"name": "Configuration", "text": config.read_text("utf-8", "replace"), "rows": [], "verbatim": True}
+        )
+    return parts
+
+
+def _start(value: Any) -> str:
+    """How many tensors came from the weights that a run started from."""
+    if not isinstance(value, Mapping):
+        return "from scratch"
+    counts = [f"{len(value[name])} tensors {words}" for name, words in _START.items() if name in value]
+    return ", ".join(counts) + (", positions resampled" if value.get("resampled") else "")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else "unknown" if value is None else str(value)
+
+
+def _faces(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Up to 24 faces of a pretraining run, three pictures each, and how many there are."""
+    if not path.is_file():
+        return [], 0
+    try:
+        table = pq.read_table(path, columns=["key", "masked", "reconstructed", "original"])
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"'{path}' cannot be read: {str(error).splitlines()[0]}") from error
+    faces = []
+    for row in table.slice(0, _MAX_FACES).to_pylist():
+        names = ("masked", "reconstructed", "original")
+        pictures = [(name, data_uri(row[name], kind="image/png")) for name in names if row[name]]
+        faces.append({"key": row["key"], "pictures": pictures})
+    return faces, table.num_rows
+
+
+def _kfold_page(folder: Path) -> Page:
+    folds = read_object(folder / "kfold.json").get("folds") or []
+    emotions, units = read_scores(folder / "oof.parquet")
+    names = list(EMOTIONS) + sorted({name for fold in folds for name in fold.get("f1") or {}} - set(EMOTIONS))
+    names = [name for name in names if any(name in (fold.get("f1") or {}) for fold in folds)]
+    values = np.array(
+        [[_float((f.get("f1") or {}).get(n)) for n in names] + [_float(f.get("macro_f1"))] for f in folds]
+    )
+    rows = [[f"fold {fold.get('fold')}", *map(_f1, line)] for fold, line in zip(folds, values, strict=True)]
+    if len(folds):
+        rows.append(["mean", *map(_f1, values.mean(0))])
+        rows.append(["deviation", *map(_f1, values.std(0, ddof=1) if len(folds) > 1 else values.std(0))])
+    sections = [
+        _section("Folds", tables=[{"name": "F1 per fold", "head": ["fold", *names, "mean"], "rows": rows}]),
+        _section("Curves", figures=_fold_curves(folder, folds)),
+        _section(
+            "Out-of-fold scores",
+            text="Each sample once, by the model that did not train on it." if emotions or units else "",
+            figures=score_figures(emotions, units),
+            tables=score_tables(emotions, units),
+        ),
+    ]
+    mean = f", mean F1 {np.nanmean(values[:, -1]):.3f}" if len(folds) else ""
+    return _page(folder, f"{len(folds)} folds{mean}", sections, [], [])
+
+
+def _fold_curves(folder: Path, folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    figures = []
+    for caption, name, y_range in (("Mean F1", "val.macro_f1", (0.0, 1.0)), ("Validation loss", "val.loss", None)):
+        lines = []
+        for fold in folds:
+            log = read_log(folder / str(fold.get("run")) / "log.jsonl")
+            ys = log.column("epochs", name)
+            if np.isfinite(ys).any():
+                lines.append(Line(name=f"fold {fold.get('fold')}", xs=log.column("epochs", "epoch"), ys=ys, marks=True))
+        if lines:
+            chart = line_chart(lines, title=caption, x_label="epoch", y_label=caption, y_range=y_range)
+            figures.append({"caption": caption, "svg": chart})
+    return figures
+
+
+def _ablation_page(folder: Path) -> Page:
+    rows = read_object(folder / "ablation.json").get("rows") or []
+    cells, dots = [], []
+    for row in rows:
+        seeds = [_float(seed.get("macro_f1")) for seed in row.get("seeds") or []]
+        mean, std = _float(row.get("mean")), _float(row.get("std"))
+        cells.append([str(row.get("name")), _f1(mean), _f1(std), ", ".join(map(_f1, seeds))])
+        dots.append((str(row.get("name")), [("mean and deviation over seeds", mean, mean - std, mean + std)]))
+    caption = "Mean F1, with one deviation over the seeds to either side"
+    chart = (
+        [{"caption": caption, "svg": dot_chart(dots, title=caption, x_label="mean F1", from_zero=False)}]
+        if dots
+        else []
+    )
+    table = {"name": "", "head": ["setting", "mean F1", "deviation", "seeds"], "rows": cells}
+    per_class = _ablation_classes(rows)
+    sections = [_section("Ablation", figures=chart, tables=[table, *per_class])]
+    num_seeds = max((len(row.get("seeds") or []) for row in rows), default=0)
+    return _page(folder, f"ablation: {len(rows)} settings, {num_seeds} seeds", sections, [], [])
+
+
+def _ablation_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean over seeds of each class's F1."""
+    names = [n for n in EMOTIONS if any(n in (s.get("f1") or {}) for row in rows for s in row.get("seeds") or [])]
+    if not names:
+        return []
+    body = []
+    for row in rows:
+        seeds = [seed.get("f1") or {} for seed in row.get("seeds") or []]
+        means = [np.mean([_float(f1.get(name)) for f1 in seeds]) if seeds else float("nan") for name in names]
+        body.append([str(row.get("name")), *(_f1(float(value)) for value in means)])
+    return [{"name": "F1 per class, mean over the seeds", "head": ["setting", *names], "rows": body}]
+
+
+def _float(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def _f1(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else ""

@@ -1,0 +1,141 @@
+"""From row numbers to batches on the device: out of memory, or read from the shards by threads."""
+
+import os
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from femae.config.model import ModelConfig
+from femae.errors import DataError
+from femae.training.loader.block_reader import BlockReader, decode_upright
+from femae.training.loader.prefetch import Batch, prefetch
+from femae.training.loader.sampler import RowStream
+from femae.training.loader.sets import FaceSet
+
+__all__ = ["Batch", "Share", "batches", "row_batches"]
+
+_LABELS: Final = ("targets", "mask", "au_targets", "au_mask")
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Share:
+    """The part of each step that one process works off, in `accumulate` pieces."""
+
+    rank: int = 0
+    world_size: int = 1
+    accumulate: int = 1
+
+    def pieces(self, total: int) -> list[tuple[int, int]]:
+        """(first, count) of each piece within a step of `total` pictures."""
+        parts = self.world_size * self.accumulate
+        edges = [total * number // parts for number in range(parts + 1)]
+        mine = range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
+        return [(edges[number], edges[number + 1] - edges[number]) for number in mine]
+
+
+class _Faces:
+    """A set of faces as prefetch.Filler takes it: labels from memory, pictures from memory or the shards."""
+
+    def __init__(self, faces: FaceSet, model: ModelConfig, *, workers: int, on_device: bool) -> None:
+        self._faces, self._model, self._on_device = faces, model, on_device and faces.pictures is None
+        self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
+        self._reader = None if faces.pictures is not None else BlockReader(faces, model)
+        # copying runs at the speed of memory, which a few threads use up
+        self.threads = workers if self._reader is not None else min(4, os.cpu_count() or 1)
+
+    def empty(self, count: int, *, pinned: bool) -> Batch:
+        size, faces = self._model.image_size, self._faces
+        pixels = torch.empty(count, self._model.in_chans, size, size, dtype=torch.uint8, pin_memory=pinned)
+        labels = {}
+        for name in self._labels:
+            column = torch.from_numpy(getattr(faces, name)[:0])
+            labels[name] = torch.empty(count, *column.shape[1:], dtype=column.dtype, pin_memory=pinned)
+        return Batch(pixels=pixels, **labels)
+
+    def fill(self, rows: Ints, batch: Batch) -> Any:
+        for name in self._labels:
+            _take(getattr(self._faces, name), rows, getattr(batch, name).numpy())
+        if self._reader is None:
+            assert self._faces.pictures is not None
+            _take(self._faces.pictures, rows, batch.pixels.numpy())
+        elif self._on_device:
+            return [(row, *self._reader.encoded(row)) for row in rows.tolist()]
+        else:
+            self._reader.fill(rows, batch.pixels.numpy())
+        return None
+
+    def finish(self, batch: Batch, filled: list[Any]) -> Batch:
+        if not self._on_device:
+            return batch
+        from femae.training.loader.device_decode import decode_on
+
+        size, channels = self._model.image_size, self._model.in_chans
+        stored = [picture for part in filled for picture in part]
+        encoded = [(data, margin) for _, data, margin in stored]
+        try:
+            pixels = decode_on(encoded, device=batch.pixels.device, size=size, channels=channels)
+        except DataError:
+            self._name_damaged(stored)
+            raise
+        return replace(batch, pixels=pixels)
+
+    def _name_damaged(self, stored: list[tuple[int, bytes, float]]) -> None:
+        """Raise the DataError of the first picture that cannot be decoded, with its name."""
+        assert self._reader is not None
+        for row, data, _ in stored:
+            try:
+                decode_upright(data)
+            except DataError as error:
+                raise self._reader.named(row, error) from error
+
+
+def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
+    """Whole rows into `out`, without the interpreter lock; rows are known to exist (`clip` spares a second copy)."""
+    np.take(column, rows, axis=0, out=out, mode="clip")
+
+
+def row_batches(
+    faces: FaceSet,
+    chunks: Iterable[Ints],
+    *,
+    model: ModelConfig,
+    longest: int,
+    workers: int,
+    device: torch.device,
+    on_device: bool = False,
+) -> Generator[Batch, None, None]:
+    """The faces of each chunk of row numbers, at most `longest` each, in order; `on_device`: JPEG decoded there."""
+    return prefetch(_Faces(faces, model, workers=workers, on_device=on_device), chunks, longest=longest, device=device)
+
+
+def batches(
+    faces: FaceSet,
+    stream: RowStream,
+    share: Share,
+    *,
+    batch_size: int,
+    model: ModelConfig,
+    first_step: int,
+    last_step: int,
+    workers: int,
+    device: torch.device,
+    on_device: bool = False,
+) -> Generator[Batch, None, None]:
+    """Pieces of the steps first_step..last_step-1 in order, `share.accumulate` per step."""
+    pieces = share.pieces(batch_size)
+
+    def chunks() -> Iterator[Ints]:
+        for step in range(first_step, last_step):
+            rows = stream.rows(step)
+            for first, count in pieces:
+                yield rows[first : first + count]
+
+    longest = max(count for _, count in pieces)
+    return row_batches(
+        faces, chunks(), model=model, longest=longest, workers=workers, device=device, on_device=on_device
+    )

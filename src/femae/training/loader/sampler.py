@@ -1,0 +1,101 @@
+"""Which rows a step takes: a function of seed and epoch alone, without doubles or gaps.
+
+Rows that carry weight are drawn in proportion to it, each the whole number of times just below or above its share, so
+an epoch without weights shows every row exactly once. Rows are dealt so that a stream can read them: `blocks` names the
+unit that is read at once (a row group of a shard); rows are mixed within windows of several blocks, which are mixed
+themselves.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from femae.training.loader.rng import mix_seed
+
+__all__ = ["RowStream", "epoch_order", "row_weights"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def row_weights(shown: npt.NDArray[np.float32], *, balance: float, source_weight: Floats | None = None) -> Floats:
+    """Weights f64[N] from what each row shows, f32[N, C] (its targets, unknown ones 0).
+
+    A row's weight is the sum of its targets, each times its column's total ** -balance; a row without any counts as
+    showing the column `none of these`. With balance 0 all rows weigh the same.
+    """
+    weights = np.ones(len(shown))
+    if balance > 0:
+        none = np.clip(1 - shown.sum(1, keepdims=True), 0, 1)
+        full = np.concatenate([shown, none], 1).astype(np.float64)
+        rarity = np.maximum(full.sum(0), 1) ** -balance
+        weights = (full * rarity).sum(1) / np.maximum(full.sum(1), 1e-9)
+    if source_weight is not None:
+        weights = weights * source_weight
+    return np.asarray(weights / weights.mean())
+
+
+def epoch_order(
+    num_rows: int,
+    *,
+    seed: int,
+    epoch: int,
+    weights: Floats | None = None,
+    blocks: Ints | None = None,
+    window: int = 16,
+) -> Ints:
+    """Row numbers i64[num_rows] in the order of one epoch."""
+    rng = np.random.default_rng(mix_seed(seed, "order", epoch))
+    rows = np.arange(num_rows) if weights is None else _systematic(weights, rng)
+    if blocks is None:
+        return np.asarray(rng.permutation(rows), np.int64)
+    shuffled = rng.permutation(int(blocks.max()) + 1)
+    place = np.empty_like(shuffled)
+    place[shuffled] = np.arange(len(shuffled))
+    return np.asarray(rows[np.lexsort((rng.random(len(rows)), place[blocks[rows]] // window))], np.int64)
+
+
+def _systematic(weights: Floats, rng: np.random.Generator) -> Ints:
+    """len(weights) rows, row i floor or ceil of its share times (systematic resampling over rows in random order)."""
+    order = rng.permutation(len(weights))
+    upto = np.cumsum(weights[order])
+    points = (np.arange(len(weights)) + rng.random()) * (upto[-1] / len(weights))
+    return np.asarray(order[np.minimum(np.searchsorted(upto, points), len(weights) - 1)], np.int64)
+
+
+class RowStream:
+    """The epochs' orders one after the other, cut into steps of equal size: a step may reach into the next epoch."""
+
+    def __init__(
+        self, num_rows: int, *, batch_size: int, seed: int, weights: Floats | None = None, blocks: Ints | None = None
+    ) -> None:
+        self._num_rows, self._batch_size, self._seed = num_rows, batch_size, seed
+        self._weights, self._blocks = weights, blocks
+        self._known: dict[int, Ints] = {}
+
+    def first_step(self, epoch: int) -> int:
+        """Number of the first step that begins in an epoch (both from 0)."""
+        return -(-epoch * self._num_rows // self._batch_size)
+
+    def epoch(self, step: int) -> float:
+        """Epochs done before a step begins."""
+        return step * self._batch_size / self._num_rows
+
+    def rows(self, step: int) -> Ints:
+        """Row numbers i64[batch_size] of one step."""
+        first = step * self._batch_size
+        parts, place = [], first
+        while place < first + self._batch_size:
+            epoch, at = divmod(place, self._num_rows)
+            part = self._order(epoch)[at : at + first + self._batch_size - place]
+            parts.append(part)
+            place += len(part)
+        return np.concatenate(parts)
+
+    def _order(self, epoch: int) -> Ints:
+        if epoch not in self._known:
+            for old in [known for known in self._known if known < epoch - 1]:
+                del self._known[old]
+            self._known[epoch] = epoch_order(
+                self._num_rows, seed=self._seed, epoch=epoch, weights=self._weights, blocks=self._blocks
+            )
+        return self._known[epoch]

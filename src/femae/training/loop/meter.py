@@ -1,0 +1,106 @@
+"""What training costs while it goes on: pictures a second, waiting for data, use of the device, its memory."""
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final
+
+import torch
+from lightning_fabric import Fabric
+
+from femae.config.train import RunConfig
+from femae.training.loader.loader import Batch
+
+__all__ = ["Meter", "Timed", "dense_peak", "machine"]
+
+_SIDES: Final = {"cuda": 8192, "mps": 4096, "cpu": 1024}  # of the measured product's matrices
+_TYPES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Timed:
+    """An iterator that knows how long it was waited for."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self.waited_s = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        started = time.perf_counter()
+        batch = next(self._batches)
+        self.waited_s += time.perf_counter() - started
+        return batch
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+@cache
+def dense_peak(device: torch.device, precision: str) -> float:
+    """FLOP/s of one large matrix product in a run's precision, the best of four; measured once a process."""
+    side, kind = _SIDES.get(device.type, 2048), _TYPES.get(precision, torch.float32)
+    left, right = (torch.ones(side, side, dtype=kind, device=device) for _ in range(2))
+    best = 0.0
+    for _ in range(4):
+        _wait(device)
+        started = time.perf_counter()
+        left @ right
+        _wait(device)
+        best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best
+
+
+def machine(fabric: Fabric, config: RunConfig) -> dict[str, Any]:
+    """What a run took: kind and name of the device, processes, precision."""
+    device = fabric.device
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    return {
+        "accelerator": device.type,
+        "device": name,
+        "processes": fabric.world_size,
+        "precision": config.precision,
+        "strategy": "one process" if fabric.world_size == 1 else config.strategy.replace("auto", "ddp"),
+        "compile": config.compile,
+    }
+
+
+def _memory_mb(device: torch.device) -> float:
+    """The most that was taken: of a GPU's memory, else of the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class Meter:
+    """Reads the clock where the loop has waited for the device anyway."""
+
+    def __init__(self, fabric: Fabric, config: RunConfig, *, step: int, flops: float) -> None:
+        """`flops`: of one picture, forward and backward."""
+        self._device, self._batch_size, self._flops = fabric.device, config.batch_size, flops
+        self._peak = dense_peak(fabric.device, config.precision) * fabric.world_size
+        self._step, self._time = step, time.perf_counter()
+
+    def read(self, step: int, *, waited_s: float) -> dict[str, float]:
+        """Of the steps since the last reading; `waited_s`: seconds of them in which the loop waited for a batch."""
+        now = time.perf_counter()
+        pictures, seconds = (step - self._step) * self._batch_size, max(now - self._time, 1e-9)
+        self._step, self._time = step, now
+        return {
+            "pictures_per_s": round(pictures / seconds, 1),
+            "data_wait": round(min(waited_s / seconds, 1.0), 4),
+            "mfu": round(self._flops * pictures / seconds / self._peak, 4),
+            "memory_mb": round(_memory_mb(self._device), 1),
+        }

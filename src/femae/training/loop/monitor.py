@@ -1,0 +1,115 @@
+"""What a run shows while it goes on: a line of progress, log.jsonl, TensorBoard, MLflow."""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from femae.config.train import RunConfig
+from femae.errors import MissingDependencyError
+from femae.training.loop.run_folder import RunFolder
+
+__all__ = ["Monitor"]
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Nested numbers as name/name -> number."""
+    flat: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            flat[f"{prefix}{name}"] = float(value)
+    return flat
+
+
+class Monitor:
+    """Open for the length of a run; writes only where the run folder does."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, *, title: str, steps: int, quiet: bool = False) -> None:
+        self._folder, self._title, self._steps = folder, title, steps
+        self._board: Any = None
+        self._mlflow: Any = None
+        self._console = Console(stderr=True, quiet=quiet or not folder.writes)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(title, total=steps, rate="")
+        if folder.writes and config.tensorboard and importlib.util.find_spec("tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder.path / "tensorboard"))
+        if folder.writes and config.mlflow:
+            self._mlflow = _start_mlflow(config.mlflow, title)
+
+    def __enter__(self) -> "Monitor":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+        if self._board is not None:
+            self._board.close()
+        if self._mlflow is not None:
+            self._mlflow.end_run(status="FAILED" if exception[0] else "FINISHED")
+
+    def step(self, step: int) -> None:
+        """After each step: the line of progress, which is drawn some times a second."""
+        if not self._progress.disable:
+            self._progress.update(self._task, completed=step)
+
+    def said(self, words: str) -> None:
+        """A line on the screen."""
+        self._console.print(words, highlight=False, markup=False)
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """A line of log.jsonl, and its numbers elsewhere."""
+        self._folder.log(entry)
+        step = int(entry["step"])
+        if entry["kind"] == "step":
+            description, rate = f"{self._title} loss {entry['loss']:.4f}", f"{entry['pictures_per_s']:.0f} pictures/s"
+            self._progress.update(self._task, completed=step, description=description, rate=rate)
+        numbers = _flat({k: v for k, v in entry.items() if k not in ("kind", "step")}, f"{entry['kind']}/")
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
+        if self._mlflow is not None:
+            self._mlflow.log_metrics(numbers, step=step)
+        if entry["kind"] == "epoch":
+            val = entry["val"]
+            named = [f"{k} {val[k]:.4f}" for k in ("loss", "macro_f1", "compound_macro_f1") if val.get(k) is not None]
+            self._console.print(f"epoch {entry['epoch']}: loss {entry['loss']:.4f}, validation {', '.join(named)}")
+
+    def tables(self, tables: Mapping[str, pa.Table], *, step: int) -> None:
+        """Pictures for TensorBoard: reconstructions of masked faces, or the confusion of the scores."""
+        if self._board is None:
+            return
+        from femae.training.loop.reconstructions import confusion_picture, reconstruction_picture
+
+        for name, table in tables.items():
+            if name == "reconstructions.parquet":
+                self._board.add_image("reconstructions", reconstruction_picture(table), step, dataformats="HWC")
+            elif "surprise" in table.column_names:
+                self._board.add_image("confusion", confusion_picture(table), step, dataformats="HWC")
+
+
+def _start_mlflow(address: str, title: str) -> Any:
+    try:
+        import mlflow
+    except ImportError:
+        raise MissingDependencyError(
+            "run.mlflow needs the package mlflow or mlflow-skinny: install it, or leave run.mlflow empty"
+        ) from None
+    mlflow.set_tracking_uri(address)
+    mlflow.start_run(run_name=title)
+    return mlflow

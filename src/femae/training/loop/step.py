@@ -1,0 +1,88 @@
+"""One step of the optimizer, none of which waits for the device."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch.distributed.tensor import DTensor
+
+from femae.models.vit import DropPath
+from femae.training.loader.loader import Batch, Share
+from femae.training.loader.rng import Draws, Place, mix_seed
+from femae.training.loop.ema import WeightAverage
+from femae.training.loop.task import Task
+
+__all__ = ["StepResult", "Stepper", "clip"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What a step gave, on the device still; `losses` of this process's pictures, as parts of the whole step's."""
+
+    loss: torch.Tensor  # float[]
+    norm: torch.Tensor  # float[], of the whole gradient before it was clipped
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)  # float[] each
+
+
+def clip(optimizer: torch.optim.Optimizer, *, limit: float | None, scaler: Any = None) -> torch.Tensor:
+    """Scale the gradient down to the norm `limit`; returns its norm before, float[], not finite where fp16 ran over.
+
+    A fused optimizer divides by the scale of fp16 itself, after the clipping; so with a `scaler` the gradient is
+    brought to its true size here, which GradScaler.step and the optimizer then know.
+    """
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(params, math.inf if limit is None else limit, error_if_nonfinite=False)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+@dataclass(kw_only=True, slots=True)
+class Stepper:
+    """The network in training, with all that a step changes."""
+
+    task: Task
+    fabric: Fabric
+    forward: Any  # the network, as fabric wraps it
+    optimizer: Any  # as fabric wraps it
+    average: WeightAverage
+    share: Share
+    paths: list[DropPath] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.paths = DropPath.of(self.task.model)
+
+    def step(self, pieces: Iterator[Batch], number: int, *, progress: float) -> StepResult:
+        """Step `number` of the run over its pieces; `progress` 0..1 of the run."""
+        run, fabric = self.task.config.run, self.fabric
+        spans, total = self.share.pieces(run.batch_size), run.batch_size
+        seed = mix_seed(run.seed, "draws", number)
+        losses: list[torch.Tensor] = []
+        parts: dict[str, torch.Tensor] = {}
+        for place, (first, count) in enumerate(spans):
+            batch = next(pieces)
+            draws = Draws(seed, first=first, count=count, device=fabric.device)
+            for path, chances in zip(self.paths, draws.uniform(Place.PATHS, len(self.paths)).unbind(1), strict=True):
+                path.chances = chances
+            last = place + 1 == len(spans)  # the pieces before add to the gradient without asking other processes
+            with fabric.no_backward_sync(self.forward, enabled=not last and fabric.world_size > 1):
+                output = self.task.loss(self.forward, batch, draws=draws, progress=progress)
+                weight = count * fabric.world_size / total  # mean over the pictures of the whole step
+                fabric.backward(output.loss * weight)
+            losses.append(output.loss.detach() * (count / total))
+            for name, value in output.log.items():
+                share = value.detach() * (count / total)
+                parts[name] = parts[name] + share if name in parts else share
+        norm = self._finish()
+        return StepResult(loss=torch.stack(losses).sum(), norm=norm, parts=parts)
+
+    def _finish(self) -> torch.Tensor:
+        scaler = getattr(self.fabric._precision, "scaler", None)
+        norm = clip(self.optimizer.optimizer, limit=self.task.config.optim.clip_norm, scaler=scaler)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update()
+        return norm

@@ -1,0 +1,85 @@
+"""Mixup of pictures and their labels (Zhang et al. 2018) that knows soft multi-label targets and unknown ones.
+
+A mixed label is known where both are. `compound_share` of the pairs can be drawn so that the strongest emotions of both
+faces make one of the seven compounds: the mixture then is a compound that no annotator had to find.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import torch
+
+from femae.config.train import MixupConfig
+from femae.labels import ABAW_COMPOUNDS, EMOTIONS
+from femae.training.loader.rng import Draws, Place
+
+__all__ = ["Mix", "compound_pairs", "draw_mix"]
+
+_NUM: Final = len(EMOTIONS)
+
+
+@cache
+def compound_pairs(device: torch.device | str = "cpu") -> torch.Tensor:
+    """bool[6, 6]: do these two emotions make one of the seven compounds?"""
+    table = torch.zeros(_NUM, _NUM, dtype=torch.bool)
+    for compound in ABAW_COMPOUNDS:
+        first, second = (EMOTIONS.index(emotion) for emotion in compound.pair)
+        table[first, second] = table[second, first] = True
+    return table.to(device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mix:
+    """How a batch is mixed: picture i becomes lam[i] of itself and 1 - lam[i] of picture partner[i]."""
+
+    partner: torch.Tensor  # i64[B]
+    lam: torch.Tensor  # float[B]
+    halves: bool = False  # cut and join half pictures instead of blending; lam is then 0.5
+
+    def pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """float[B, C, S, S] -> the same, mixed."""
+        if self.halves:
+            half, moved = pixels.shape[3] // 2, (self.lam < 1)[:, None, None, None]
+            right = torch.where(moved, pixels[self.partner][..., half:], pixels[..., half:])
+            return torch.cat([pixels[..., :half], right], 3)
+        return torch.lerp(pixels[self.partner], pixels, self.lam.to(pixels)[:, None, None, None])
+
+    def targets(self, targets: torch.Tensor) -> torch.Tensor:
+        """float[B, C] -> the same, mixed."""
+        return torch.lerp(targets[self.partner], targets, self.lam.to(targets)[:, None])
+
+    def mask(self, mask: torch.Tensor) -> torch.Tensor:
+        """bool[B, C] -> known where both are, or where nothing is mixed in."""
+        return mask & (mask[self.partner] | (self.lam == 1)[:, None])
+
+
+def draw_mix(
+    targets: torch.Tensor, mask: torch.Tensor, config: MixupConfig, *, draws: Draws, progress: float
+) -> Mix | None:
+    """Draw the pairs of a batch; None without mixup. `progress` 0..1 of the run chooses the compound share.
+
+    Plain pairs are neighbours, whose order is random already, so that a batch divided among processes is paired as the
+    whole one is. Pairs that make a compound are sought within the part of the batch at hand; a face for which there is
+    none is left as it is.
+    """
+    count, device = len(targets), targets.device
+    if config.alpha == 0 or count < 2:
+        return None
+    chance, restricts, rank = draws.uniform(Place.MIXUP, 3).unbind(1)
+    halves = draws.one(Place.MIXUP) < config.cutmix
+    lam = torch.full((count,), 0.5, device=device) if halves else draws.beta(chance, config.alpha)
+    own = torch.arange(count, device=device)
+    partner = (own ^ 1).clamp(max=count - 1)
+    phase = min(int(progress * len(config.compound_share)), len(config.compound_share) - 1)
+    share = config.compound_share[phase]
+    if share > 0:
+        shown = torch.where(mask, targets, 0)
+        strength, top = shown.max(1)
+        fits = compound_pairs(device)[top][:, top] & (strength > 0)[:, None] & (strength > 0)[None]
+        # the ring of ranks makes each face's choice its own
+        best, chosen = torch.where(fits, (rank[None] - rank[:, None]) % 1, -1).max(1)
+        restricted, found = restricts < share, best >= 0
+        partner = torch.where(restricted, torch.where(found, chosen, own), partner)
+        lam = torch.where(restricted & ~found, 1, lam)
+    return Mix(partner=partner, lam=lam, halves=halves)

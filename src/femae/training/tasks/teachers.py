@@ -1,0 +1,113 @@
+"""Frozen teachers of distillation: earlier runs or an ensemble (paper, section 4.4; Hinton et al. 2015)."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+from femae.config.model import ModelConfig
+from femae.config.train import DistillConfig, RunConfig
+from femae.errors import ConfigError
+from femae.labels import EMOTIONS
+from femae.models.face import Ensemble, FaceModel, FaceOutput
+from femae.models.weights import load_model
+from femae.training.loop.task import normalise
+from femae.training.tasks.losses import distill_kl, distill_mse
+
+__all__ = ["Teacher", "distill_loss", "load_teacher"]
+
+
+_HALVES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Teacher(nn.Module):
+    """Several models as one frozen teacher; takes pictures in 0..1 and normalises them itself.
+
+    `together` False: only single models are asked (`draw`), so they may differ in what they say beyond the emotions.
+    """
+
+    def __init__(
+        self, models: list[FaceModel | Ensemble], *, together: bool = True, precision: str, compiled: bool
+    ) -> None:
+        super().__init__()
+        members: list[FaceModel] = []
+        for model in models:
+            members += model.parts() if isinstance(model, Ensemble) else [model]
+        self.members = nn.ModuleList(members)
+        self.requires_grad_(False)
+        self.eval()
+        self._configs = [member.config for member in members]
+        self.config = members[0].config
+        self._half = _HALVES.get(precision)
+        calls = {id(member): torch.compile(member, dynamic=False) if compiled else member for member in members}
+        self._calls: list[Any] = [calls[id(member)] for member in members]
+        self._all: Any = Ensemble(members) if len(members) > 1 and together else self._calls[0]
+
+    @torch.no_grad()
+    def forward(self, pixels: torch.Tensor, *, draw: float | None = None) -> FaceOutput:
+        """float[B, C, S, S] in 0..1 -> the models' common answer; with `draw` (0..1) that of one of them.
+
+        Pictures of another size than a model's own are resized for it.
+        """
+        if next(self.parameters()).device != pixels.device:
+            self.to(pixels.device)
+        number = 0 if draw is None else int(draw * len(self._calls))
+        network, config = self._all if draw is None else self._calls[number], self._configs[number]
+        half = nullcontext() if self._half is None else torch.autocast(pixels.device.type, dtype=self._half)
+        with half:
+            return cast(FaceOutput, network(normalise(_shown(pixels, config), config)))
+
+
+def _shown(pixels: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """The student's pictures, float[B, C, S, S] in 0..1, in the size and the colours that a teacher takes."""
+    if config.in_chans < pixels.shape[1]:
+        pixels = rgb_to_grayscale(pixels)
+    size = config.image_size
+    if size == pixels.shape[-1]:
+        return pixels
+    return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=size < pixels.shape[-1])
+
+
+def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) -> Teacher | None:
+    """The teacher of a recipe; None without one. Raises ConfigError or ModelError when it does not fit the student."""
+    if not config.teachers or config.weight == 0:
+        return None
+    loaded: dict[Path, FaceModel | Ensemble] = {}
+    for path in config.teachers:
+        if path in loaded:
+            continue
+        model, info = load_model(Path(path))
+        if info.outputs[: len(EMOTIONS)] != EMOTIONS:
+            raise ConfigError(f"distill.teachers: {path} has no emotion head; give a run of the stage emotion")
+        if info.model.in_chans > student.in_chans:
+            raise ConfigError(
+                f"distill.teachers: {path} sees {info.model.color}, the student {student.color}: it cannot be shown "
+                "colours that the student's pictures do not have"
+            )
+        loaded[path] = model
+    models = [loaded[path] for path in config.teachers]
+    teacher = Teacher(models, together=config.members == "all", precision=run.precision, compiled=run.compile)
+    alike = len(teacher.members) == 1 and teacher.config.embed_dim == student.embed_dim
+    if config.target == "features" and not alike:
+        raise ConfigError(
+            f"distill.target features needs one teacher as wide as the student (embed_dim {student.embed_dim}); set "
+            "distill.target to probs or logits"
+        )
+    return teacher
+
+
+def distill_loss(student: FaceOutput, teacher: FaceOutput, config: DistillConfig) -> torch.Tensor:
+    """What parts the student's answer from the teacher's, over the six emotions or the features."""
+    count = len(EMOTIONS)
+    if config.target == "features":
+        return distill_mse(student.features, teacher.features)
+    mine, theirs = student.logits[:, :count].float(), teacher.logits[:, :count].float()
+    if config.loss == "kl":
+        return distill_kl(mine, theirs, temperature=config.temperature)
+    if config.target == "probs":
+        return distill_mse(torch.sigmoid(mine), torch.sigmoid(theirs))
+    return distill_mse(mine, theirs)
