@@ -1,5 +1,6 @@
 """Sound films: every frame, at its time, upright and in its colours."""
 
+import gc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -282,3 +283,23 @@ def test_memory_does_not_grow_with_the_film(tmp_path: Path, make_video: Maker) -
         if frame.index == 300:
             before = process.memory_info().rss
     assert process.memory_info().rss - before < 16_000_000  # the frames between are 68 MB
+
+
+def test_frames_let_go_of_their_memory_at_once(tmp_path: Path, write_film: Maker) -> None:
+    """Without Python's collector, which comes when it likes: each frame of a large film is megabytes."""
+    large = [np.full((720, 1280, 3), level, np.uint8) for level in (40, 90)]
+    film = write_film(tmp_path / "a.mp4", large * 60, options={"preset": "ultrafast"})
+    process = psutil.Process()
+    gc.collect()
+    gc.disable()
+    try:
+        with PyAVSource(film) as source:
+            frames = iter(source)
+            for _ in range(20):  # buffers of the decoder
+                next(frames)
+            before = process.memory_info().rss
+            assert sum(1 for _ in frames) == 100
+            grown = process.memory_info().rss - before
+    finally:
+        gc.enable()
+    assert grown < 40e6  # decoded, they have 138 MB

@@ -22,6 +22,7 @@ from femae.app.jobs import Job, JobCancelledError, Upload
 from femae.app.work import Worker
 from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import FemaeError, InputError
+from femae.inference.allocator import give_large_blocks_back
 from femae.types import LabelView
 
 __all__ = ["WorkProcess"]
@@ -195,6 +196,7 @@ def _serve(orders: Connection, words: Connection, worker: Worker, memory_mb: flo
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server hears of Ctrl-C, and says what is to be done
     with suppress(FemaeError):  # the first job will say it
         worker.load()
+    give_large_blocks_back()
     _limit_memory(memory_mb)
     told = _Told()
     threading.Thread(target=_listen, args=(orders, told), daemon=True).start()

@@ -25,7 +25,7 @@ __all__ = ["Classifier", "Cropper", "TrackedFrame"]
 Cropper = Callable[[npt.NDArray[np.uint8], Face], FaceCrop]
 
 _BATCH_FRAMES = 8  # frames whose faces go through the network together
-_BATCH_BYTES = 50e6  # of their pixels
+_BATCH_BYTES = 20e6  # of their pixels
 _TIE = 0.06  # of the best score: a runner-up this near may win after a change of a few hundredths in the crop
 _SAME_FACE = 0.5  # least overlap of an interpolated face with the detected one
 

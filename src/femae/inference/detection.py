@@ -46,13 +46,13 @@ FULL_DELAY = 8  # key frames after which what such a look has found is used
 MAX_INSIDE_S = 0.15  # a frame this long after a key frame is one itself: a head turns in a third of a second
 CUT_LEVEL = 24.0  # mean change of gray levels from one frame to the next that counts as a cut
 EMPTY_LONG_SIDE = 640  # pixels; the scale between two full looks while no face is known
-_BYTES_IN_FLIGHT = 200e6
+_BYTES_IN_FLIGHT = 100e6
 
 
 def frames_in_flight(frame: Frame) -> int:
-    """How many frames of this size may wait between decoding and the table: about 200 MB of pixels, 6 to 32 frames."""
+    """How many frames of this size may wait between decoding and the table: about 100 MB of pixels, 4 to 32 frames."""
     size = frame.image.nbytes if frame.image is not None else 1
-    return int(np.clip(_BYTES_IN_FLIGHT / size, 6, 32))
+    return int(np.clip(_BYTES_IN_FLIGHT / size, 4, 32))
 
 
 def keep_faces(faces: list[Face], config: DetectConfig) -> list[Face]:

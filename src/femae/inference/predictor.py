@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
 from femae.inference.temporal import TemporalStage
 from femae.labels import parse_class_set
-from femae.types import Face, FaceCrop, Frame, FrameResult
+from femae.types import Face, FaceCrop, Frame, FrameResult, SourceInfo
 from femae.video.discover import InputItem, discover
 from femae.video.film_parts import FilmPart, parts_of
 from femae.video.pictures import PictureSource
@@ -50,6 +50,8 @@ from femae.video.storage import gives_pieces, local_copy
 from femae.video.tally import Tally
 
 __all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
+
+_LARGE_PX: Final = 4_000_000  # of a frame
 
 Input = str | Path | npt.NDArray[np.uint8] | Image.Image | Iterable[Any]  # a path, a picture in memory, or several
 
@@ -261,7 +263,9 @@ class Predictor:
     ) -> Generator[FrameResult, None, None]:
         with (
             ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool,
-            closing(prefetch(frames, size=4)) as feed,  # ends the reading thread before the caller closes the source
+            closing(
+                prefetch(frames, size=_ahead(frames))
+            ) as feed,  # ends the reading thread before the caller closes the source
         ):
             try:
                 detected = self._detect(feed, film=film, pool=pool)
@@ -343,6 +347,13 @@ def _crop(image: npt.NDArray[np.uint8], face: Face, *, size: int, framing: Frami
 
 def _lit(crop: FaceCrop) -> FaceCrop:
     return replace(crop, image=lift_crop(crop.image))
+
+
+def _ahead(frames: FrameSource | Sequence[Frame]) -> int:
+    """Frames that are decoded before they are asked for; few of large ones."""
+    info = getattr(frames, "info", None)
+    size = (info.width or 0) * (info.height or 0) if isinstance(info, SourceInfo) else 0
+    return 4 if size <= _LARGE_PX else 1
 
 
 def _without_image(result: FrameResult) -> FrameResult:

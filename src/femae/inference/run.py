@@ -9,6 +9,7 @@ from typing import Any, Final, overload
 from femae.config.predict import PredictConfig
 from femae.disk_table import DiskTable
 from femae.errors import FemaeError
+from femae.inference.allocator import give_large_blocks_back
 from femae.inference.claim import claim
 from femae.inference.console import RunConsole
 from femae.inference.derived.exports import require_exports
@@ -39,6 +40,7 @@ def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> i
     `finished` is called for each input whose tables are complete, and may add outputs such as a report.
     """
     require_exports(config.derived.export_names)
+    give_large_blocks_back()
     predictor = Predictor.from_config(config)
     with RunConsole(quiet=config.quiet) as console:
         run = _Run(config, predictor, console)

@@ -36,6 +36,7 @@ class RgbConverter:
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
         self._has_alpha: dict[str, bool] = {}
+        self._turned: tuple[int, Orientation] | None = None  # rotation and orientation of the frame last asked
 
     def __call__(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         """Picture as displayed, u8[H, W, 3] RGB; where it is transparent, white shows through."""
@@ -48,7 +49,17 @@ class RgbConverter:
             picture = np.asarray(self._scaler.reformat(frame, format="rgb24", threads=1).to_ndarray(), np.uint8)
         if name.startswith("gray") and frame.color_range == ColorRange.MPEG:
             picture = _EXPAND_GRAY[picture]
-        return orient(picture, orientation_of(frame))
+        return orient(picture, self._orientation_of(frame))
+
+    def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
+        """As orientation_of, asked again only where the rotation changes.
+
+        A frame whose side data were looked at holds itself alive until Python's collector comes (PyAV 18): of a film of
+        4K that was a gigabyte.
+        """
+        if self._turned is None or self._turned[0] != frame.rotation:
+            self._turned = (frame.rotation, orientation_of(frame))
+        return self._turned[1]
 
 
 def _over_white(rgba: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
