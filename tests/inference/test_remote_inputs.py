@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -228,7 +229,8 @@ class Web:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ranges = folder, list[str]()
-        self.fault: Callable[[int], str] = lambda number: ""
+        self.fault: Callable[[int, int], str] = lambda number, again: ""  # of requests, and of those for the same
+        self.asked, self.lock = Counter[tuple[str, str]](), threading.Lock()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -245,13 +247,16 @@ class Web:
 
             def answer(self, *, body: bool) -> None:
                 path = folder / Path(self.path.partition("?")[0]).name.replace("%20", " ")
-                fault = outer.fault(len(outer.ranges)) if body else ""
+                fault, wanted = "", self.headers.get("Range", "")
                 if body:
-                    outer.ranges.append(self.headers.get("Range", ""))
+                    with outer.lock:
+                        fault = outer.fault(len(outer.ranges), outer.asked[self.path, wanted])
+                        outer.ranges.append(wanted)
+                        outer.asked[self.path, wanted] += 1
                 if not path.is_file() or fault in ("503", "403"):
                     self.send_error(int(fault) if path.is_file() else 404)
                     return
-                data, wanted = path.read_bytes(), self.headers.get("Range", "").removeprefix("bytes=")
+                data, wanted = path.read_bytes(), wanted.removeprefix("bytes=")
                 if wanted and body and fault != "no ranges":
                     first, _, last = wanted.partition("-")
                     start, end = int(first), min(int(last), len(data) - 1)
@@ -306,7 +311,7 @@ def test_films_and_pictures_of_a_web_server(
     monkeypatch.setattr(storage, "_PIECE", 4_000)
     monkeypatch.setattr(remote_file, "_BLOCK", 4_000)
     kind = fault.removeprefix("sometimes ")
-    web.fault = lambda number: kind if not fault.startswith("sometimes") or number % 2 == 0 else ""
+    web.fault = lambda number, again: kind if not fault.startswith("sometimes") or again % 2 == 0 else ""
     inputs = [f"{web.url}/a.mp4?key=1", f"{web.url}/b%201.mp4", f"{web.url}/p.png"]
     assert predict(inputs, str(tmp_path), "--quiet") == 0
     for name in ("a.csv", "b 1.csv"):
@@ -321,7 +326,7 @@ def test_films_and_pictures_of_a_web_server(
 def test_a_web_server_that_fails_for_good(
     fault: str, words: str, web: Web, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    web.fault = lambda number: fault
+    web.fault = lambda number, again: fault
     assert predict([f"{web.url}/a.mp4", f"{web.url}/none.mp4", "http://127.0.0.1:9/x.mp4"], str(tmp_path)) == 1
     said = capsys.readouterr().err
     assert words in next(line for line in said.splitlines() if "a.mp4" in line)
@@ -340,7 +345,7 @@ def test_a_film_that_does_not_fit_is_refused_before_it_is_copied(
     """Where a server gives no pieces; others need no room."""
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: storage.shutil._ntuple_diskusage(10, 9, 1))
     assert predict([f"{web.url}/a.mp4"], str(tmp_path / "1")) == 0
-    web.fault, num_asked = (lambda number: "no ranges"), len(web.ranges)
+    web.fault, num_asked = (lambda number, again: "no ranges"), len(web.ranges)
     assert predict([f"{web.url}/a.mp4"], str(tmp_path / "2")) == 1
     assert "more than is free in" in capsys.readouterr().err and set(web.ranges[num_asked:]) == {"bytes=0-0"}
 
@@ -350,7 +355,7 @@ def test_a_server_that_goes_away_in_the_midst_of_a_film(
 ) -> None:
     monkeypatch.setattr(remote_file, "_BLOCK", 1_000)
     film = web.folder / "a.mp4"
-    web.fault = lambda number: "503" if number > 6 else ""
+    web.fault = lambda number, again: "503" if number > 6 else ""
     assert film.stat().st_size > 9_000
     assert predict([f"{web.url}/a.mp4", str(film)], str(tmp_path)) == 1
     said = capsys.readouterr().err

@@ -24,6 +24,7 @@ __all__ = [
     "DerivedConfig",
     "DetectConfig",
     "EngineName",
+    "LiveDetectConfig",
     "LiveRuleConfig",
     "ModelsConfig",
     "PredictConfig",
@@ -39,8 +40,8 @@ EXPORTS = ("elan", "textgrid", "webvtt")
 EngineName = Literal["onnx", "openvino", "torch"]
 
 
-class DetectConfig(Config):
-    """Where the faces come from."""
+class LiveDetectConfig(Config):
+    """Where the faces come from, of a frame by itself."""
 
     faces: Literal["detect", "whole"] = Field(
         "detect", description="detect: find the faces; whole: the pictures are face crops already"
@@ -48,6 +49,16 @@ class DetectConfig(Config):
     detector: Path | None = Field(
         None, description="a RetinaFace, SCRFD or YuNet ONNX file instead of the built-in RetinaFace"
     )
+    min_face: float = Field(12.0, ge=0, description="smallest face, pixels of its shorter box side")
+    max_faces: int | None = Field(None, ge=1, description="keep only the N largest faces of a frame")
+    detection_threshold: float | None = Field(
+        None, gt=0, lt=1, description="lowest detection score; default: the detector's own"
+    )
+
+
+class DetectConfig(LiveDetectConfig):
+    """Where the faces come from."""
+
     detect_every: int = Field(
         4,
         ge=1,
@@ -58,11 +69,6 @@ class DetectConfig(Config):
         ge=0,
         description="a longer film (MP4, MOV) is worked off in equal parts of at most so many minutes, that workers "
         "of a cluster share; 0: never",
-    )
-    min_face: float = Field(12.0, ge=0, description="smallest face, pixels of its shorter box side")
-    max_faces: int | None = Field(None, ge=1, description="keep only the N largest faces of a frame")
-    detection_threshold: float | None = Field(
-        None, gt=0, lt=1, description="lowest detection score; default: the detector's own"
     )
 
 

@@ -11,7 +11,7 @@ from femae.config.base import Config
 from femae.config.device import DeviceOption
 from femae.config.formats import check_formats, split_formats
 from femae.config.labels import LabelsOption
-from femae.config.predict import FORMATS, DetectConfig, LiveRuleConfig
+from femae.config.predict import FORMATS, LiveDetectConfig, LiveRuleConfig
 
 __all__ = ["WebcamConfig"]
 
@@ -35,7 +35,7 @@ class WebcamConfig(Config):
     format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
     labels: LabelsOption = "expression"
     model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
-    detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
+    detect: Annotated[LiveDetectConfig, tyro.conf.OmitArgPrefixes] = LiveDetectConfig()
     rules: Annotated[LiveRuleConfig, tyro.conf.OmitArgPrefixes] = LiveRuleConfig()
     device: DeviceOption = "auto"
     threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
