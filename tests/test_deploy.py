@@ -72,7 +72,6 @@ def test_image_and_job_name_one_version_of_ray(job: Any) -> None:
     assert pinned == [job["spec"]["rayClusterSpec"]["rayVersion"]]
 
 
-@pytest.mark.skipif(not os.environ.get("FEMAE_LONG_TESTS"), reason="a minute or more: FEMAE_LONG_TESTS=1")
 @pytest.mark.timeout(900)
 def test_the_steps_of_the_dockerfile(tmp_path: Path) -> None:
     """In a folder in place of / and a new environment in place of the image: all but what needs root.

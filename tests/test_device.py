@@ -121,7 +121,6 @@ def test_the_labels_of_a_gpu_are_those_of_the_cpu(carphone: Path) -> None:
         assert np.abs(tables[0][column].to_numpy() - tables[1][column].to_numpy()).max() < 5e-3, column
 
 
-@pytest.mark.skipif(not os.environ.get("FEMAE_LONG_TESTS"), reason="a minute or more: FEMAE_LONG_TESTS=1")
 @pytest.mark.timeout(600)
 def test_another_package_of_onnx_runtime_runs_and_gives_the_same_labels(carphone: Path, tmp_path: Path) -> None:
     """OpenVINO's, the one whose device is any Intel or AMD processor; laid over the installed one for these runs."""

@@ -124,7 +124,6 @@ def test_the_tables_of_a_cluster_are_those_of_one_process(
     )
 
 
-@pytest.mark.skipif(not os.environ.get("FEMAE_LONG_TESTS"), reason="a minute or more: FEMAE_LONG_TESTS=1")
 def test_a_cluster_by_its_client(nodes: Nodes, films: list[Path], here: Path, tmp_path: Path) -> None:
     """ray://: the machine of the command need not be one of the cluster."""
     out = tmp_path / "out"
@@ -202,7 +201,6 @@ def test_workers_share_a_long_film(
             assert sum(1 for _ in film) == 150
 
 
-@pytest.mark.skipif(not os.environ.get("FEMAE_LONG_TESTS"), reason="a minute or more: FEMAE_LONG_TESTS=1")
 def test_a_part_that_fails_is_said_once(nodes: Nodes, tmp_path: Path, make_video: Any, astronaut: np.ndarray) -> None:
     pictures = [astronaut[0:240, 120:360]] * 130
     long = make_video(tmp_path / "long.mp4", pictures, rate=Fraction(1))
