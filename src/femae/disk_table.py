@@ -74,6 +74,10 @@ class DiskTable:
         """Let go of the file."""
         self._db.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
+
     def __enter__(self) -> Self:
         return self
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from femae.video import discover as discover_module
 from femae.video.discover import PICTURE_SUFFIXES, VIDEO_SUFFIXES, InputItem, discover, natural_key
 
 
@@ -167,6 +168,26 @@ def test_natural_order_is_total_and_stable(names: list[str]) -> None:
     forwards = [Path(name) for name in names]
     backwards = forwards[::-1]
     assert sorted(forwards, key=natural_key) == sorted(backwards, key=natural_key)
+
+
+@given(st.lists(st.text("aB01²٣.-/ ", min_size=1).filter(lambda text: text.strip(".")), max_size=12))
+def test_many_paths_come_in_the_same_order(names: list[str]) -> None:
+    """Through a table on the disk, where memory sorts few."""
+    paths = [Path(name) for name in names]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discover_module, "_FEW", 0)
+        assert list(discover_module.in_natural_order(paths)) == sorted(set(paths), key=natural_key)
+
+
+def test_a_folder_and_a_pattern_of_many_films(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(30):
+        film(folder / "films" / f"take{number}.mp4")
+    picture(folder / "films" / "a.png")
+    (folder / "films" / "notes.txt").touch()
+    few = [(item, item.passed_over) for text in ("films", "films/*") for item in discover([text])]
+    monkeypatch.setattr(discover_module, "_FEW", 5)
+    assert [(item, item.passed_over) for text in ("films", "films/*") for item in discover([text])] == few
+    assert [item.stem for item, _ in few[1:4]] == ["take0", "take1", "take2"] and few[0][1] == (".txt",)
 
 
 def test_pictures_of_a_folder_can_be_read(folder: Path, scene: Callable[..., list[npt.NDArray[np.uint8]]]) -> None:

@@ -2,9 +2,11 @@
 
 import glob
 import os
+import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 from urllib.parse import unquote
@@ -24,6 +26,7 @@ __all__ = [
     "InputItem",
     "discover",
     "discover_each",
+    "in_natural_order",
     "natural_key",
 ]
 
@@ -39,6 +42,7 @@ VIDEO_SUFFIXES: Final = frozenset((
     ".mjpeg", ".gif",
 ))
 # fmt: on
+_FEW: Final = 5000  # paths that are sorted in memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,8 +169,7 @@ def _expand(text: str, *, ask: bool = True) -> Iterator[tuple[Path, str]]:
     elif is_address(text):
         yield from _expand_address(text, ask=ask)
     elif glob.has_magic(text):
-        found = [Path(match) for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207
-        yield from _matching(text, path, found)
+        yield from _matching(text, path, map(Path, glob.iglob(str(path), recursive=True)))  # noqa: PTH207
     else:
         yield path, f"'{text}' does not exist: check the name and the folder you are in"
 
@@ -181,13 +184,22 @@ def _expand_address(text: str, *, ask: bool) -> Iterator[tuple[Path, str]]:
         yield path, f"'{text}' does not exist: check the address"
 
 
-def _matching(text: str, path: Path, found: list[Path]) -> Iterator[tuple[Path, str]]:
+def _matching(text: str, path: Path, found: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     """The matches of a pattern that are meant, or the pattern with a sentence on what is wrong."""
-    usable = [match for match in found if _is_meant(match, folders="**" not in text)]
-    for match in sorted(usable, key=natural_key):
+    num_found = num_meant = 0
+
+    def meant() -> Iterator[Path]:
+        nonlocal num_found
+        for match in found:
+            num_found += 1
+            if _is_meant(match, folders="**" not in text):
+                yield match
+
+    for match in in_natural_order(meant()):
+        num_meant += 1
         yield match, ""
-    if not usable:
-        what = "file" if not found else "picture or film"
+    if not num_meant:
+        what = "picture or film" if num_found else "file"
         yield path, f"'{text}' matches no {what}: check the pattern and the folder you are in"
 
 
@@ -218,37 +230,47 @@ def _is_known(path: Path) -> bool:
     return _suffix(path) in PICTURE_SUFFIXES | VIDEO_SUFFIXES
 
 
-def _files_of(folder: Path) -> list[Path]:
-    """Its visible files in natural order. Raises PermissionError, InputError."""
+def _files_of(folder: Path) -> Iterator[Path]:
+    """Its visible files in natural order. Raises PermissionError, InputError before the first."""
     if is_remote(folder):
-        return sorted((path for path in list_folder(folder) if file_name(path)[:1] != "."), key=natural_key)
-    return sorted((p for p in folder.iterdir() if p.is_file() and p.name[0] != "."), key=natural_key)
+        return in_natural_order(path for path in list_folder(folder) if file_name(path)[:1] != ".")
+    return in_natural_order(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
 
 
 def _from_folder(folder: Path, seen: DiskTable) -> Iterator[InputItem]:
     """The pictures of a folder as one item, then each of its films."""
     stem = (PurePosixPath(str(folder)).name if is_remote(folder) else folder.resolve().name) or "pictures"
     try:
-        files = _files_of(folder)
+        yield from _items_of(folder, stem, seen)
     except PermissionError:
         error = f"the folder '{folder}' may not be read: ask its owner for permission"
         yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
-        return
-    pictures = [p for p in files if _is_picture(p)]
-    rest = set(files) - set(pictures)
-    videos = [p for p in files if p in rest and _is_video_name(p)]
-    others = tuple(_suffix(p) for p in files if p in rest - set(videos) and not _is_system(p))
-    if not pictures and not videos:
-        error = f"the folder '{folder}' holds neither pictures nor films; subfolders are not searched, name them"
-        yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
-    new = tuple(p for p in pictures if _is_new(p, seen))
-    if new:
-        yield InputItem(kind="pictures", name=str(folder), stem=stem, paths=new, passed_over=others)
-        others = ()
-    for path in videos:
-        if _is_new(path, seen):
-            yield replace(_video(path), passed_over=others)
-            others = ()
+
+
+def _items_of(folder: Path, stem: str, seen: DiskTable) -> Iterator[InputItem]:
+    pictures, others = list[Path](), list[str]()
+    with DiskTable() as videos:
+        for path in _files_of(folder):
+            if _is_picture(path):
+                pictures.append(path)
+            elif _is_video_name(path):
+                videos.put(len(videos), pickle.dumps(path))
+            elif not _is_system(path):
+                others.append(_suffix(path))
+        if not pictures and not len(videos):
+            error = f"the folder '{folder}' holds neither pictures nor films; subfolders are not searched, name them"
+            yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
+            return
+        passed_over = tuple(others)
+        new = tuple(path for path in pictures if _is_new(path, seen))
+        if new:
+            yield InputItem(kind="pictures", name=str(folder), stem=stem, paths=new, passed_over=passed_over)
+            passed_over = ()
+        for number in range(len(videos)):
+            path = pickle.loads(videos.get(number) or b"")
+            if _is_new(path, seen):
+                yield replace(_video(path), passed_over=passed_over)
+                passed_over = ()
 
 
 def _is_system(path: Path) -> bool:
@@ -307,3 +329,27 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key that puts img2 before img10, and does not mind capitals."""
     parts = re.split(r"(\d+)", str(path).casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], str(path)
+
+
+def in_natural_order(paths: Iterable[Path]) -> Iterator[Path]:
+    """By natural_key, each once. Of many paths of this machine not all are in memory at a time."""
+    coming = iter(paths)
+    few = list(islice(coming, _FEW + 1))
+    if len(few) <= _FEW or is_remote(few[0]):
+        yield from sorted({*few, *coming}, key=natural_key)
+        return
+    with DiskTable() as table:
+        for path in chain(few, coming):
+            table.add(_sortable(path))
+        for text in table.texts():
+            yield Path(text.rpartition("\0")[2])
+
+
+def _sortable(path: Path) -> str:
+    """A text that compares as natural_key does, and ends with the path: numbers by length, texts up to a zero."""
+    words = re.split(r"(\d+)", str(path).casefold())
+    parts = []
+    for word in words:
+        digits = str(int(word)) if word.isdecimal() else ""
+        parts.append(f"{len(digits):05d}{digits}" if digits else f"{word}\0")
+    return "".join(parts) + f"\0{path}"
