@@ -29,11 +29,12 @@ def size_of(path: Path) -> int:
 class RemoteFile(io.RawIOBase):
     """Read only. Keeps some blocks in memory, and asks for the next one while the last is worked off.
 
-    What a store cannot do at once is tried again for some seconds; then reading raises InputError.
+    What a store cannot do at once is tried again for some seconds; then reading raises InputError. A file that is
+    replaced by another of the same size while it is read is not noticed.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises InputError: not there, may not be read, changing."""
+        """`path`: universal_pathlib's. Raises InputError: not there, may not be read."""
         super().__init__()
         self.name = file_name(path)  # by which FFmpeg guesses what it is
         self._path, self._at = path, 0
