@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from femae.inference.predictor import predict as predict
     from femae.inference.tables import Predictions as Predictions
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["FemaeError", "Predictions", "Predictor", "__version__", "predict"]
 
 _HOME = {
