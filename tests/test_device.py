@@ -15,7 +15,7 @@ from PIL import Image
 
 from femae import ort
 from femae.cli import main
-from femae.config.device import DEVICES
+from femae.config.options import DEVICES
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, MissingDependencyError
 from femae.inference.predictor import Predictor, shipped_model

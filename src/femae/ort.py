@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from femae.config.device import DEVICES, DeviceName
+from femae.config.options import DEVICES, DeviceName
 from femae.errors import ConfigError, MissingDependencyError
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

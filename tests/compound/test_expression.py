@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from femae.compound.expression import NO_EXPRESSION, ExpressionRule
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.errors import ConfigError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, RAF_DB_COMPOUNDS, parse_class_set
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from femae.cli import main
 from femae.compound.expression import ExpressionRule
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.config.report import ReportConfig
 from femae.errors import ConfigError, InputError, MissingDependencyError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS

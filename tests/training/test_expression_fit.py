@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.cli import main
 from femae.compound.expression import ExpressionRule
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.errors import DataError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 from femae.metrics.f1 import macro_f1

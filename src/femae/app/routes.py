@@ -18,7 +18,7 @@ from femae.app.upload import RefusedError, receive_file
 from femae.app.view import DOWNLOADS, choices, file_name, job_view
 from femae.config.app import AppConfig
 from femae.config.base import Config
-from femae.config.labels import LabelsOption
+from femae.config.options import LabelsOption
 from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import FemaeError
 from femae.labels import parse_class_set

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from femae.app.jobs import Job
 from femae.app.look import digest
-from femae.config.device import DeviceName
+from femae.config.options import DeviceName
 from femae.errors import FemaeError, InputError
 from femae.inference.item import ItemOutputs, process_item
 from femae.inference.predictor import Predictor, open_source

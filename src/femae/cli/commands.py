@@ -31,11 +31,11 @@ def config_type(command: str) -> Any:
 
         return WebcamConfig
     if command == "data":
-        from femae.cli.data import DataCommand
+        from femae.config.data import DataCommand
 
         return DataCommand
     if command == "abaw":
-        from femae.cli.abaw import AbawCommand
+        from femae.config.abaw import AbawCommand
 
         return AbawCommand
     if command == "export":
@@ -81,9 +81,21 @@ def run_data(command: Any) -> int:
 
 
 def run_abaw(command: Any) -> int:
-    from femae.cli.abaw import run_abaw as run
+    """Run one subcommand. Returns 0, or 1 (a damaged film; faults found by `validate`). Raises FemaeError."""
+    from femae.config.abaw import ScoreConfig, ValidateConfig, WriteConfig
 
-    return run(command)
+    if isinstance(command, WriteConfig):
+        from femae.abaw.write import run_write
+
+        return run_write(command)
+    if isinstance(command, ValidateConfig):
+        from femae.abaw.check import run_validate
+
+        return run_validate(command)
+    assert isinstance(command, ScoreConfig)
+    from femae.abaw.check import run_score
+
+    return run_score(command)
 
 
 def run_evaluate(config: Any) -> int:

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.labels import EMOTIONS, NO_EXPRESSION, Compound, emotion_indices
 
 __all__ = ["ExpressionRule", "answer_scores"]

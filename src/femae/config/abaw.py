@@ -1,4 +1,4 @@
-"""Settings of `femae abaw`: challenge files from predictions, their check and their score."""
+"""Settings of `femae abaw ...`: challenge files from predictions, their check and their score."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,11 +7,11 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
+from femae.config.options import DebugOption, QuietOption, RuleOption, WeightsOption
 from femae.config.predict import DetectConfig
 
-__all__ = ["AuConfig", "CeConfig", "ExprConfig", "ScoreConfig", "ValidateConfig", "WriteConfig"]
+__all__ = ["AbawCommand", "AuConfig", "CeConfig", "ExprConfig", "ScoreConfig", "ValidateConfig", "WriteConfig"]
 
-_DEBUG = "show the traceback of an error"
 _TrackOption = Literal["ce", "expr", "au"] | None
 _TRACK = "which track the file is of; default: told by its header"
 
@@ -57,17 +57,15 @@ class WriteConfig(Config):
     model: Path | None = Field(None, description="for films: a femae model (.onnx) instead of the one that ships")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
     threads: int | None = Field(None, ge=1, description="for films: worker threads; default: one per core")
-    quiet: bool = Field(False, description="no progress and no summary")
-    debug: bool = Field(False, description=_DEBUG)
+    quiet: QuietOption = False
+    debug: DebugOption = False
 
 
 class CeConfig(WriteConfig):
     """Compound expressions: the seven classes of the challenge, one integer a frame."""
 
-    rule: Literal["sum", "product", "arithmetic", "geometric", "harmonic"] = Field(
-        "sum", description="how the two probabilities of a compound are combined"
-    )
-    weights: str = Field("", description="weights per emotion, as in fear=2,surprise=0.5; the others are 1")
+    rule: RuleOption = "sum"
+    weights: WeightsOption = ""
 
 
 class ExprConfig(WriteConfig):
@@ -101,7 +99,7 @@ class ValidateConfig(Config):
         False, description="without a template: do not expect the 56 videos and 26,145 rows of the CE challenge"
     )
     limit: int = Field(10, ge=1, description="faults of one kind that are printed")
-    debug: bool = Field(False, description=_DEBUG)
+    debug: DebugOption = False
 
 
 class ScoreConfig(Config):
@@ -111,4 +109,13 @@ class ScoreConfig(Config):
     labels: Path = Field(description="the true labels, in the same format; frames without a known label do not count")
     track: _TrackOption = Field(None, description=_TRACK)
     name: str = Field("this file", description="what the row of these predictions is called in the table")
-    debug: bool = Field(False, description=_DEBUG)
+    debug: DebugOption = False
+
+
+AbawCommand = (
+    Annotated[CeConfig, tyro.conf.subcommand("ce", prefix_name=False)]
+    | Annotated[ExprConfig, tyro.conf.subcommand("expr", prefix_name=False)]
+    | Annotated[AuConfig, tyro.conf.subcommand("au", prefix_name=False)]
+    | Annotated[ValidateConfig, tyro.conf.subcommand("validate", prefix_name=False)]
+    | Annotated[ScoreConfig, tyro.conf.subcommand("score", prefix_name=False)]
+)

@@ -7,8 +7,7 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
-from femae.config.device import DeviceOption
-from femae.config.labels import LabelsOption
+from femae.config.options import DebugOption, DeviceOption, LabelsOption, ThreadsOption
 
 __all__ = ["AppConfig"]
 
@@ -42,5 +41,5 @@ class AppConfig(Config):
     max_jobs: int = Field(20, ge=1, description="most jobs at a time, waiting and finished ones together")
     keep_minutes: float = Field(120, gt=0, description="remove the files of a finished job after so many minutes")
     device: DeviceOption = "auto"
-    threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
-    debug: bool = Field(False, description="show the traceback of an error")
+    threads: ThreadsOption = None
+    debug: DebugOption = False

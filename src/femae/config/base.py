@@ -25,7 +25,7 @@ def _sentence(error: ErrorDetails, names: list[str]) -> str:
     if error["type"] == "missing":
         return f"{where} is missing"
     if error["type"] == "value_error":
-        return f"{where}: {message}"
+        return f"{where}: {message}" if where else message
     found = repr(error["input"])
     return f"{where} cannot be {found if len(found) < 80 else found[:77] + '...'}: {message[0].lower()}{message[1:]}"
 

@@ -7,7 +7,14 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
-from femae.config.predict import EngineName
+from femae.config.options import (
+    ClassesOption,
+    DebugOption,
+    EngineOption,
+    QuietOption,
+    RuleOption,
+    WeightsOption,
+)
 
 __all__ = ["EvaluateConfig"]
 
@@ -25,7 +32,7 @@ class EvaluateConfig(Config):
     model: Path | None = Field(
         None, description="model to run on shards (as `femae predict` takes them); default: the one that ships"
     )
-    engine: EngineName | None = Field(None, description="what runs the model; default: by the kind of its file")
+    engine: EngineOption = None
     split: str = Field("", description="only this split; default: all there is")
     out: Path | None = Field(
         None, description="folder of the results; default: femae-evaluation (tables 1 and 2: print only)"
@@ -34,13 +41,9 @@ class EvaluateConfig(Config):
         None, description="1: F1 per fold; 2: ablation; 3: compound macro-F1 beside the published teams"
     )
     name: str = Field("femae", description="what the model is called in Table 3 and in the report")
-    rule: Literal["sum", "product", "arithmetic", "geometric", "harmonic"] = Field(
-        "sum", description="how the two probabilities of a compound are combined"
-    )
-    weights: str = Field("", description="weights per emotion, as in fear=2,surprise=0.5; the others are 1")
-    classes: str = Field(
-        "abaw", description="abaw (7 classes), raf-db (11), or pairs of your own: fear+surprise,anger+disgust"
-    )
+    rule: RuleOption = "sum"
+    weights: WeightsOption = ""
+    classes: ClassesOption = "abaw"
     compound_labels: Literal["auto", "words", "votes"] = Field(
         "auto",
         description="words: labels that name a compound; votes: the two strongest votes; auto: a word where there is "
@@ -68,5 +71,5 @@ class EvaluateConfig(Config):
     quantiles: int = Field(4, ge=2, le=20, description="parts of a number column in --by")
     figures: bool = Field(True, description="draw reliability and confusion (SVG and PNG)")
     threads: int | None = Field(None, ge=1, description="threads of the model; default: one per core")
-    quiet: bool = Field(False, description="no progress and no summary")
-    debug: bool = Field(False, description="show the traceback of an error")
+    quiet: QuietOption = False
+    debug: DebugOption = False

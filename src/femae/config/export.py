@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field, model_validator
 
 from femae.config.base import Config
+from femae.config.options import DebugOption, QuietOption
 
 __all__ = ["SUFFIXES", "ExportConfig"]
 
@@ -59,8 +60,8 @@ class ExportConfig(Config):
     version: str | None = Field(None, description="as name")
     description: str | None = Field(None, description="what it was trained on; default: the weights' own words")
     terms: str | None = Field(None, description="terms of use; default: the weights' own words")
-    quiet: bool = Field(False, description="no progress and no summary")
-    debug: bool = Field(False, description="show the traceback of an error")
+    quiet: QuietOption = False
+    debug: DebugOption = False
 
     @model_validator(mode="after")
     def _complete(self) -> "ExportConfig":

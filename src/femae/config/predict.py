@@ -8,10 +8,21 @@ import tyro
 from pydantic import Field, field_validator, model_validator
 
 from femae.config.base import Config
-from femae.config.cluster import ClusterOption
-from femae.config.device import DeviceOption
-from femae.config.formats import check_formats, split_formats
-from femae.config.labels import LabelsOption
+from femae.config.options import (
+    ClassesOption,
+    ClusterOption,
+    DebugOption,
+    DeviceOption,
+    EngineOption,
+    LabelsOption,
+    QuietOption,
+    RuleOption,
+    ThreadsOption,
+    WeightsOption,
+    check_words,
+    comma_list,
+    split_words,
+)
 from femae.config.storage import FolderAddress
 from femae.errors import ConfigError
 
@@ -23,7 +34,7 @@ __all__ = [
     "DemoConfig",
     "DerivedConfig",
     "DetectConfig",
-    "EngineName",
+    "FormatOption",
     "LiveDetectConfig",
     "LiveRuleConfig",
     "ModelsConfig",
@@ -37,7 +48,12 @@ FORMATS = ("csv", "parquet", "jsonl")
 COLUMNS = ("pose", "landmarks", "quality")
 TABLES = ("segments", "summary")
 EXPORTS = ("elan", "textgrid", "webvtt")
-EngineName = Literal["onnx", "openvino", "torch"]
+_COLUMN = "a kind of further columns"
+FormatOption = Annotated[
+    str,
+    comma_list(FORMATS, kind="a table format"),
+    Field(description="formats of the table, separated by commas: csv, parquet, jsonl"),
+]
 
 
 class LiveDetectConfig(Config):
@@ -75,13 +91,9 @@ class DetectConfig(LiveDetectConfig):
 class LiveRuleConfig(Config):
     """From six probabilities to one compound expression, of a frame by itself."""
 
-    rule: Literal["sum", "product", "arithmetic", "geometric", "harmonic"] = Field(
-        "sum", description="how the two probabilities of a compound are combined"
-    )
-    weights: str = Field("", description="weights per emotion, as in fear=2,surprise=0.5; the others are 1")
-    classes: str = Field(
-        "abaw", description="abaw (7 classes), raf-db (11), or pairs of your own: fear+surprise,anger+disgust"
-    )
+    rule: RuleOption = "sum"
+    weights: WeightsOption = ""
+    classes: ClassesOption = "abaw"
     threshold: float | None = Field(
         None, ge=0, description="abstain (empty compound) where the largest score is below this"
     )
@@ -105,7 +117,7 @@ class RuleConfig(LiveRuleConfig):
 class DerivedConfig(Config):
     """Tables beside the frames, and files of other programs."""
 
-    tables: str = Field(
+    tables: Annotated[str, comma_list(TABLES, kind="a further table", may_be_empty=True)] = Field(
         "", description="further tables, separated by commas: segments (of each film), summary (of the whole run)"
     )
     min_segment: float = Field(
@@ -116,17 +128,19 @@ class DerivedConfig(Config):
         "",
         description="further columns, probabilities less the face's own baseline: median, or first:SECONDS (first:5)",
     )
-    exports: str = Field("", description="segments for other programs, separated by commas: elan, textgrid, webvtt")
+    exports: Annotated[str, comma_list(EXPORTS, kind="a file of another program", may_be_empty=True)] = Field(
+        "", description="segments for other programs, separated by commas: elan, textgrid, webvtt"
+    )
 
     @property
     def table_names(self) -> tuple[str, ...]:
         """The tables asked for, in order, each once."""
-        return split_formats(self.tables)
+        return split_words(self.tables)
 
     @property
     def export_names(self) -> tuple[str, ...]:
         """The files asked for, in order, each once."""
-        return split_formats(self.exports)
+        return split_words(self.exports)
 
     @property
     def asked_for(self) -> bool:
@@ -140,16 +154,6 @@ class DerivedConfig(Config):
             _baseline_seconds(value)
         return value
 
-    @field_validator("tables")
-    @classmethod
-    def _known_tables(cls, value: str) -> str:
-        return value and check_formats(value, known=TABLES, kind="a further table")
-
-    @field_validator("exports")
-    @classmethod
-    def _known_exports(cls, value: str) -> str:
-        return value and check_formats(value, known=EXPORTS, kind="a file of another program")
-
 
 class PredictConfig(Config):
     """Read films and pictures, and write which compound expression each face shows, frame by frame."""
@@ -160,8 +164,8 @@ class PredictConfig(Config):
         "s3://bucket/*.mp4, or tables (CSV, Parquet) with a column path",
     )
     out: FolderAddress = Field(Path("femae-out"), description="folder of the results; also s3://bucket/folder")
-    format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
-    columns: str = Field(
+    format: FormatOption = "csv"
+    columns: Annotated[str, comma_list(COLUMNS, kind=_COLUMN, may_be_empty=True)] = Field(
         "",
         description="further columns, separated by commas: pose (angles of the head), landmarks, quality (size, blur, "
         "darkness, contrast)",
@@ -174,7 +178,7 @@ class PredictConfig(Config):
         description="a model instead of the default: .onnx, .xml, .safetensors, a run's folder, hf://owner/name, or "
         "femae:model.int8, the default one in 8 bits",
     )
-    engine: EngineName | None = Field(None, description="what runs the model; default: by the kind of its file")
+    engine: EngineOption = None
     device: DeviceOption = "auto"
     # with words of their own, tyro need not look for them in the source, which takes a tenth of a second
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = Field(DetectConfig(), description=DetectConfig.__doc__)
@@ -182,35 +186,25 @@ class PredictConfig(Config):
     derived: Annotated[DerivedConfig, tyro.conf.OmitArgPrefixes] = Field(
         DerivedConfig(), description=DerivedConfig.__doc__
     )
-    threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
+    threads: ThreadsOption = None
     cluster: ClusterOption = None
     workers: int | None = Field(
         None, ge=1, description="with --cluster: processes, of --threads cores each (1); default: what it has room for"
     )
     overwrite: bool = Field(False, description="do all inputs anew, also those that the output folder has already")
-    quiet: bool = Field(False, description="no progress and no summary")
-    debug: bool = Field(False, description="show the traceback of an error")
+    quiet: QuietOption = False
+    debug: DebugOption = False
 
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats asked for, in order, each once."""
-        return split_formats(self.format)
+        return split_words(self.format)
 
     @model_validator(mode="after")
     def _workers_of_a_cluster(self) -> Self:
         if self.workers is not None and self.cluster is None:
             raise ValueError("--workers goes with --cluster; in one process it is --threads")
         return self
-
-    @field_validator("format")
-    @classmethod
-    def _known_formats(cls, value: str) -> str:
-        return check_formats(value, known=FORMATS, kind="a table format")
-
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, value: str) -> str:
-        return value and check_formats(value, known=COLUMNS, kind="a kind of further columns")
 
 
 def _baseline_seconds(value: str) -> float | None:
@@ -237,7 +231,7 @@ def parse_baseline(value: str) -> float | None:
 def split_columns(value: str) -> tuple[str, ...]:
     """The kinds of further columns, in order, each once. Raises ConfigError for one that does not exist."""
     try:
-        return split_formats(value and check_formats(value, known=COLUMNS, kind="a kind of further columns"))
+        return split_words(value and check_words(value, known=COLUMNS, kind=_COLUMN))
     except ValueError as error:
         raise ConfigError(f"columns: {error}") from None
 
@@ -247,7 +241,7 @@ class DemoConfig(Config):
 
     out: Path = Field(Path("femae-out"), description="folder of the results")
     video: bool = Field(True, description="also write the annotated film")
-    debug: bool = Field(False, description="show the traceback of an error")
+    debug: DebugOption = False
 
 
 class ModelsConfig(Config):
@@ -255,4 +249,4 @@ class ModelsConfig(Config):
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field((), description="model files, or folders of runs")
     card: bool = Field(False, description="print the whole model card of the shipped model")
-    debug: bool = Field(False, description="show the traceback of an error")
+    debug: DebugOption = False

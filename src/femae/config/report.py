@@ -1,18 +1,17 @@
 """Settings of `femae report`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import tyro
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from femae.config.base import Config
-from femae.config.formats import check_formats, split_formats
-from femae.config.labels import LabelsOption
+from femae.config.options import DebugOption, LabelsOption, comma_list, split_words
 
-__all__ = ["FIGURE_FORMATS", "ReportConfig"]
+__all__ = ["ReportConfig"]
 
-FIGURE_FORMATS = ("pdf", "svg", "png")
+_FORMATS: Final = ("pdf", "svg", "png")
 
 
 class ReportConfig(Config):
@@ -30,18 +29,15 @@ class ReportConfig(Config):
     )
     labels: LabelsOption = "expression"
     figures: bool = Field(False, description="write figures for print instead of a page")
-    format: str = Field("pdf", description="formats of the figures, separated by commas: pdf, svg, png")
+    format: Annotated[str, comma_list(_FORMATS, kind="a figure format")] = Field(
+        "pdf", description="formats of the figures, separated by commas: pdf, svg, png"
+    )
     max_mb: float = Field(
         24.0, gt=0, description="largest size of a page, millions of bytes; the film is encoded to fit"
     )
-    debug: bool = Field(False, description="show the traceback of an error")
+    debug: DebugOption = False
 
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats of figures asked for, in order, each once."""
-        return split_formats(self.format)
-
-    @field_validator("format")
-    @classmethod
-    def _known_formats(cls, value: str) -> str:
-        return check_formats(value, known=FIGURE_FORMATS, kind="a figure format")
+        return split_words(self.format)

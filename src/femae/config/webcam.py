@@ -8,10 +8,8 @@ import tyro
 from pydantic import Field, field_validator
 
 from femae.config.base import Config
-from femae.config.device import DeviceOption
-from femae.config.formats import check_formats, split_formats
-from femae.config.labels import LabelsOption
-from femae.config.predict import FORMATS, LiveDetectConfig, LiveRuleConfig
+from femae.config.options import DebugOption, DeviceOption, LabelsOption, ThreadsOption, split_words
+from femae.config.predict import FormatOption, LiveDetectConfig, LiveRuleConfig
 
 __all__ = ["WebcamConfig"]
 
@@ -32,24 +30,19 @@ class WebcamConfig(Config):
     headless: bool = Field(False, description="no window: record until the film ends, --seconds are over or Ctrl-C")
     seconds: float | None = Field(None, gt=0, description="stop after so many seconds of the source")
     out: Path = Field(Path("femae-out"), description="folder of recordings and pictures")
-    format: str = Field("csv", description="formats of the table, separated by commas: csv, parquet, jsonl")
+    format: FormatOption = "csv"
     labels: LabelsOption = "expression"
     model: Path | None = Field(None, description="a femae model (.onnx) instead of the one that ships")
     detect: Annotated[LiveDetectConfig, tyro.conf.OmitArgPrefixes] = LiveDetectConfig()
     rules: Annotated[LiveRuleConfig, tyro.conf.OmitArgPrefixes] = LiveRuleConfig()
     device: DeviceOption = "auto"
-    threads: int | None = Field(None, ge=1, description="worker threads; default: one per core")
-    debug: bool = Field(False, description="show the traceback of an error")
+    threads: ThreadsOption = None
+    debug: DebugOption = False
 
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats asked for, in order, each once."""
-        return split_formats(self.format)
-
-    @field_validator("format")
-    @classmethod
-    def _known_formats(cls, value: str) -> str:
-        return check_formats(value, known=FORMATS, kind="a table format")
+        return split_words(self.format)
 
     @field_validator("size")
     @classmethod

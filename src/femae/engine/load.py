@@ -4,8 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from femae.config.device import DeviceName
-from femae.config.predict import EngineName
+from femae.config.options import DeviceName, EngineName
 from femae.engine.hub import is_hub_address, local_file
 from femae.engine.spec import Engine
 from femae.errors import MissingDependencyError, ModelError

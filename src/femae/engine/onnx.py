@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from femae.config.device import DeviceName
+from femae.config.options import DeviceName
 from femae.engine.spec import ModelSpec, Probabilities, preprocess
 from femae.errors import FemaeError, ModelError
 from femae.ort import open_session, session_options

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femae.config.device import DeviceName
+from femae.config.options import DeviceName
 from femae.engine.spec import METADATA_KEY, ModelSpec, Probabilities, preprocess
 from femae.errors import ConfigError, ModelError
 

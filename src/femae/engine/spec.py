@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from femae.config.base import Config
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.errors import ConfigError, ModelError
 from femae.labels import EMOTIONS
 

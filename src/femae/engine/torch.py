@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from femae.config.device import DeviceName
+from femae.config.options import DeviceName
 from femae.engine.spec import ModelSpec, Probabilities, preprocess
 from femae.errors import ConfigError
 from femae.labels import EMOTIONS

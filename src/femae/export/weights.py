@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from femae.config.export import ExportConfig
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.errors import ConfigError, DataError, ModelError, OutputError
 from femae.export.balance import balanced, tempered
 from femae.models.weights import WeightsInfo, read_info, save_weights, weights_path

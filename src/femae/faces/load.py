@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from femae.config.device import DeviceName
+from femae.config.options import DeviceName
 from femae.errors import ModelError
 from femae.faces.onnx_net import OnnxNet, open_net
 from femae.faces.retinaface import RetinaFace, builtin_weights

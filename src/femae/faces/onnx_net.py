@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from femae.config.device import DeviceName
+from femae.config.options import DeviceName
 from femae.errors import FemaeError, ModelError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from PIL import Image
 
 from femae.compound.expression import ExpressionRule
 from femae.compound.rules import parse_weights
-from femae.config.device import DeviceName
-from femae.config.predict import DetectConfig, EngineName, PredictConfig, RuleConfig, split_columns
+from femae.config.options import DeviceName, EngineName
+from femae.config.predict import DetectConfig, PredictConfig, RuleConfig, split_columns
 from femae.config.storage import is_remote
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, InputError, ModelError

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from femae.config.base import Config
-from femae.config.expression import ExpressionParams
-from femae.config.model import ModelConfig
+from femae.config.model import ExpressionParams, ModelConfig
 from femae.errors import ConfigError, ModelError
 from femae.labels import EMOTIONS, NO_EXPRESSION
 from femae.models.face import Ensemble, FaceModel

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from safetensors.torch import load_file
 
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.config.recipe import KfoldConfig, merge
 from femae.config.train import EmotionConfig
 from femae.errors import DataError

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from femae.compound.rules import combine
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.config.train import EmotionConfig
 from femae.errors import ConfigError, DataError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, NO_EXPRESSION, emotion_indices

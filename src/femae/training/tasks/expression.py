@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.compound.expression import ExpressionRule, answer_scores
-from femae.config.expression import ExpressionParams
+from femae.config.model import ExpressionParams
 from femae.errors import DataError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, Compound, emotion_indices
 from femae.metrics.f1 import macro_f1
