@@ -27,7 +27,7 @@ import psutil
 from femae import __version__
 from femae.faces.load import load_detector
 from femae.faces.onnx_net import open_net
-from femae.faces.resize import resize_rgb
+from femae.faces.pixels import resize_rgb
 from femae.faces.retinaface import RetinaFace, builtin_weights
 from femae.faces.scales import ScaledDetector, choose_long_side, search_long_sides
 from femae.types import Face

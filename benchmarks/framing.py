@@ -25,8 +25,8 @@ from PIL import Image
 from femae import __version__
 from femae.data.sources.ferplus import read_ferplus
 from femae.faces.crop import FERPLUS_FRAMING, crop_face
-from femae.faces.detector import FaceDetector
 from femae.faces.load import load_detector
+from femae.faces.scales import FaceDetector
 from femae.types import Face
 
 Floats = npt.NDArray[np.float64]

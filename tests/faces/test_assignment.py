@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import linear_sum_assignment
 
-from femae.faces.assignment import assign
+from femae.faces.track import assign
 
 costs = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda shape: arrays.arrays(np.float64, shape, elements=st.floats(0, 10, width=32))

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from femae.faces.exposure import brighten, brightening
 from femae.faces.load import load_detector
+from femae.faces.pixels import brighten, brightening
 
 Picture = npt.NDArray[np.uint8]
 

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from femae.faces.detector import FaceDetector
 from femae.faces.onnx_net import open_net
 from femae.faces.retinaface import RetinaFace, builtin_weights
-from femae.faces.scrfd import SCRFD
-from femae.faces.yunet import YuNet
+from femae.faces.scales import FaceDetector
+from femae.faces.strided import SCRFD, YuNet
 from femae.types import Face
 
 KINDS = {"retinaface": RetinaFace, "scrfd": SCRFD, "yunet": YuNet}

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from femae.faces.resize import cut_region, resize_rgb
+from femae.faces.pixels import cut_region, resize_rgb
 
 
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (300, 200), (96, 160), (1000, 700), (17, 33), (512, 13)])

@@ -10,7 +10,7 @@ import pytest
 
 from femae.errors import ModelError
 from femae.faces.onnx_net import open_net
-from femae.faces.scrfd import SCRFD
+from femae.faces.strided import SCRFD
 
 Write = Callable[..., dict[str, Any]]
 THRESHOLD = 0.6

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from femae.errors import ConfigError
-from femae.faces.detector import FaceDetector
 from femae.faces.load import load_detector
+from femae.faces.scales import FaceDetector
 from femae.faces.track import Tracker
 from femae.types import Face, Frame
 

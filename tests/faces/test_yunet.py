@@ -11,7 +11,7 @@ import pytest
 
 from femae.errors import ModelError
 from femae.faces.onnx_net import open_net
-from femae.faces.yunet import YuNet
+from femae.faces.strided import YuNet
 
 Write = Callable[..., dict[str, Any]]
 

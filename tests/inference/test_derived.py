@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 import femae
 from femae.cli import main
 from femae.inference.derived.frames import SeenFace, SeenFrame, frames_of, timed
-from femae.inference.derived.segments import Segment, Segments
+from femae.inference.derived.segments import Segment, Segments, Windows
 from femae.inference.derived.totals import Totals
-from femae.inference.derived.windows import Windows
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 
 LABELS = ("none", "happiness", "Sadly Angry")
@@ -247,7 +246,7 @@ def test_files_of_other_programs_are_read_by_the_fields_libraries(carphone_out: 
 def test_two_faces_have_two_tiers_and_a_stretch_without_a_face_has_none(tmp_path: Path) -> None:
     from pympi import Eaf, TextGrid
 
-    from femae.inference.derived.exports import write_export
+    from femae.inference.derived.outputs import write_export
 
     found = segments(film([{1: "none", 2: "happiness"}, {2: "happiness"}, {}, {1: "Sadly Angry"}]))
     paths = [

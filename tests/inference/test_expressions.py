@@ -8,7 +8,7 @@ import pytest
 
 from femae.compound.expression import ExpressionRule
 from femae.errors import ConfigError
-from femae.inference.expressions import ExpressionStage
+from femae.inference.temporal import ExpressionStage
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 from femae.types import Face, FaceResult, Frame, FrameResult
 

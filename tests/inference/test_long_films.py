@@ -15,14 +15,13 @@ from femae.cli import main
 from femae.config.predict import DetectConfig, PredictConfig
 from femae.errors import ConfigError, OutputError
 from femae.inference.console import RunConsole
-from femae.inference.joining import joined
-from femae.inference.part_results import read_part, read_part_notes, write_part
+from femae.inference.joining import joined, read_part, read_part_notes, write_part
 from femae.inference.predictor import Predictor
 from femae.inference.work import UnitWorker
 from femae.inference.work_unit import WorkUnit
 from femae.types import Face, FaceResult, Frame, FrameResult
 from femae.video.discover import discover
-from femae.video.tally import Tally
+from femae.video.source import Tally
 
 Picture = npt.NDArray[np.uint8]
 NUM_FRAMES = 180  # one every two seconds

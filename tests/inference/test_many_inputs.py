@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from femae.inference.sinks import UniqueStems
+from femae.inference.output_folder import UniqueStems
 from femae.inference.work_unit import WorkUnits
 
 

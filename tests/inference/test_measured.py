@@ -11,7 +11,7 @@ import femae
 from femae.cli import main
 from femae.data.quality import blur, head_pose
 from femae.errors import ConfigError
-from femae.inference.measured import measure_face, measured_names
+from femae.inference.classification import measure_face, measured_names
 from femae.types import Face
 
 EVERY = ("pose", "landmarks", "quality")

@@ -22,7 +22,7 @@ boto3 = pytest.importorskip("boto3", reason="needs femae[remote] and moto[server
 
 import femae
 from femae.cli import main
-from femae.video import film_parts, remote_file, storage
+from femae.video import film_parts, storage
 from femae.video.pyav import PyAVSource
 
 BUCKET = "films"
@@ -139,12 +139,12 @@ def test_results_in_a_bucket_are_those_of_the_disk_and_are_taken_up_again(
 
 
 def test_a_journal_of_many_objects_is_made_one(bucket: str, store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from femae.inference import remote_journal
+    from femae.inference import journal
 
     out = f"s3://{BUCKET}/many"
     assert predict([bucket], out, "--quiet") == 0
     assert len(objects(store, "many/run.journal/")) == 3
-    monkeypatch.setattr(remote_journal, "_MANY", 2)
+    monkeypatch.setattr(journal, "_MANY", 2)
     assert predict([bucket], out, "--quiet") == 0
     assert len(objects(store, "many/run.journal/")) == 1
     assert predict([bucket], out, "--quiet") == 0
@@ -309,7 +309,7 @@ def test_films_and_pictures_of_a_web_server(
     fault: str, web: Web, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "_PIECE", 4_000)
-    monkeypatch.setattr(remote_file, "_BLOCK", 4_000)
+    monkeypatch.setattr(storage, "_BLOCK", 4_000)
     kind = fault.removeprefix("sometimes ")
     web.fault = lambda number, again: kind if not fault.startswith("sometimes") or again % 2 == 0 else ""
     inputs = [f"{web.url}/a.mp4?key=1", f"{web.url}/b%201.mp4", f"{web.url}/p.png"]
@@ -353,7 +353,7 @@ def test_a_film_that_does_not_fit_is_refused_before_it_is_copied(
 def test_a_server_that_goes_away_in_the_midst_of_a_film(
     web: Web, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(remote_file, "_BLOCK", 1_000)
+    monkeypatch.setattr(storage, "_BLOCK", 1_000)
     film = web.folder / "a.mp4"
     web.fault = lambda number, again: "503" if number > 6 else ""
     assert film.stat().st_size > 9_000
@@ -365,15 +365,15 @@ def test_a_server_that_goes_away_in_the_midst_of_a_film(
 
 def test_a_remote_file_is_a_file(folder: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is read, from wherever; and in order nothing is asked for twice."""
-    monkeypatch.setattr(remote_file, "_BLOCK", 1_000)
+    monkeypatch.setattr(storage, "_BLOCK", 1_000)
     path = storage.address(f"{web.url}/b%201.mp4")
     want = (folder / "b 1.mp4").read_bytes()
-    with remote_file.RemoteFile(path) as file:
+    with storage.RemoteFile(path) as file:
         assert file.name == "b 1.mp4" and file.readall() == want and file.read(10) == b""
     asked = [part for part in web.ranges if part]
     assert len(asked) == len(set(asked)) == -(-len(want) // 1000)
     rng = np.random.default_rng(0)
-    with io.BufferedReader(remote_file.RemoteFile(path), 64) as file, io.BytesIO(want) as own:
+    with io.BufferedReader(storage.RemoteFile(path), 64) as file, io.BytesIO(want) as own:
         for _ in range(60):
             place, count = int(rng.integers(len(want) + 500)), int(rng.integers(2500))
             assert file.seek(place) == own.seek(place)
@@ -400,7 +400,7 @@ def test_damage_is_told_from_afar_too(
     astronaut: np.ndarray,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote_file, "_BLOCK", 10_000)
+    monkeypatch.setattr(storage, "_BLOCK", 10_000)
     frames = [np.roll(astronaut[0:240, 120:360], 9 * step, axis=1) for step in range(24)]
     whole = make_video(site.folder / f"whole-{name}", frames, codec=codec, pix_fmt=pix_fmt, options={"g": "6"})
     if name == "pieces.mp4":
@@ -429,7 +429,7 @@ def in_pieces(film: Path, path: Path) -> Path:
 def test_of_a_part_of_a_long_film_only_that_part_is_read(
     site: Web, make_video: Any, astronaut: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_file, "_BLOCK", 2_000)
+    monkeypatch.setattr(storage, "_BLOCK", 2_000)
     monkeypatch.setattr(film_parts, "WARM_UP_S", 0.2)
     frames = [np.roll(astronaut[0:240, 120:360], 9 * step, axis=1) for step in range(100)]
     film = make_video(site.folder / "long.mp4", frames)

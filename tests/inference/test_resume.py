@@ -222,7 +222,7 @@ def test_two_commands_at_once_share_a_folder_but_not_an_output(films: list[Path]
     assert len(taken_over(out)) == 6 and tables(out) == tables(fresh)
 
     from femae.errors import OutputError
-    from femae.inference.claim import claim
+    from femae.inference.output_folder import claim
 
     with (
         claim(out, "film0"),

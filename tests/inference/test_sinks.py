@@ -18,8 +18,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from femae.errors import ConfigError, OutputError
-from femae.inference.sinks import SINKS, CsvSink, ParquetSink, TableSink, UniqueStems, open_sinks
-from femae.inference.text_rows import csv_lines, jsonl_lines
+from femae.inference.output_folder import UniqueStems
+from femae.inference.sinks import (
+    SINKS,
+    CsvSink,
+    ParquetSink,
+    TableSink,
+    csv_lines,
+    jsonl_lines,
+    open_sinks,
+)
 
 FORMATS = list(SINKS)
 SCHEMA = pa.schema(

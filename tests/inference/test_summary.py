@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from femae.inference.summary import Summary
+from femae.inference.console import Summary
 from femae.types import Face, FaceResult, Frame, FrameResult
 
 

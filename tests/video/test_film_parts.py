@@ -12,7 +12,7 @@ from femae.types import Frame
 from femae.video import film_parts
 from femae.video.film_parts import parts_of
 from femae.video.pyav import PyAVSource
-from femae.video.tally import Tally
+from femae.video.source import Tally
 
 Picture = npt.NDArray[np.uint8]
 Scene = Callable[..., list[Picture]]

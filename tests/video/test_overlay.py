@@ -9,8 +9,7 @@ import pytest
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, RAF_DB_COMPOUNDS, compound_from_pair
 from femae.types import Face, FaceResult, Frame, FrameResult, LabelView
 from femae.video.overlay import draw
-from femae.video.paint import DASH, Sheet, line_mask, line_width, text_mask
-from femae.video.palette import EMOTION_COLOURS, NONE_COLOUR
+from femae.video.palette import DASH, EMOTION_COLOURS, NONE_COLOUR, Sheet, line_mask, line_width, text_mask
 
 Picture = npt.NDArray[np.uint8]
 VIEWS: list[LabelView] = ["expression", "compound"]

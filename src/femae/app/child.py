@@ -22,7 +22,7 @@ from femae.app.jobs import Job, JobCancelledError, Upload
 from femae.app.work import Worker
 from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import FemaeError, InputError
-from femae.inference.allocator import give_large_blocks_back
+from femae.inference.parallel import give_large_blocks_back
 from femae.types import LabelView
 
 __all__ = ["WorkProcess"]

@@ -62,7 +62,7 @@ def run_predict(config: PredictConfig) -> int:
 
 
 def run_demo(config: DemoConfig) -> int:
-    from femae.inference.demo import demo_inputs
+    from femae.shipped import demo_inputs
 
     predict = PredictConfig(inputs=demo_inputs(), out=config.out, video=config.video, debug=config.debug)
     return run_predict(predict)

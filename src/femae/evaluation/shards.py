@@ -21,7 +21,7 @@ from femae.data.store.shards import ACTION_UNITS
 from femae.engine.spec import Engine
 from femae.errors import DataError
 from femae.evaluation.expressions import with_expression
-from femae.faces.exposure import lift_crop
+from femae.faces.pixels import lift_crop
 from femae.labels import EMOTIONS
 
 __all__ = ["chosen_rows", "score_shards"]

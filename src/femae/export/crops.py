@@ -9,7 +9,7 @@ import numpy.typing as npt
 from femae.data.store.manifest import Manifest, read_manifest
 from femae.data.store.shard_reader import load_pictures
 from femae.errors import DataError
-from femae.faces.exposure import lift_crop
+from femae.faces.pixels import lift_crop
 
 __all__ = ["labelled_rows", "made_up_crops", "read_crops", "sample_crops"]
 

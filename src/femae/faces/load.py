@@ -8,8 +8,7 @@ from femae.errors import ModelError
 from femae.faces.onnx_net import OnnxNet, open_net
 from femae.faces.retinaface import RetinaFace, builtin_weights
 from femae.faces.scales import ScaledDetector
-from femae.faces.scrfd import SCRFD
-from femae.faces.yunet import YuNet
+from femae.faces.strided import SCRFD, YuNet
 
 __all__ = ["load_detector"]
 

@@ -2,23 +2,21 @@
 
 Three ways: at several scales, for pictures and from time to time in a film; at one scale, chosen so that the known
 faces are seen well; and in small regions around known faces. The numbers behind the constants are in
-benchmarks/results/detector_scales.md.
+benchmarks/results/detector_scales.md. `FaceDetector` is what it asks of a detector.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from femae.faces.detector import FaceDetector
-from femae.faces.exposure import brighten, brightening
 from femae.faces.nms import group_overlapping, iou_of_one, share_inside
-from femae.faces.resize import cut_region, resize_rgb
+from femae.faces.pixels import brighten, brightening, cut_region, resize_rgb
 from femae.types import Face
 
-__all__ = ["MAX_LONG_SIDE", "ScaledDetector", "choose_long_side", "search_long_sides"]
+__all__ = ["MAX_LONG_SIDE", "FaceDetector", "ScaledDetector", "choose_long_side", "search_long_sides"]
 
 # Heights of faces in pixels, as the network sees them.
 _FOUND_PX: Final = 32.0  # from here on a face is found nearly always
@@ -39,6 +37,24 @@ _REGION: Final = 2.2  # side of a region around a known face, in sides of the fa
 _SAME_FACE_IOU: Final = 0.2  # a face that overlaps its last place by more than this is the same
 
 _Picture = npt.NDArray[np.uint8]
+
+
+class FaceDetector(Protocol):
+    """Finds the faces of pictures at one scale, as they are given. Many threads may call one detector at once."""
+
+    @property
+    def name(self) -> str:
+        """Kind of network in one word, for messages and tables."""
+
+    @property
+    def input_hw(self) -> tuple[int, int] | None:
+        """Largest height and width in pixels that `detect` takes; None: any."""
+
+    def detect(self, images: npt.NDArray[np.uint8]) -> list[list[Face]]:
+        """u8[B, H, W, 3] RGB -> for each picture its faces by falling score, in pixels of that picture.
+
+        A picture's faces do not depend on the others of the batch.
+        """
 
 
 def choose_long_side(width: int, height: int, *, smallest_face_px: float) -> int:

@@ -1,26 +1,30 @@
-"""Crops and probabilities of tracked faces, in batches on all threads.
+"""Crops and probabilities of tracked faces, in batches on all threads, and what else is measured of a face.
 
 Where a face was only interpolated, shows something, and its two best compounds are nearly tied, the frame is detected
 after all and the face scored again: the label must not hang on the shortcut.
+
+The further columns (`--columns`: head pose, the five landmarks, how good the picture is) say which frames to trust: a
+face turned away, small, blurred or dark is judged less well. The measures and their errors: data.quality. Pose and
+landmarks need a detector that gives landmarks; they are empty without, and of faces that were filled in.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.compound.rules import Rule, combine, decide
+from femae.data.quality import blur, contrast, darkness, face_size_px, head_pose
 from femae.engine.spec import Engine
 from femae.faces.nms import iou_of_one
-from femae.inference.measured import measure_face
 from femae.inference.parallel import ordered_map
 from femae.labels import Compound
 from femae.types import Face, FaceCrop, FaceResult, Frame, FrameResult, Status
 
-__all__ = ["Classifier", "Cropper", "TrackedFrame"]
+__all__ = ["Classifier", "Cropper", "TrackedFrame", "measure_face", "measured_names"]
 
 Cropper = Callable[[npt.NDArray[np.uint8], Face], FaceCrop]
 
@@ -61,7 +65,7 @@ class Classifier:
     rule: Rule = "sum"
     weights: npt.NDArray[np.float32] | None = None  # f32[6], one per emotion
     threshold: float | None = None
-    columns: tuple[str, ...] = ()  # kinds of further columns: inference.measured
+    columns: tuple[str, ...] = ()  # kinds of further columns: inference.classification
 
     def stream(self, frames: Iterator[TrackedFrame], *, pool: ThreadPoolExecutor, ahead: int) -> Iterator[FrameResult]:
         """Every frame, in order; `ahead` batches of eight frames are under way."""
@@ -141,3 +145,50 @@ def _looked_at_again(item: TrackedFrame) -> TrackedFrame:
         best = int(np.argmax(overlaps))
         again.append((face_id, detected[best] if overlaps[best] > _SAME_FACE else face))
     return item._replace(faces=again)
+
+
+_POINTS: Final = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+_NAMES: Final = {
+    "pose": ("yaw_deg", "pitch_deg", "roll_deg"),
+    "landmarks": tuple(f"{point}_{axis}" for point in _POINTS for axis in "xy"),
+    "quality": ("face_size_px", "blur", "darkness", "contrast"),
+}
+
+
+def measured_names(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The columns of some of config.predict.COLUMNS, in order."""
+    return tuple(name for kind in kinds for name in _NAMES[kind])
+
+
+def measure_face(image: npt.NDArray[np.uint8], face: Face, *, kinds: Sequence[str]) -> npt.NDArray[np.float32]:
+    """The values f32[len(measured_names(kinds))] of a face of a frame u8[H, W, 3] RGB; NaN: cannot be told."""
+    values: list[float] = []
+    for kind in kinds:
+        if kind == "pose":
+            values += _pose(face)
+        elif kind == "landmarks":
+            values += _landmarks(face)
+        else:
+            assert kind == "quality", kind
+            values += _quality(image, face)
+    return np.array(values, np.float32)
+
+
+def _pose(face: Face) -> Sequence[float]:
+    pose = None if face.landmarks is None else head_pose(face.landmarks)
+    return [float("nan")] * 3 if pose is None else [pose.yaw_deg, pose.pitch_deg, pose.roll_deg]
+
+
+def _landmarks(face: Face) -> Sequence[float]:
+    return [float("nan")] * 10 if face.landmarks is None else face.landmarks.ravel().tolist()
+
+
+def _quality(image: npt.NDArray[np.uint8], face: Face) -> Sequence[float]:
+    """Of the part of the box that lies in the picture."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = np.round(face.box_xyxy).astype(int).tolist()
+    part = image[max(0, y1) : min(height, max(y2, y1 + 1)), max(0, x1) : min(width, max(x2, x1 + 1))]
+    size = face_size_px(face.box_xyxy)
+    if part.size == 0:
+        return [size, *[float("nan")] * 3]
+    return [size, blur(part), darkness(part), contrast(part)]

@@ -3,22 +3,34 @@
 A part begins before its own frames (video.film_parts), so that stretch is looked at twice: at the end of one part and
 at the beginning of the next. Faces that stood in the same places there are the same person. The stretch is as long as a
 person out of sight is remembered, so whoever is not in it would have got a new id in the uncut film, too.
+
+Where several workers share a film, the results of a part travel in a Parquet file without pictures: a row for each face
+and one for each frame without any. Numbers come back bit by bit.
 """
 
+import json
+import os
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, replace
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from femae.faces.assignment import assign
+from femae.errors import OutputError
 from femae.faces.nms import iou_of_one
-from femae.types import FrameResult
+from femae.faces.track import assign
+from femae.types import Face, FaceResult, Frame, FrameResult
 from femae.video.film_parts import WARM_UP_S
+from femae.video.source import Count, Tally
 
-__all__ = ["joined"]
+__all__ = ["joined", "read_part", "read_part_notes", "write_part"]
 
 _SAME_PLACE: Final = 0.5  # least overlap of the boxes of one face in two parts
 _SLACK_S: Final = 1.0  # of what is kept of a part, beyond what the next can have seen
@@ -100,3 +112,122 @@ def _remember(recent: deque[tuple[float, Faces]], result: FrameResult) -> None:
         recent.append((now_s, (ids, np.stack([face.face.box_xyxy for face in result.faces]))))
     while recent and recent[0][0] < now_s - WARM_UP_S - _SLACK_S:
         recent.popleft()
+
+
+_VECTORS: Final = ("box", "landmarks", "probs", "scores", "au_probs", "none_probs", "measured")  # of a face
+_FRAMES_AT_ONCE: Final = 256
+_ROWS_AT_ONCE: Final = 1024
+_NOTES: Final = "femae"
+_FIELDS: Final[list[Any]] = [
+    pa.field("place", pa.int64()),  # of the frame in the part, from 0
+    pa.field("index", pa.int64()),  # Frame.index
+    pa.field("time_s", pa.float64()),
+    pa.field("status", pa.string()),
+    pa.field("source", pa.string()),
+    pa.field("problem", pa.string()),
+    pa.field("face_id", pa.int64()),  # null: a frame without a face
+    pa.field("score", pa.float64()),
+    pa.field("compound", pa.string()),
+    pa.field("compound_score", pa.float64()),
+    *(pa.field(name, pa.list_(pa.float32())) for name in _VECTORS),
+]
+_SCHEMA: Final = pa.schema(_FIELDS)
+
+
+def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[], Tally]) -> None:
+    """Write results as they come; the file stands under its name when it is whole. `tally` is asked at the end.
+
+    Raises OutputError; what `results` raises passes through.
+    """
+    began = time.perf_counter()
+    import pyarrow.parquet as pq
+
+    own = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(own, _SCHEMA, compression="zstd") as writer:
+            pending: list[tuple[int, FrameResult]] = []
+            for place, result in enumerate(results):
+                pending.append((place, result))
+                if len(pending) == _FRAMES_AT_ONCE:
+                    writer.write_batch(_batch(pending))
+                    pending = []
+            if pending:
+                writer.write_batch(_batch(pending))
+            notes = {"tally": asdict(tally()), "seconds": time.perf_counter() - began}
+            writer.add_key_value_metadata({_NOTES: json.dumps(notes)})
+        own.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
+    finally:
+        with suppress(OSError):
+            own.unlink()
+
+
+def read_part_notes(path: Path) -> tuple[Tally, float]:
+    """What went wrong in the part, and the seconds it took. Raises OSError, ValueError."""
+    import pyarrow.parquet as pq
+
+    notes = json.loads((pq.read_metadata(path).metadata or {})[_NOTES.encode()])
+    tally = notes["tally"] | {kind: Count(**notes["tally"][kind]) for kind in ("lost", "damaged")}
+    return Tally(**tally), float(notes["seconds"])
+
+
+def read_part(path: Path) -> Iterator[FrameResult]:
+    """The results, frame by frame. Raises OSError, ValueError."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE)
+        rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+        for _, found in groupby(rows, key=lambda row: row["place"]):
+            yield _result(list(found))
+
+
+def _batch(results: list[tuple[int, FrameResult]]) -> pa.RecordBatch:
+    rows = [(place, result, face) for place, result in results for face in result.faces or (None,)]
+    columns: dict[str, list[Any]] = {
+        "place": [place for place, _, _ in rows],
+        "index": [result.frame.index for _, result, _ in rows],
+        "time_s": [result.frame.time_s for _, result, _ in rows],
+        "status": [result.status for _, result, _ in rows],
+        "source": [result.frame.source.encode("utf-8", "replace").decode() for _, result, _ in rows],
+        "problem": [result.frame.problem for _, result, _ in rows],
+        "face_id": [face and face.face_id for _, _, face in rows],
+        "score": [face and face.face.score for _, _, face in rows],
+        "compound": [face and face.compound for _, _, face in rows],
+        "compound_score": [face and face.compound_score for _, _, face in rows],
+    }
+    for name in _VECTORS:
+        columns[name] = [None if face is None else _vector(face, name) for _, _, face in rows]
+    return pa.record_batch([pa.array(columns[f.name], f.type) for f in _SCHEMA], schema=_SCHEMA)
+
+
+def _vector(face: FaceResult, name: str) -> npt.NDArray[np.float32] | None:
+    if name == "box":
+        return face.face.box_xyxy
+    if name == "landmarks":
+        return None if face.face.landmarks is None else face.face.landmarks.ravel()
+    vector: npt.NDArray[np.float32] = getattr(face, name)
+    return vector
+
+
+def _result(rows: list[dict[str, Any]]) -> FrameResult:
+    row = rows[0]
+    frame = Frame(index=row["index"], time_s=row["time_s"], image=None, source=row["source"], problem=row["problem"])
+    faces = tuple(_face(row) for row in rows if row["face_id"] is not None)
+    return FrameResult(frame=frame, status=row["status"], faces=faces)
+
+
+def _face(row: dict[str, Any]) -> FaceResult:
+    vectors = {name: None if row[name] is None else np.array(row[name], np.float32) for name in _VECTORS}
+    box, landmarks = vectors.pop("box"), vectors.pop("landmarks")
+    assert box is not None
+    landmarks = None if landmarks is None else landmarks.reshape(5, 2)
+    return FaceResult(
+        face=Face(box_xyxy=box, landmarks=landmarks, score=row["score"]),
+        face_id=row["face_id"],
+        compound=row["compound"],
+        compound_score=row["compound_score"],
+        **vectors,  # type: ignore[arg-type]
+    )

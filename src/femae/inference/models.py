@@ -8,8 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from femae.config.predict import ModelsConfig
-from femae.engine.hub import is_hub_address
-from femae.engine.load import load_engine
+from femae.engine.load import is_hub_address, load_engine
 from femae.inference.predictor import shipped_model
 from femae.shipped import shipped
 

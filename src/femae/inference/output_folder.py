@@ -1,17 +1,27 @@
-"""The folder of the outputs: on a disk written in place, in an object store by way of a temporary folder."""
+"""The folder of the outputs: the names in it, who may write them, and the way there.
 
+On a disk it is written in place, in an object store by way of a temporary folder. No two inputs of a run have outputs
+of one name, and one process at a time writes the outputs of a name.
+"""
+
+import errno
 import glob
+import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 from femae.config.storage import is_remote
-from femae.errors import ConfigError, FemaeError
+from femae.disk_table import DiskTable
+from femae.errors import ConfigError, FemaeError, OutputError
 from femae.video.storage import local_copy, remote_kind, remove, upload
 
-__all__ = ["OutputFolder"]
+__all__ = ["OutputFolder", "UniqueStems", "claim"]
+
+_MAX_STEM_BYTES: Final = 220  # file systems allow names of 255 bytes; the rest is for suffixes
 
 
 class OutputFolder:
@@ -74,3 +84,86 @@ class OutputFolder:
             return path
         place: Any = self.place
         return place / path.relative_to(folder).as_posix()  # type: ignore[no-any-return]
+
+
+try:
+    import fcntl
+except ImportError:  # on Windows a file that is open for writing is refused to others anyway
+    fcntl = None  # type: ignore[assignment]
+
+_TAKEN: Final = (errno.EAGAIN, errno.EACCES)
+
+
+@contextmanager
+def claim(folder: Path, stem: str, *, wait: bool = False) -> Iterator[None]:
+    """While it lasts, `<folder>/<stem>.lock` keeps other processes from the outputs of this stem.
+
+    The lock ends with the process, however it ends. Raises OutputError where another process has it, unless we `wait`
+    for what is soon done. Where files cannot be locked, as on some network drives, or not be made, nothing is held.
+    """
+    path = folder / f"{stem}.lock"
+    file = _locked(path, wait=wait)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):
+                path.unlink()
+            os.close(file)
+
+
+def _locked(path: Path, *, wait: bool) -> int | None:
+    if fcntl is None:
+        return None
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None  # whoever writes the tables says why
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file).st_ino == path.stat().st_ino:
+                return file
+            os.close(file)  # it was another's, who has removed it
+        except FileNotFoundError:
+            os.close(file)
+        except OSError as error:
+            os.close(file)
+            if error.errno not in _TAKEN:
+                return None
+            raise OutputError(
+                f"another process is writing the outputs {path.stem} in {path.parent}: wait until it is done, or "
+                "choose another output folder"
+            ) from None
+
+
+class UniqueStems:
+    """Names for outputs, none twice: clip, clip-2, clip-3; their number does not grow the memory.
+
+    Stems that a file system may hold for one (Clip and clip, composed and decomposed accents) count as equal; very
+    long ones are cut so that suffixes still fit.
+    """
+
+    def __init__(self) -> None:
+        self._last = DiskTable()  # each that was given -> the largest number that was hung on it
+
+    def __call__(self, stem: str) -> str:
+        """The stem, or with a number, as no earlier call gave it."""
+        while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
+            stem = stem[:-1]
+        folded = _folded(stem)
+        last = self._last.get(folded)
+        if last is None:
+            self._last.put(folded, b"1")
+            return stem
+        number = int(last) + 1
+        while _folded(f"{stem}-{number}") in self._last:
+            number += 1
+        self._last.put(folded, str(number).encode())
+        self._last.put(_folded(f"{stem}-{number}"), b"1")
+        return f"{stem}-{number}"
+
+
+def _folded(stem: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())

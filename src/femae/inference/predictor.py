@@ -27,27 +27,23 @@ from femae.config.storage import is_remote
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, InputError, ModelError
 from femae.faces.crop import Framing, crop_face, whole_crop
-from femae.faces.exposure import lift_crop
 from femae.faces.load import load_detector
+from femae.faces.pixels import lift_crop
 from femae.faces.track import Tracker
-from femae.inference.arrays import ArraySource, Order
-from femae.inference.classification import Classifier, TrackedFrame
+from femae.inference.classification import Classifier, TrackedFrame, measured_names
 from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
-from femae.inference.expressions import ExpressionStage
 from femae.inference.joining import joined
-from femae.inference.measured import measured_names
 from femae.inference.parallel import prefetch
 from femae.inference.tables import Predictions, prediction_schema, results_to_batch
-from femae.inference.temporal import TemporalStage
+from femae.inference.temporal import ExpressionStage, TemporalStage
 from femae.labels import parse_class_set
 from femae.types import Face, FaceCrop, Frame, FrameResult, SourceInfo
 from femae.video.discover import InputItem, discover
 from femae.video.film_parts import FilmPart, parts_of
-from femae.video.pictures import PictureSource
+from femae.video.pictures import ArraySource, Order, PictureSource
 from femae.video.pyav import PyAVSource
-from femae.video.source import FrameSource
+from femae.video.source import FrameSource, Tally
 from femae.video.storage import gives_pieces, local_copy
-from femae.video.tally import Tally
 
 __all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
 
@@ -163,7 +159,7 @@ class Predictor:
     ) -> Generator[FrameResult, None, None]:
         """Results of one film, picture or folder of pictures, frame by frame, in memory flat in its length.
 
-        source: a path; or pictures in memory (inference.arrays): an array u8[H, W, 3] of the colour order `order`, or a
+        source: a path; or pictures in memory (video.pictures): an array u8[H, W, 3] of the colour order `order`, or a
         list or generator of them: frames of a film with `frame_rate` frames a second, single pictures without.
         Raises InputError when the input cannot be read or when several inputs match.
         """

@@ -9,21 +9,15 @@ from typing import Any, Final, overload
 from femae.config.predict import PredictConfig
 from femae.disk_table import DiskTable
 from femae.errors import FemaeError
-from femae.inference.allocator import give_large_blocks_back
-from femae.inference.claim import claim
-from femae.inference.console import RunConsole
-from femae.inference.derived.exports import require_exports
-from femae.inference.derived.outputs import open_run_summary
+from femae.inference.console import RunConsole, passed_over_line
+from femae.inference.derived.outputs import open_run_summary, require_exports
 from femae.inference.derived.totals import totals_schema
 from femae.inference.executors import Executor, executor_of
-from femae.inference.journal import Journal, LocalJournal
-from femae.inference.output_folder import OutputFolder
+from femae.inference.journal import Journal, LocalJournal, RemoteJournal
+from femae.inference.output_folder import OutputFolder, UniqueStems, claim
+from femae.inference.parallel import give_large_blocks_back
 from femae.inference.predictor import Predictor
-from femae.inference.remote_journal import RemoteJournal
-from femae.inference.run_record import RECORD_NAME, now, write_run_record
-from femae.inference.settings import run_settings
-from femae.inference.sinks import UniqueStems
-from femae.inference.summary import passed_over_line
+from femae.inference.run_record import RECORD_NAME, now, run_settings, write_run_record
 from femae.inference.work import Finished
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, WorkUnits, identity_of, num_bytes
 from femae.labels import Compound

@@ -1,11 +1,16 @@
 """Tables written as they come, in constant memory: CSV, Parquet, JSON lines, or several of them at once.
 
-No file is ever half under its final name: see femae.inference.part_file. How numbers and texts look in CSV and JSON
-lines: femae.inference.text_rows.
+No file is ever half under its final name: see femae.inference.part_file.
+
+CSV and JSON lines: UTF-8, lines end in a line feed, box coordinates with two decimals, times and scores with six, never
+an exponent. CSV: no byte-order mark, quotes where a text needs them, null and the empty string both empty. File names
+stand as they are: one that begins with =, +, - or @ is run as a formula by a spreadsheet that opens the CSV by double
+click, but a changed name would no longer lead back to its file. With file names from strangers, import the column as
+text or take Parquet. JSON lines: one flat object a row, every column in each, missing values null.
 """
 
+import json
 import os
-import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,15 +19,22 @@ from typing import Final
 
 import pyarrow as pa
 
-from femae.disk_table import DiskTable
 from femae.errors import ConfigError, OutputError
 from femae.inference.part_file import FileSink, TableSink
-from femae.inference.text_rows import csv_header, csv_lines, jsonl_lines
 
-__all__ = ["SINKS", "CsvSink", "JsonlSink", "ParquetSink", "TableSink", "UniqueStems", "open_sinks"]
+__all__ = [
+    "SINKS",
+    "CsvSink",
+    "JsonlSink",
+    "ParquetSink",
+    "TableSink",
+    "csv_header",
+    "csv_lines",
+    "jsonl_lines",
+    "open_sinks",
+]
 
 _ROW_GROUP = 4096  # rows a Parquet row group
-_MAX_STEM_BYTES = 220  # file systems allow names of 255 bytes; the rest is for suffixes
 
 
 class _TextSink(FileSink):
@@ -202,32 +214,48 @@ def open_sinks(folder: Path, *, stem: str, formats: Sequence[str], schema: pa.Sc
     return _Tee(sinks)
 
 
-class UniqueStems:
-    """Names for outputs, none twice: clip, clip-2, clip-3; their number does not grow the memory.
-
-    Stems that a file system may hold for one (Clip and clip, composed and decomposed accents) count as equal; very
-    long ones are cut so that suffixes still fit.
-    """
-
-    def __init__(self) -> None:
-        self._last = DiskTable()  # each that was given -> the largest number that was hung on it
-
-    def __call__(self, stem: str) -> str:
-        """The stem, or with a number, as no earlier call gave it."""
-        while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
-            stem = stem[:-1]
-        folded = _folded(stem)
-        last = self._last.get(folded)
-        if last is None:
-            self._last.put(folded, b"1")
-            return stem
-        number = int(last) + 1
-        while _folded(f"{stem}-{number}") in self._last:
-            number += 1
-        self._last.put(folded, str(number).encode())
-        self._last.put(_folded(f"{stem}-{number}"), b"1")
-        return f"{stem}-{number}"
+_TWO_DECIMALS = frozenset({"x1", "y1", "x2", "y2"})
 
 
-def _folded(stem: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", stem).casefold())
+def csv_header(schema: pa.Schema) -> str:
+    """The first line: the names of the columns."""
+    return ",".join(_quoted(name) for name in schema.names) + "\n"
+
+
+def csv_lines(batch: pa.RecordBatch) -> str:
+    """One line a row, each with its end."""
+    rows = zip(*_cells(batch, text=_quoted, null=""), strict=True)
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+def jsonl_lines(batch: pa.RecordBatch) -> str:
+    """One JSON object a row, each with its end."""
+    keys = [json.dumps(name) for name in batch.schema.names]
+    rows = zip(*_cells(batch, text=_json_text, null="null"), strict=True)
+    return "".join(
+        "{" + ", ".join(f"{key}: {cell}" for key, cell in zip(keys, row, strict=True)) + "}\n" for row in rows
+    )
+
+
+def _cells(batch: pa.RecordBatch, *, text: Callable[[str], str], null: str) -> list[list[str]]:
+    """Every column as written values."""
+    columns = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.to_pylist()
+        if pa.types.is_floating(column.type):
+            spec = "z.2f" if name in _TWO_DECIMALS else "z.6f"  # z: no minus before a zero
+            columns.append([null if value is None or value != value else format(value, spec) for value in values])
+        else:
+            show = text if pa.types.is_string(column.type) else str
+            columns.append([null if value is None else show(value) for value in values])
+    return columns
+
+
+def _quoted(text: str) -> str:
+    if text != text.strip() or any(mark in text for mark in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _json_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

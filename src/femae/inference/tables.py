@@ -24,9 +24,8 @@ from femae import __version__
 from femae.errors import MissingDependencyError, OutputError
 from femae.inference.baseline import with_baseline
 from femae.inference.derived.frames import frames_of, timed
-from femae.inference.derived.segments import Segments, segment_batch
+from femae.inference.derived.segments import Segments, Windows, segment_batch, window_batch
 from femae.inference.derived.totals import Totals, total_batch
-from femae.inference.derived.windows import Windows, window_batch
 from femae.inference.sinks import SINKS
 from femae.labels import EMOTIONS, Compound, compound_from_pair
 from femae.types import FaceResult, FrameResult
@@ -47,7 +46,7 @@ def prediction_schema(
     """The columns for one class set and model.
 
     au_names: names of the model's action units, such as AU01; raw: add raw_surprise, raw_fear, ...;
-    measured: columns of inference.measured;
+    measured: columns of inference.classification;
     metadata: how the table came about, kept beside `femae_version` and `compounds` in Arrow and Parquet.
     """
     floats = ["x1", "y1", "x2", "y2", "detection_score", *EMOTIONS, *(compound.column for compound in compounds)]
@@ -177,7 +176,7 @@ class Predictions:
         return pa.Table.from_batches([segment_batch([*found, *maker.finish()])])
 
     def windows(self, seconds: float) -> pa.Table:
-        """Means over windows of equal length per face (inference.derived.windows); films only."""
+        """Means over windows of equal length per face (inference.derived.segments); films only."""
         maker = Windows(seconds=seconds)
         rows = [row for moment in timed(frames_of(self.table)) for row in maker.push(moment)]
         return pa.Table.from_batches([window_batch([*rows, *maker.finish()])])

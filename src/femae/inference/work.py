@@ -10,23 +10,19 @@ from typing import Any, Final, Protocol
 
 from femae.config.predict import PredictConfig
 from femae.errors import FemaeError, InputError
-from femae.inference.claim import claim
+from femae.inference.console import Summary
 from femae.inference.item import ItemOutputs, process_item
-from femae.inference.joining import joined
+from femae.inference.joining import joined, read_part, read_part_notes, write_part
 from femae.inference.journal import fingerprint
-from femae.inference.output_folder import OutputFolder
-from femae.inference.part_results import read_part, read_part_notes, write_part
+from femae.inference.output_folder import OutputFolder, claim
 from femae.inference.predictor import Predictor, local_item, open_source
-from femae.inference.run_record import now
-from femae.inference.settings import run_settings
-from femae.inference.summary import Summary
+from femae.inference.run_record import now, run_settings
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of, sizes_of
 from femae.types import FrameResult, SourceInfo
 from femae.video.discover import InputItem
 from femae.video.film_parts import FilmPart
 from femae.video.pyav import PyAVSource
-from femae.video.source import FrameSource
-from femae.video.tally import Tally
+from femae.video.source import FrameSource, Tally
 
 __all__ = ["Finished", "UnitWorker"]
 

@@ -18,10 +18,8 @@ from typing import Any, Final
 
 from av.error import FFmpegError
 
-from femae.video.clock import Clock
-from femae.video.demux import PacketReader
+from femae.video.demux import Clock, Gaps, PacketReader
 from femae.video.film_parts import FilmPart
-from femae.video.gaps import Gaps
 from femae.video.rgb import as_fraction
 
 __all__ = ["CUT_OFF", "NOT_DECODED", "Decoding", "Shot"]

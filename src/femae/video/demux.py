@@ -1,5 +1,10 @@
-"""Packets of a film's picture stream, and those the container tells of but that cannot be had."""
+"""Packets of a film's picture stream with their times, and those the container tells of but that cannot be had.
 
+Matroska, MPEG program and transport streams go on after damage without a word: frames lost there show as gaps. AVI
+states no presentation times; of its frames they are worked out.
+"""
+
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,12 +14,10 @@ from typing import Any, Final
 from av.error import FFmpegError
 from av.stream import Discard
 
-from femae.video.container_index import AviIndex, breaks_off, promised_by_mov
-from femae.video.gaps import Holes
-from femae.video.opening import open_film
+from femae.video.container import AviIndex, breaks_off, open_film, promised_by_mov
 from femae.video.rgb import as_fraction
 
-__all__ = ["PacketReader"]
+__all__ = ["Clock", "Gaps", "Holes", "PacketReader"]
 
 _MAX_ERRORS: Final = 1000  # reading errors in a row, without a packet between them, before the rest is given up
 _RECENT: Final = 64  # packets; more than any decoder reorders
@@ -26,7 +29,7 @@ class PacketReader:
     def __init__(self, path: Path, *, delay: int | None = None) -> None:
         """`delay`: of the film's first packet, for a reader that will begin further on.
 
-        Raises InputError as opening.open_film does.
+        Raises InputError as container.open_film does.
         """
         self.path = path
         self.container, self.stream = open_film(path)
@@ -95,3 +98,113 @@ class PacketReader:
         """Whether a film without an index of its frames ends too early; call at the end, with the usual step."""
         end_s = float(self._end * self.time_base) + step_s / 2
         return breaks_off(self.path, self.format, self.stream, end_s=end_s)
+
+
+_MIN_STEADY: Final = 4  # packets or frames, before something can count as unusual
+
+
+class Holes:
+    """Finds bytes passed over: a stretch between two packets much longer than there ever was."""
+
+    def __init__(self) -> None:
+        self.credit = 0  # frames that may have stood in the holes found so far
+        self._num_packets = self._num_bytes = self._longest = 0
+        self._expected: int | None = None  # byte where the next packet would begin if nothing stood between them
+
+    def note(self, pos: int | None, size: int) -> None:
+        """Add a packet of the pictures, in the order of the file."""
+        if pos is not None:
+            if self._expected is not None:
+                self._measure(pos - self._expected)
+            self._expected = pos
+        if self._expected is not None:
+            self._expected += size
+        self._num_packets += 1
+        self._num_bytes += size
+
+    def _measure(self, hole: int) -> None:
+        mean_size = self._num_bytes / self._num_packets
+        if self._num_packets >= _MIN_STEADY and hole > max(2 * self._longest, mean_size / 2):
+            self.credit += round(8 * hole / mean_size)  # lost ones may be far smaller than the mean
+        else:
+            self._longest = max(self._longest, hole)
+
+
+class Gaps:
+    """Tells which frames are missing before a frame: an even film makes a longer step there."""
+
+    def __init__(self, holes: Holes) -> None:
+        self._holes = holes
+        self._first: int | None = None
+        self._last: int | None = None
+        self._num_steps = 0
+        self._is_even = True
+
+    def before(self, pts: int, *, allowance: int = 0) -> list[int]:
+        """Note the next frame in order of presentation; returns the times, in ticks, of missing ones before it.
+
+        There are none unless the film was even so far and either a hole in the file was large enough for them or they
+        are not more than `allowance`.
+        """
+        first, last, self._last = self._first, self._last, pts
+        if first is None or last is None:
+            self._first = pts
+            return []
+        num_missing = self.num_before(pts, allowance=allowance, last=last)
+        step = self._step(last)
+        if not num_missing and abs(pts - last - step) > max(1, step / 10):
+            self._is_even = self._num_steps == 0
+        self._holes.credit = max(0, self._holes.credit - num_missing)
+        self._num_steps += 1 + num_missing
+        return [last + round(n * step) for n in range(1, num_missing + 1)]
+
+    def num_before(self, pts: int, *, allowance: int = 0, last: int | None = None) -> int:
+        """How many are missing if a frame of this time comes next."""
+        last = self._last if last is None else last
+        if last is None or not self._is_even or self._num_steps < _MIN_STEADY:
+            return 0
+        step = self._step(last)
+        num_missing = round((pts - last) / step) - 1 if step > 0 else 0
+        return num_missing if 0 < num_missing <= max(self._holes.credit, allowance) else 0
+
+    def _step(self, last: int) -> float:
+        """Mean step up to the frame at `last`."""
+        return (last - (self._first or 0)) / self._num_steps if self._num_steps else 0.0
+
+
+_NO_PTS: Final = {("avi", "h264"), ("avi", "hevc")}  # AVI states no presentation times, and FFmpeg's guess is wrong
+
+
+class Clock:
+    """Presentation times of frames: the file's own, or the decoding times in order where the file has no others."""
+
+    def __init__(self, reader: PacketReader) -> None:
+        self.is_reliable = (reader.format, reader.stream.codec_context.name) not in _NO_PTS
+        self._unused: list[int] = []  # decoding times
+        self._dts_of: dict[int, int] = {}  # by the guessed pts, which is good enough to tell packets apart
+
+    def note(self, packet: Any) -> None:
+        if self.is_reliable or packet.dts is None:
+            return
+        self.add(packet.dts)
+        if packet.is_keyframe and packet.pts is not None:
+            self._dts_of[packet.pts] = packet.dts
+
+    def add(self, dts: int) -> None:
+        insort(self._unused, dts)
+
+    def pts_of(self, frame: Any) -> int | None:
+        return frame.pts if self.is_reliable else self.next_pts()
+
+    def next_pts(self) -> int | None:
+        """The earliest decoding time not used yet."""
+        return self._unused.pop(0) if self._unused else None
+
+    def overdue(self, frame: Any | None) -> list[int]:
+        """Times that lost frames leave unused before this frame, where it is a key frame; before the end for None."""
+        if self.is_reliable or (frame is not None and not frame.key_frame):
+            return []
+        own_dts = None if frame is None else self._dts_of.pop(frame.pts, self._unused[0] if self._unused else 0)
+        lost = [dts for dts in self._unused if own_dts is None or dts < own_dts]
+        self._unused = self._unused[len(lost) :]
+        return lost

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from femae.video.demux import PacketReader
-from femae.video.remote_file import size_of
+from femae.video.storage import size_of
 
 __all__ = ["WARM_UP_S", "FilmPart", "parts_of"]
 
@@ -33,7 +33,7 @@ class FilmPart:
 def parts_of(path: Path, *, part_s: float) -> tuple[FilmPart, ...]:
     """Equal parts of at most `part_s` seconds each; none for a film that is shorter, or cannot be cut.
 
-    Raises InputError as opening.open_film does.
+    Raises InputError as container.open_film does.
     """
     assert part_s > 0
     reader = PacketReader(path)

@@ -19,7 +19,7 @@ from av.error import FFmpegError
 
 from femae.errors import InputError
 from femae.types import Frame, SourceInfo
-from femae.video.opening import open_film
+from femae.video.container import open_film
 from femae.video.rgb import RgbConverter, as_fraction
 
 __all__ = ["LiveSource", "Opening", "find_source"]

@@ -13,8 +13,18 @@ import numpy.typing as npt
 
 from femae.labels import EMOTIONS, NO_EXPRESSION, Compound, Emotion
 from femae.types import FaceResult, FrameResult, LabelView
-from femae.video.paint import DASH, WHITE, Rgb, Sheet, line_mask, line_width, text_mask
-from femae.video.palette import EMOTION_COLOURS, label_colours, label_emotions
+from femae.video.palette import (
+    DASH,
+    EMOTION_COLOURS,
+    WHITE,
+    Rgb,
+    Sheet,
+    label_colours,
+    label_emotions,
+    line_mask,
+    line_width,
+    text_mask,
+)
 
 __all__ = ["draw"]
 

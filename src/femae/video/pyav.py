@@ -14,8 +14,8 @@ from femae.video.decode import Decoding, Shot
 from femae.video.demux import PacketReader
 from femae.video.film_parts import FilmPart
 from femae.video.rgb import RgbConverter, as_fraction
+from femae.video.source import Tally
 from femae.video.storage import file_name
-from femae.video.tally import Tally
 
 __all__ = ["PyAVSource"]
 

@@ -9,7 +9,7 @@ from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from av.stream import Discard
 
-from femae.video.opening import open_film
+from femae.video.container import open_film
 from femae.video.rgb import as_fraction
 
 __all__ = ["Sound"]

@@ -1,12 +1,13 @@
-"""What every source of frames offers: films, folders of pictures, cameras."""
+"""What every source of frames offers: films, folders of pictures, cameras; and what went wrong in one, counted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
 from femae.types import Frame, SourceInfo
 
-__all__ = ["FrameSource"]
+__all__ = ["Count", "FrameSource", "Tally"]
 
 
 class FrameSource(Protocol):
@@ -26,3 +27,67 @@ class FrameSource(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@dataclass(slots=True)
+class Count:
+    """How many frames, and which was the first."""
+
+    number: int = 0
+    first_index: int = 0
+    first_s: float = 0.0
+
+    def add(self, index: int, time_s: float) -> None:
+        if not self.number:
+            self.first_index, self.first_s = index, time_s
+        self.number += 1
+
+    def sentence(self, num_frames: int, what: str) -> str:
+        first = f"frame {self.first_index} ({self.first_s:.3f} s)"
+        where = f": {first}" if self.number == 1 else f", from {first} on"
+        return f"{self.number} of {num_frames} frames {what}{where}"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the frames of a film, or of a part of one."""
+
+    num_frames: int = 0
+    lost: Count = field(default_factory=Count)
+    damaged: Count = field(default_factory=Count)
+    breaks_off_s: float | None = None  # where the film ends too early
+
+    def add(self, time_s: float, *, lost: bool, damaged: bool) -> int:
+        """One more frame; returns its number, from 1."""
+        self.num_frames += 1
+        if lost:
+            self.lost.add(self.num_frames, time_s)
+        elif damaged:
+            self.damaged.add(self.num_frames, time_s)
+        return self.num_frames
+
+    @classmethod
+    def joined(cls, parts: "Iterable[Tally]") -> Self:
+        """That of a film whose parts, in order, have these."""
+        whole = cls()
+        for part in parts:
+            for own, other in ((whole.lost, part.lost), (whole.damaged, part.damaged)):
+                if other.number and not own.number:
+                    own.first_index, own.first_s = whole.num_frames + other.first_index, other.first_s
+                own.number += other.number
+            whole.num_frames += part.num_frames
+            whole.breaks_off_s = part.breaks_off_s
+        return whole
+
+    def sentences(self) -> list[str]:
+        """What a user should know; empty: all is well."""
+        found = []
+        if self.lost.number:
+            found.append(self.lost.sentence(self.num_frames, "could not be decoded"))
+        if self.damaged.number:
+            found.append(self.damaged.sentence(self.num_frames, "are damaged and may look wrong"))
+        if self.breaks_off_s is not None:
+            found.append(
+                f"the film breaks off after {self.breaks_off_s:.3f} s: the rest of the file is missing or damaged"
+            )
+        return found

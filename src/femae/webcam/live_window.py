@@ -10,8 +10,8 @@ from typing import Final
 from PIL import Image
 
 from femae.errors import OutputError
-from femae.inference.film import Draw
-from femae.video.paint import WHITE
+from femae.inference.item import Draw
+from femae.video.palette import WHITE
 from femae.webcam.picture import RED, Part, bar_height, lay_help, paint
 from femae.webcam.screen import Screen
 from femae.webcam.session import Session, Sight

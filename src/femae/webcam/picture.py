@@ -7,10 +7,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from femae.faces.resize import resize_rgb
-from femae.inference.film import Draw
+from femae.faces.pixels import resize_rgb
+from femae.inference.item import Draw
 from femae.types import FrameResult
-from femae.video.paint import WHITE, Rgb, Sheet, text_mask
+from femae.video.palette import WHITE, Rgb, Sheet, text_mask
 
 __all__ = ["KEYS", "RED", "bar_height", "lay_help", "paint"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from femae.errors import OutputError
-from femae.inference.film import Draw
+from femae.inference.item import Draw
 from femae.inference.sinks import open_sinks
 from femae.inference.tables import results_to_batch
 from femae.types import FrameResult, SourceInfo

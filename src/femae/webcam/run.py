@@ -13,8 +13,8 @@ from rich.console import Console
 
 from femae.config.webcam import WebcamConfig
 from femae.errors import ConfigError
+from femae.inference.output_folder import UniqueStems
 from femae.inference.predictor import Predictor
-from femae.inference.sinks import UniqueStems
 from femae.video.live import LiveSource, find_source
 from femae.video.overlay import draw
 from femae.webcam.live_window import LiveWindow

@@ -14,8 +14,8 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from femae.errors import InputError
+from femae.inference.sinks import csv_header, csv_lines
 from femae.inference.tables import Predictions
-from femae.inference.text_rows import csv_header, csv_lines
 from femae.labels import COMPOUNDS, EMOTIONS, NO_EXPRESSION, Compound, compound_from_pair
 from femae.types import LabelView
 

@@ -1,14 +1,97 @@
-"""What containers promise: frames that an index names, the length of the film. Against it a damaged file is judged."""
+"""Containers: opening a film, or saying in one sentence why it cannot be, and what it promises, to judge damage by.
 
+Promised are the frames that an index names and the length of the film. The outermost boxes of MP4 and MOV are read
+without FFmpeg, to tell what is missing in a damaged file.
+"""
+
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from femae.video.boxes import outer_boxes
-from femae.video.remote_file import open_bytes, size_of
+import av
+from av.error import FFmpegError
+from av.error import PermissionError as AVPermissionError
+from av.stream import Disposition
 
-__all__ = ["AviIndex", "breaks_off", "promised_by_mov"]
+from femae.config.storage import is_remote
+from femae.errors import InputError
+from femae.video.storage import RemoteFile, open_bytes, size_of
+
+__all__ = ["AviIndex", "breaks_off", "open_film", "outer_boxes", "promised_by_mov"]
+
+_TEXT_ART: Final = {"adf", "bin", "idf", "tty", "xbin"}  # FFmpeg shows plain text as film; nobody means that
+
+# Titles in other encodings than UTF-8 must not make a film unreadable; from PyAV 19 on they never do.
+_LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+def open_film(path: Path) -> tuple[Any, Any]:
+    """The container (PyAV's InputContainer) and its stream of moving pictures; cover art of a song is not one.
+
+    Raises InputError: missing, a folder, empty, no permission, not a film, sound only, a codec that cannot be decoded.
+    """
+    _check_file(path)
+    try:
+        # The absolute path, so that a name like "a:b.mp4" is not taken for a protocol.
+        file = RemoteFile(path) if is_remote(path) else str(path.absolute())
+        container: Any = av.open(file, **_LENIENT)
+    except AVPermissionError as error:
+        raise InputError(f"'{path}' may not be read: ask its owner for permission") from error
+    except FFmpegError as error:
+        raise InputError(
+            _unfinished(path)
+            or f"'{path}' is not a film that can be read: it is of another kind, or damaged at its beginning"
+        ) from error
+    try:
+        if container.format.name in _TEXT_ART:
+            raise InputError(f"'{path}' is a text, not a film: name a video file or pictures")
+        return container, _picture_stream(container, path)
+    except InputError:
+        container.close()
+        raise
+
+
+def _check_file(path: Path) -> None:
+    if is_remote(path):
+        if size_of(path) == 0:
+            raise InputError(f"'{path}' is empty (0 bytes): upload it again")
+        return
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder, not a film: name a file in it")
+    if not path.exists():
+        raise InputError(f"'{path}' does not exist: check the name and the folder you are in")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"'{path}' may not be read: ask its owner for permission")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"'{path}' is empty (0 bytes): copy or download it again")
+
+
+def _picture_stream(container: Any, path: Path) -> Any:
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        holds = "holds sound but no moving pictures" if container.streams.audio else "holds no moving pictures"
+        raise InputError(f"'{path}' {holds}: name a video file")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise InputError(
+            f"'{path}' is in a video format that cannot be decoded here: convert it, for instance to H.264"
+        )
+    return stream
+
+
+def _unfinished(path: Path) -> str:
+    """What to say of an MP4 or MOV whose index was never written or is cut; empty for other files."""
+    boxes = set(outer_boxes(path))
+    if "ftyp" not in boxes or boxes & {"moov", "moof"}:
+        return ""
+    return (
+        f"'{path}' lacks its index (the 'moov' part of an MP4 or MOV), so the recording or the download was not "
+        "finished: copy or download it again, or record it anew"
+    )
+
 
 _RECENT: Final = 64  # packets; more than any decoder reorders
 
@@ -116,3 +199,28 @@ def _is_whole_gif(file: BinaryIO) -> bool:
 def _skip_colours(file: BinaryIO, flags: bytes) -> None:
     if flags and flags[0] & 0x80:
         file.seek(3 << ((flags[0] & 7) + 1), 1)
+
+
+def outer_boxes(path: Path) -> list[str]:
+    """Names of the outermost boxes that lie wholly in the file, in order; "?" at the end where the chain breaks.
+
+    Empty for a file that does not begin as an MP4 or MOV does.
+    """
+    found: list[str] = []
+    size, at = size_of(path), 0
+    with open_bytes(path) as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length, name = int.from_bytes(head[:4], "big"), head[4:8]
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            elif length == 0:
+                length = size - at
+            if at == 0 and name not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+                return []
+            if length < 8 or not (name.isascii() and name.decode("ascii").isprintable()) or at + length > size:
+                return [*found, "?"]
+            found.append(name.decode("ascii"))
+            at += length
+    return found
