@@ -54,7 +54,7 @@ def cut_region(image: npt.NDArray[np.uint8], *, left: int, top: int, width: int,
     return region
 
 
-_DARK_LEVEL: Final = 150.0  # below this, of 255, the brightest hundredth of a picture makes it a dark one
+_DARK_LEVEL: Final = 150  # below this, of 255, the brightest hundredth of a picture makes it a dark one
 _WANTED_LEVEL: Final = 220.0  # to which that hundredth is brought
 _LARGEST_GAIN: Final = 14.0
 _LEAST_CONTRAST: Final = (
@@ -66,7 +66,10 @@ _SAMPLES: Final = 64  # in each direction
 def brightening(image: npt.NDArray[np.uint8]) -> float:
     """Factor for the values of a picture u8[H, W, 3]; 1 unless it is dark. Judged by some 64 x 64 of its pixels."""
     steps = (max(1, image.shape[0] // _SAMPLES), max(1, image.shape[1] // _SAMPLES))
-    low, high = (float(level) for level in np.percentile(image[:: steps[0], :: steps[1]].max(axis=2), (1, 99)))
+    levels = _brightest_channel(image[:: steps[0], :: steps[1]])
+    if _is_bright(levels):
+        return 1.0
+    low, high = (float(level) for level in np.percentile(levels, (1, 99)))
     if high >= _DARK_LEVEL or high - low < _LEAST_CONTRAST:
         return 1.0
     return min(_WANTED_LEVEL / high, _LARGEST_GAIN)
@@ -77,8 +80,22 @@ def lift_crop(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
     The brightest hundredth is brought to where dark begins, so that nothing jumps when a scene passes that level.
     """
-    level = float(np.percentile(crop.max(axis=2), 99))
+    levels = _brightest_channel(crop)
+    if _is_bright(levels):
+        return crop
+    level = float(np.percentile(levels, 99))
     return brighten(crop, factor=min(max(_DARK_LEVEL / max(level, 1.0), 1.0), _LARGEST_GAIN))
+
+
+def _brightest_channel(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The largest of the three values of each pixel, u8[H, W]; a tenth of the time of max(axis=2)."""
+    return np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
+
+
+def _is_bright(levels: npt.NDArray[np.uint8]) -> bool:
+    """Whether the brightest hundredth lies above _DARK_LEVEL, told without sorting; False: look closer."""
+    rank = int(0.99 * (levels.size - 1))
+    return int(np.count_nonzero(levels >= _DARK_LEVEL)) >= levels.size - rank
 
 
 def brighten(image: npt.NDArray[np.uint8], *, factor: float) -> npt.NDArray[np.uint8]:

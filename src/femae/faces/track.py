@@ -13,6 +13,7 @@ second of every start, out of the installation.
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -49,6 +50,7 @@ class _Person:
     shot: int  # number of the camera shot in which it was seen last
     recent: Looks
     usual: Looks
+    looked_s: float  # when the looks were compared last
     speed: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # f64[2], pixels per second
 
     def predicted(self, time_s: float) -> npt.NDArray[np.float64]:
@@ -93,9 +95,13 @@ class Tracker:
         self._shot = 0
         self._time_s = -math.inf
         self._thumbnail: npt.NDArray[np.int16] | None = None
+        self._last: list[_Person] = []  # whose the faces of the last frame are, in the order in which they were given
 
-    def update(self, frame: Frame, faces: list[Face]) -> list[tuple[int, Face]]:
+    def update(self, frame: Frame, faces: list[Face], *, moved: bool = False) -> list[tuple[int, Face]]:
         """Ids of the faces of the next frame, as pairs (id, face) sorted by id; their order in `faces` does not matter.
+
+        moved: these are the faces of the frame before, one by one, each a little further on, as interpolation gives
+        them. Where none is near another one, they keep their ids without a look at the picture.
 
         A frame without a picture changes nothing and has no faces. Without presentation times, 25 frames a second are
         assumed.
@@ -106,24 +112,33 @@ class Tracker:
         self._time_s = max(time_s, self._time_s + 1e-3)
         self._look_for_cut(frame.image)
         self._people = [p for p in self._people if self._time_s - p.seen_s <= self._remember_s]
-        faces = sorted(faces, key=lambda face: (*face.box_xyxy.tolist(), face.score))
+        if moved and len(faces) == len(self._last) and _alone(faces).all():
+            for person, face in zip(self._last, faces, strict=True):
+                self._move(person, *_place_of(face), clear=True)
+        else:
+            self._last = self._who(frame.image, faces)
+        self._forget()
+        pairs = zip(self._last, faces, strict=True)
+        return sorted(((person.face_id, face) for person, face in pairs), key=lambda pair: pair[0])
+
+    def _who(self, image: npt.NDArray[np.uint8], faces: list[Face]) -> list[_Person]:
+        """The person of each face, known or new."""
+        order = sorted(range(len(faces)), key=lambda k: (*faces[k].box_xyxy.tolist(), faces[k].score))
         alone = _alone(faces)
-        seen = [_look_at(frame.image, face, alone=bool(alone[k])) for k, face in enumerate(faces)]
+        seen = [_look_at(image, faces[k], alone=bool(alone[k])) for k in order]
         found = self._match(seen)
-        for k, one in enumerate(seen):
-            person = found.get(k)
+        for place, one in enumerate(seen):
+            person = found.get(place)
             if person is None:
-                found[k] = self._add(one)
+                found[place] = self._add(one)
             else:
                 self._refresh(person, one)
-        self._forget()
-        return sorted(((found[k].face_id, face) for k, face in enumerate(faces)), key=lambda pair: pair[0])
+        people = {k: found[place] for place, k in enumerate(order)}
+        return [people[k] for k in range(len(faces))]
 
     def _look_for_cut(self, image: npt.NDArray[np.uint8]) -> None:
         """Begin a new shot when the picture as a whole has changed."""
-        rows = ((np.arange(27) + 0.5) * image.shape[0] / 27).astype(int)
-        columns = ((np.arange(48) + 0.5) * image.shape[1] / 48).astype(int)
-        thumbnail = image[np.ix_(rows, columns)].astype(np.int16)
+        thumbnail = image[_thumbnail_places(*image.shape[:2])].astype(np.int16)
         if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > _CUT:
             self._shot += 1
         self._thumbnail = thumbnail
@@ -174,6 +189,7 @@ class Tracker:
             shot=self._shot,
             recent=one.looks,
             usual=one.looks,
+            looked_s=self._time_s,
         )
         self._people.append(person)
         return person
@@ -181,15 +197,20 @@ class Tracker:
     def _refresh(self, person: _Person, one: _Seen) -> None:
         """Note where and how a person was seen; speed and looks only where no other face is in the way."""
         clear = one.alone or person.unlike(one.looks) < _CLEAR
+        unseen_s, person.looked_s = self._time_s - person.looked_s, self._time_s
+        self._move(person, one.centre, one.side, clear=clear)
+        if clear:
+            person.recent = one.looks
+            person.usual = person.usual + np.float32(min(unseen_s, 1.0) / 4) * (one.looks - person.usual)
+
+    def _move(self, person: _Person, centre: npt.NDArray[np.float64], side: float, *, clear: bool) -> None:
+        """Note where a person is; the speed only where the face is `clear`."""
         gap_s = self._time_s - person.seen_s
         if person.shot != self._shot or gap_s > self._max_gap_s:
             person.speed = np.zeros(2)
         elif clear:
-            person.speed = person.speed + gap_s / (gap_s + 0.1) * ((one.centre - person.centre) / gap_s - person.speed)
-        person.centre, person.side, person.seen_s, person.shot = one.centre, one.side, self._time_s, self._shot
-        if clear:
-            person.recent = one.looks
-            person.usual = person.usual + np.float32(min(gap_s, 1.0) / 4) * (one.looks - person.usual)
+            person.speed = person.speed + gap_s / (gap_s + 0.1) * ((centre - person.centre) / gap_s - person.speed)
+        person.centre, person.side, person.seen_s, person.shot = centre, side, self._time_s, self._shot
 
     def _forget(self) -> None:
         """Keep those in view and the `max_lost` others who were seen last."""
@@ -209,11 +230,24 @@ def _alone(faces: list[Face]) -> npt.NDArray[np.bool_]:
 
 
 def _look_at(image: npt.NDArray[np.uint8], face: Face, *, alone: bool) -> _Seen:
-    """Place of a face (a side is the geometric mean of width and height, at least one pixel) and its looks."""
+    """Place of a face and its looks."""
+    centre, side = _place_of(face)
+    return _Seen(centre=centre, side=side, looks=_looks(image, centre=centre, side=side), alone=alone)
+
+
+def _place_of(face: Face) -> tuple[npt.NDArray[np.float64], float]:
+    """Centre f64[2] and side of a face in pixels: the geometric mean of width and height, at least one pixel."""
     box = face.box_xyxy.astype(np.float64)
     width, height = np.maximum(box[2:] - box[:2], 1)
-    centre, side = (box[:2] + box[2:]) / 2, math.sqrt(width * height)
-    return _Seen(centre=centre, side=side, looks=_looks(image, centre=centre, side=side), alone=alone)
+    return (box[:2] + box[2:]) / 2, math.sqrt(width * height)
+
+
+@lru_cache(maxsize=8)
+def _thumbnail_places(height: int, width: int) -> tuple[npt.NDArray[np.intp], ...]:
+    """Rows and columns of 27 x 48 pixels all over a picture, to index it with."""
+    rows = ((np.arange(27) + 0.5) * height / 27).astype(int)
+    columns = ((np.arange(48) + 0.5) * width / 48).astype(int)
+    return np.ix_(rows, columns)
 
 
 def _looks(image: npt.NDArray[np.uint8], *, centre: npt.NDArray[np.float64], side: float) -> Looks:

@@ -294,7 +294,7 @@ class Predictor:
         tracker = Tracker()
         for frame, faces, redetect in frames:
             if film and self.detector is not None:
-                yield TrackedFrame(frame, tracker.update(frame, faces), redetect)
+                yield TrackedFrame(frame, tracker.update(frame, faces, moved=redetect is not None), redetect)
             else:
                 yield TrackedFrame(frame, list(enumerate(faces, start=1)))
 
