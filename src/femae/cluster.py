@@ -14,20 +14,29 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from femae.errors import ConfigError, FemaeError, MissingDependencyError
 
-__all__ = ["Cluster", "Ended", "check_address"]
+__all__ = ["Cluster", "Ended", "Jobs", "check_address"]
 
 J = TypeVar("J")
 R = TypeVar("R")
+J_co = TypeVar("J_co", covariant=True)
 
 _MAX_TRIES: Final = 4  # of one job, each time with another worker
 _MAX_STARTS: Final = 8  # workers in a row that die before they can do anything
 _PATIENCE_S: Final = 30.0  # without any worker before a word is said of it
 _ANSWER_S: Final = 10.0  # for a cluster to answer
 _ADDRESS: Final = re.compile(r"local|auto|(ray://)?[^\s/:]+:\d+")
+
+
+class Jobs(Protocol[J_co]):
+    """Jobs in their order, and how many; a list, or something that reads one after the other."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[J_co]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,16 +105,15 @@ class Cluster:
     def run(
         self,
         make: Callable[[], Callable[[J], R]],
-        jobs: Sequence[J],
+        jobs: Jobs[J],
         *,
         more: Callable[[Ended[J, R]], Sequence[J]] = lambda _: (),
     ) -> Iterator[Ended[J, R]]:
         """Do all jobs and give each as it ends, once, in any order.
 
         `make` builds, in each worker, what does its jobs; it and the jobs can be pickled. `more`: further jobs that
-        follow from one that ended; they are done before those that have not begun. Of the sequence only its length and
-        its order are used, each job when a worker is free for it. Raises what `make` raises, and
-        FemaeError where no worker lives long enough to begin.
+        follow from one that ended; they are done before those that have not begun. Each job is taken when a worker
+        is free for it. Raises what `make` raises, and FemaeError where no worker lives long enough to begin.
         """
         coming = iter(jobs)
         again: deque[_Try[J]] = deque()  # done before those that are coming

@@ -42,9 +42,10 @@ class DiskTable:
         try:
             with self._lock:
                 place = _stored(key)
-                old = self._db.execute("SELECT 1 FROM entries WHERE key = ?", (place,)).fetchone()
-                self._db.execute("REPLACE INTO entries VALUES (?, ?)", (place, value))
-                self._num += old is None
+                if self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (place, value)).rowcount:
+                    self._num += 1
+                else:
+                    self._db.execute("UPDATE entries SET value = ? WHERE key = ?", (value, place))
         except sqlite3.Error as error:
             raise OutputError(
                 f"the temporary folder is full, or cannot be written ({error}): free some space, or set TMPDIR to a "

@@ -6,14 +6,14 @@ the last of them brings the job of joining them. In one process the predictor do
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
-from femae.cluster import Cluster, Ended
+from femae.cluster import Cluster, Ended, Jobs
 from femae.config.predict import PredictConfig
 from femae.inference.console import RunConsole
 from femae.inference.predictor import Predictor
@@ -30,7 +30,7 @@ _SMALL: Final = 20_000_000  # bytes; a larger one has the process to itself, and
 class Executor(Protocol):
     """Does units and gives how each ended, as it ends."""
 
-    def __call__(self, units: Sequence[WorkUnit], /) -> Iterator[Outcome]: ...
+    def __call__(self, units: Jobs[WorkUnit], /) -> Iterator[Outcome]: ...
 
 
 def executor_of(
@@ -43,13 +43,13 @@ def executor_of(
     return partial(_on_cluster, config, finished, console)
 
 
-def _one_by_one(worker: UnitWorker, console: RunConsole, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+def _one_by_one(worker: UnitWorker, console: RunConsole, units: Jobs[WorkUnit]) -> Iterator[Outcome]:
     """As long as what is done at the end of an input, a report for instance, need not be safe for threads."""
     for unit in units:
         yield worker(unit, frames_of=console.frames_of)
 
 
-def _here(worker: UnitWorker, console: RunConsole, units: Sequence[WorkUnit]) -> Iterator[Outcome]:
+def _here(worker: UnitWorker, console: RunConsole, units: Jobs[WorkUnit]) -> Iterator[Outcome]:
     """In order; of small inputs two at once, so that one begins and ends while the other has the cores."""
     if len(units) < 2:
         yield from _one_by_one(worker, console, units)
@@ -95,10 +95,10 @@ def _stoppable(console: RunConsole, stopped: threading.Event, info: SourceInfo) 
 
 
 def _on_cluster(
-    config: PredictConfig, finished: Finished | None, console: RunConsole, units: Sequence[WorkUnit]
+    config: PredictConfig, finished: Finished | None, console: RunConsole, units: Jobs[WorkUnit]
 ) -> Iterator[Outcome]:
     assert config.cluster is not None
-    if not units:
+    if not len(units):
         return
     threads = config.threads or 1
     make = partial(_make_worker, config.model_copy(update={"threads": threads}), finished)

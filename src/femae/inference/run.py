@@ -1,10 +1,12 @@
 """`femae predict`: every input to its tables and film; what is done already is not done again."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Final, overload
+from itertools import islice
+from typing import Any, Final
 
 from femae.config.predict import PredictConfig
 from femae.disk_table import DiskTable
@@ -68,9 +70,7 @@ class _Run:
         """All that is missing, then the outputs of the whole run."""
         recorded = False
         try:
-            todo = self._missing()
-            self.console.expect(num_inputs=len(todo), num_bytes=todo.num_bytes)
-            for outcome in execute(todo):
+            for outcome in execute(self._missing()):
                 self._take(outcome)
             self._write_record("done")
             recorded = True
@@ -88,13 +88,14 @@ class _Run:
         whither = "goes on with the others" if num_done < len(self.units) else "writes what is said of all of them"
         return f"{num_done} of {len(self.units)} inputs are done; the same command {whither}"
 
-    def _missing(self) -> "_Missing":
+    def _missing(self) -> WorkUnits:
         """The units that must be done; the others are taken over from the journal."""
-        todo, again = _Missing(self.units), dict[str, int]()
+        todo, size, again = array("L"), 0, Counter[str]()
         for unit, why in self._whys():
             if why:
-                todo.add(unit)
-                again[why] = again.get(why, 0) + 1
+                todo.append(unit.number)
+                size += num_bytes(unit)
+                again[why] += 1
                 continue
             self.done[unit.number] = 2
             record = self._record(unit)
@@ -104,14 +105,15 @@ class _Run:
         for why, count in again.items():
             if why not in ("new", "asked for"):
                 self.console.note(f"{count} input{'s' * (count != 1)} done before, done anew ({why})")
-        return todo
+        self.console.expect(num_inputs=len(todo), num_bytes=size)
+        return self.units.only(todo)
 
     def _whys(self) -> Iterator[tuple[WorkUnit, str]]:
         """Each unit and why it must be done; stores are asked for many at once."""
+        units = iter(self.units)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for start in range(0, len(self.units), 1000):
-                units = self.units[start : start + 1000]
-                yield from zip(units, pool.map(self._why, units), strict=True)
+            while some := list(islice(units, 1000)):
+                yield from zip(some, pool.map(self._why, some), strict=True)
 
     def _why(self, unit: WorkUnit) -> str:
         """Why a unit must be done; empty: it is done."""
@@ -229,31 +231,7 @@ class _Run:
             )
 
 
-class _Missing(Sequence[WorkUnit]):
-    """Those of a run's units that must be done; a whole number is kept of each."""
-
-    def __init__(self, units: WorkUnits) -> None:
-        self._units, self._numbers = units, array("L")
-        self.num_bytes = 0
-
-    def add(self, unit: WorkUnit) -> None:
-        self._numbers.append(unit.number)
-        self.num_bytes += num_bytes(unit)
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> WorkUnit: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[WorkUnit]: ...
-    def __getitem__(self, index: int | slice) -> WorkUnit | list[WorkUnit]:
-        if isinstance(index, slice):
-            return [self._units[number] for number in self._numbers[index]]
-        return self._units[self._numbers[index]]
-
-
-def further_columns(units: Sequence[WorkUnit], *, compounds: tuple[Compound, ...]) -> dict[str, str]:
+def further_columns(units: Iterable[WorkUnit], *, compounds: tuple[Compound, ...]) -> dict[str, str]:
     """Columns of the tables that named the inputs -> columns of the summary, which keeps its own names."""
     own = set(totals_schema(compounds).names)
     names = dict.fromkeys(name for unit in units for name, _ in unit.item.columns)

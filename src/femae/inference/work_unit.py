@@ -3,10 +3,11 @@
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self, overload
+from typing import Any, Final, Self
 
 from femae.config.storage import is_remote
 from femae.disk_table import DiskTable
@@ -29,7 +30,7 @@ class WorkUnit:
     part: int | None = None  # this part alone; None with num_parts: join the parts
 
 
-class WorkUnits(Sequence[WorkUnit]):
+class WorkUnits:
     """The inputs of a run in the order in which they were named, however many: they wait in a file."""
 
     def __init__(self, inputs: Sequence[str], *, stem: Callable[[str], str]) -> None:
@@ -37,27 +38,24 @@ class WorkUnits(Sequence[WorkUnit]):
         self._table = DiskTable()  # number -> stem and the item, which is slow to read
         for number, item in discover_each(inputs):
             self._table.put(number, pickle.dumps((item.stem, pickle.dumps(item))))
-        for number in range(len(self._table)):  # in their order, which is not that in which they were found
+        self._numbers: Sequence[int] = range(len(self._table))
+        for number in self._numbers:  # in their order, which is not that in which they were found
             own, data = self._entry(number)
             self._table.put(number, pickle.dumps((stem(own), data)))
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._numbers)
 
-    @overload
-    def __getitem__(self, number: int) -> WorkUnit: ...
-    @overload
-    def __getitem__(self, number: slice) -> "list[WorkUnit]": ...
-    def __getitem__(self, number: int | slice) -> "WorkUnit | list[WorkUnit]":
-        if isinstance(number, slice):
-            return [self._load(one) for one in range(*number.indices(len(self)))]
-        if not 0 <= number < len(self):
-            raise IndexError(number)
-        return self._load(number)
+    def __iter__(self) -> Iterator[WorkUnit]:
+        for number in self._numbers:
+            stem, data = self._entry(number)
+            yield WorkUnit(number=number, item=pickle.loads(data), stem=stem)
 
-    def _load(self, number: int) -> WorkUnit:
-        stem, data = self._entry(number)
-        return WorkUnit(number=number, item=pickle.loads(data), stem=stem)
+    def only(self, numbers: Sequence[int]) -> "WorkUnits":
+        """Those of these numbers, in this order."""
+        some = copy(self)
+        some._numbers = numbers
+        return some
 
     def _entry(self, number: int) -> tuple[str, bytes]:
         entry = self._table.get(number)
