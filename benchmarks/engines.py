@@ -13,7 +13,7 @@ import numpy as np
 
 from femae.engine.load import engines_for, load_engine
 from femae.engine.spec import Engine
-from femae.export.crops import made_up_crops
+from femae.export.check import made_up_crops
 
 BATCHES = (1, 8, 64)
 

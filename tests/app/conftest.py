@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import uvicorn
 
-from femae.app.folder import WorkFolder
-from femae.app.server import build_app
+from femae.app.server import WorkFolder, build_app
 from femae.config.app import AppConfig
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

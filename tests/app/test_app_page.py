@@ -57,7 +57,9 @@ def opened(browser: Any, url: str, *, expected_errors: tuple[str, ...] = (), **c
     assert strays == []
 
 
-def scripted_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
+def scripted_report(
+    table: Path, *, subject: Path, out: Path, title: str, advance: Callable[[], None], **_: Any
+) -> None:
     out.write_text("<!doctype html><p id=p></p><script>p.textContent = 'own ' + (1 + 1) + origin</script>")
 
 

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from femae.app.folder import WorkFolder
-from femae.app.server import run_app
+from femae.app.server import WorkFolder, run_app
 from femae.config.app import AppConfig
 from femae.errors import ConfigError, InputError, ModelError
 
@@ -38,10 +37,10 @@ def png(picture: np.ndarray) -> bytes:
 
 
 # reports are made in the worker process, which finds these functions by their names
-def short_report(table: Path, *, video: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
+def short_report(table: Path, *, subject: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
     num_rows = pq.read_table(table).num_rows
     advance()
-    out.write_text(f"<p>{title}, {num_rows} rows, {video.stat().st_size} bytes</p>")
+    out.write_text(f"<p>{title}, {num_rows} rows, {subject.stat().st_size} bytes</p>")
 
 
 def report_of_labels(table: Path, *, labels: str, out: Path, **_: Any) -> None:

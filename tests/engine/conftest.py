@@ -14,9 +14,8 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.model import ModelConfig
 from femae.engine.torch import spec_of
+from femae.export.graph import to_onnx, write_onnx, write_openvino
 from femae.export.int8 import quantise
-from femae.export.onnx import to_onnx, write_onnx
-from femae.export.openvino import write_openvino
 from femae.models.face import Ensemble, FaceModel
 from femae.models.weights import FaceProbs, WeightsInfo, save_weights
 

@@ -18,10 +18,9 @@ from femae.config.train import InitConfig
 from femae.engine.load import load_engine
 from femae.engine.torch import TorchEngine
 from femae.errors import ConfigError, DataError, MissingDependencyError, ModelError, OutputError
-from femae.export.balance import balance_offsets, balanced
-from femae.export.check import compare_f1
-from femae.export.crops import labelled_rows, made_up_crops, sample_crops
+from femae.export.check import compare_f1, labelled_rows, made_up_crops, sample_crops
 from femae.export.run import export_model
+from femae.export.weights import balance_offsets, balanced
 from femae.inference.predictor import Predictor
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel

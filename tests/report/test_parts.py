@@ -20,14 +20,13 @@ from femae.config.model import ExpressionParams
 from femae.config.report import ReportConfig
 from femae.errors import ConfigError, InputError, MissingDependencyError
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
-from femae.report.compare.compare import agreement, condition_means, differences, film_means, read_conditions
-from femae.report.film.moments import strongest
+from femae.report.compare import agreement, condition_means, differences, film_means, read_conditions
+from femae.report.film.contents import strongest
 from femae.report.film.small_film import plan_film
-from femae.report.parts.decimate import keep_peaks
 from femae.report.parts.page import safe_json
-from femae.report.parts.shares import SHARES_OF, label_words
+from femae.report.parts.series import keep_peaks
 from femae.report.parts.tables import read_alike, read_predictions
-from femae.report.parts.tracks import clock_text, find_gaps, parts_of, split_tracks
+from femae.report.parts.tracks import SHARES_OF, clock_text, find_gaps, label_words, parts_of, split_tracks
 from femae.report.training_runs.files import read_log
 
 
@@ -230,8 +229,8 @@ def test_report_reads_a_scores_table_without_emotions(tmp_path: Path) -> None:
 
 
 def test_speed_and_use_of_the_device_are_drawn_where_the_log_has_them() -> None:
-    from femae.report.training_runs.charts import curve_figures
     from femae.report.training_runs.files import RunLog
+    from femae.report.training_runs.page import curve_figures
 
     step = {
         "step": 1,

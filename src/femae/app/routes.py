@@ -13,9 +13,8 @@ from starlette.routing import BaseRoute, Route
 
 from femae.app.guard import REPORT_POLICY
 from femae.app.jobs import Job, JobQueue
-from femae.app.look import rows
 from femae.app.upload import RefusedError, receive_file
-from femae.app.view import DOWNLOADS, choices, file_name, job_view
+from femae.app.view import DOWNLOADS, choices, file_name, job_view, rows
 from femae.config.app import AppConfig
 from femae.config.base import Config
 from femae.config.options import LabelsOption

@@ -1,4 +1,4 @@
-"""`femae app`: the server of the page, from the free port to the last temporary file.
+"""`femae app`: the server of the page, from the free port to the last file of its temporary folder.
 
 Starlette and uvicorn with a page of our own, and not one of the kits that make a page from Python: those that were
 looked at load fonts and scripts from other servers or report their use, and bring dozens of packages along.
@@ -6,18 +6,21 @@ looked at load fonts and scripts from other servers or report their use, and bri
 
 import asyncio
 import errno
+import os
 import secrets
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import webbrowser
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 
-from femae.app.folder import WorkFolder
 from femae.config.app import AppConfig
 from femae.errors import ConfigError, MissingDependencyError
 
@@ -26,9 +29,60 @@ if TYPE_CHECKING:
 
     from femae.app.work import MakeReport
 
-__all__ = ["build_app", "run_app"]
+__all__ = ["WorkFolder", "build_app", "run_app"]
 
+_PREFIX: Final = "femae-app-"
+_LOCK: Final = "lock"
 _SWEEP_S: Final = 30.0  # between two looks for jobs whose time is over
+
+
+class WorkFolder:
+    """A folder that only this account may enter; it holds a lock for as long as its server lives."""
+
+    def __init__(self) -> None:
+        _remove_orphans(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock: IO[Any] | None = (self.path / _LOCK).open("wb")
+        _try_lock(self._lock)
+
+    @property
+    def jobs(self) -> Path:
+        """Where the jobs are."""
+        folder = self.path / "jobs"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def remove(self) -> None:
+        """Remove everything. May be called twice."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_orphans(parent: Path) -> None:
+    """Remove our own folders whose lock nobody holds; where files cannot be locked (Windows) nothing is touched."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
+                continue
+            with (folder / _LOCK).open("rb+") as lock:
+                is_orphan = _try_lock(lock)
+            if is_orphan:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _try_lock(file: IO[Any]) -> bool:
+    """Whether the lock could be had; False too where there are no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def build_app(

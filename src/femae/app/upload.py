@@ -1,20 +1,26 @@
-"""Takes one file of a job from the network to the disk, within the limit at every moment."""
+"""Takes one file of a job from the network to the disk, within the limit at every moment.
+
+Names that strangers gave to their files are shown as text, and never used as a path.
+"""
 
 import errno
 import time
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PurePosixPath
 from typing import IO, Final
+from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from femae.app.jobs import Job, Upload
-from femae.app.names import is_picture_name, shown_name, stored_suffix
+from femae.video.discover import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
-__all__ = ["RefusedError", "receive_file"]
+__all__ = ["RefusedError", "is_picture_name", "receive_file", "shown_name", "stored_suffix"]
 
 _BLOCK: Final = 1 << 20  # bytes written at once
 _DRAIN: Final = 16 << 20  # bytes read and thrown away, so that a browser hears why an upload is refused
+_LONGEST = 120  # characters
 
 
 class RefusedError(Exception):
@@ -113,3 +119,25 @@ async def _drain(request: Request) -> None:
                 return
     except (ClientDisconnect, RuntimeError):  # gone, or nothing is left to read
         return
+
+
+def shown_name(header: str) -> str:
+    """The file name in an upload's header (percent-encoded UTF-8) as one line of plain text, without any folder."""
+    text = unquote(header, errors="replace").replace("\\", "/").rsplit("/", 1)[-1]
+    # Control characters, and marks that turn the direction of writing, would make a name look like another.
+    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")).strip()
+    if len(text) > _LONGEST:
+        suffix = PurePosixPath(text).suffix[:10]
+        text = text[: _LONGEST - len(suffix) - 1] + "…" + suffix
+    return text if text.strip(". ") else "unnamed"
+
+
+def stored_suffix(name: str) -> str:
+    """The suffix under which a file is stored: one of those we know, or `.bin`."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix if suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES else ".bin"
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a name ends as pictures do."""
+    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from femae.app.jobs import Job
-from femae.app.look import digest
+from femae.app.view import digest
 from femae.config.options import DeviceName
 from femae.errors import FemaeError, InputError
 from femae.inference.item import ItemOutputs, process_item
@@ -29,8 +29,7 @@ class MakeReport(Protocol):
         self,
         table: Path,
         *,
-        video: Path | None,
-        pictures: Mapping[Path, str],
+        subject: Path | Mapping[Path, str],
         out: Path,
         title: str,
         labels: LabelView,
@@ -38,8 +37,8 @@ class MakeReport(Protocol):
     ) -> None:
         """`table` is Parquet, `out` the HTML file to write.
 
-        `video` is the film that the table was made from, or None and `pictures` the pictures, each with the name that
-        the table has for it. `labels`: which label it shows. `advance` is called after each frame of a film; what it
+        `subject` is the film that the table was made from, or the pictures, each with the name that the table has for
+        it. `labels`: which label it shows. `advance` is called after each frame of a film; what it
         raises ends the work. Raises FemaeError.
         """
 
@@ -132,16 +131,14 @@ class Worker:
         out = job.folder / "out" / "report.html"
         first = job.uploads[0]
         title = first.name if len(job.uploads) == 1 else f"{len(job.uploads)} pictures"
-        video = job.folder / "report" / first.path.name if film else None
-        pictures = {} if film else {upload.path: upload.name for upload in job.uploads}
+        subject: Path | dict[Path, str] = {upload.path: upload.name for upload in job.uploads}
         try:
-            if video is not None:
-                video.parent.mkdir()
-                first.path.replace(video)
+            if film:
+                subject = job.folder / "report" / first.path.name
+                subject.parent.mkdir()
+                first.path.replace(subject)
             table = job.outputs["table.parquet"]
-            make_report(
-                table, video=video, pictures=pictures, out=out, title=title, labels=job.labels, advance=job.check
-            )
+            make_report(table, subject=subject, out=out, title=title, labels=job.labels, advance=job.check)
             job.outputs["report.html"] = out
         except FemaeError as error:
             job.problems.append(f"the report could not be written: {_in_users_words(str(error), job)}")

@@ -1,6 +1,7 @@
 """What each command's options are and which one call does it."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from femae.config.predict import DemoConfig, ModelsConfig, PredictConfig
@@ -122,17 +123,15 @@ def run_app(config: Any) -> int:
     return run(config, make_report=_report_for_the_app)
 
 
-def _report_for_the_app(
-    table: Any, *, video: Any, pictures: Any, out: Any, title: str, labels: Any, advance: Any
-) -> None:
-    from femae.report.film.write import write_video_report
-    from femae.report.pictures.write import write_pictures_report
+def _report_for_the_app(table: Any, *, subject: Any, out: Any, title: str, labels: Any, advance: Any) -> None:
+    from femae.report.film.page import write_video_report
+    from femae.report.pictures import write_pictures_report
 
-    if video is not None:
-        write_video_report(table, video=video, out=out, title=title, labels=labels, advance=advance)
+    if isinstance(subject, Path):
+        write_video_report(table, video=subject, out=out, title=title, labels=labels, advance=advance)
     else:
-        names = {path.name: name for path, name in pictures.items()}
-        write_pictures_report(table, out=out, pictures=list(pictures), names=names, title=title, labels=labels)
+        names = {path.name: name for path, name in subject.items()}
+        write_pictures_report(table, out=out, pictures=list(subject), names=names, title=title, labels=labels)
 
 
 def run_webcam(config: Any) -> int:

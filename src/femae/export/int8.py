@@ -50,6 +50,9 @@ class Trial:
     largest: float
 
 
+Best = tuple[onnx.ModelProto, Trial]
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, pixels: Pixels) -> None:
         self._batches = iter({"pixels": part} for part in _batches(pixels))
@@ -71,39 +74,30 @@ def quantise(proto: onnx.ModelProto, *, pixels: Pixels) -> tuple[onnx.ModelProto
     cut = max(1, 2 * len(pixels) // 3)
     calibrating, judging = pixels[:cut], pixels[cut:]
     expected = _run(proto, judging)
-    levels = _levels(proto)
     trials: list[Trial] = []
-    best: tuple[onnx.ModelProto, Trial] | None = None
+
+    def better(best: Best | None, method: str, level: tuple[str, list[str]]) -> Best:
+        """The better of this way and the best so far."""
+        words, in_float = level
+        candidate = _quantised(proto, ranges[method], in_float=in_float)
+        difference = np.abs(_run(candidate, judging) - expected)
+        trial = Trial(method=method, in_float=words, mean=float(difference.mean()), largest=float(difference.max()))
+        trials.append(trial)
+        return (candidate, trial) if best is None or trial.mean < best[1].mean else best
+
+    least, *further = _levels(proto)
+    best: Best | None = None
     ranges = {}
     for method in _METHODS:
         ranges[method] = _ranges(proto, calibrating, method=method)
-        best = _try(proto, ranges, method, levels[0], judging, expected, trials, best)
+        best = better(best, method, least)
     assert best is not None
     method = best[1].method
-    for level in levels[1:]:
+    for level in further:
         if best[1].mean <= NEAR:
             break
-        best = _try(proto, ranges, method, level, judging, expected, trials, best)
+        best = better(best, method, level)
     return best[0], best[1], trials
-
-
-def _try(
-    proto: onnx.ModelProto,
-    ranges: dict[str, Any],
-    method: str,
-    level: tuple[str, list[str]],
-    judging: Pixels,
-    expected: npt.NDArray[np.float32],
-    trials: list[Trial],
-    best: tuple[onnx.ModelProto, Trial] | None,
-) -> tuple[onnx.ModelProto, Trial]:
-    """Quantise in one way; returns the better of this and the best so far."""
-    words, in_float = level
-    candidate = _quantised(proto, ranges[method], in_float=in_float)
-    difference = np.abs(_run(candidate, judging) - expected)
-    trial = Trial(method=method, in_float=words, mean=float(difference.mean()), largest=float(difference.max()))
-    trials.append(trial)
-    return (candidate, trial) if best is None or trial.mean < best[1].mean else best
 
 
 def _levels(proto: onnx.ModelProto) -> list[tuple[str, list[str]]]:

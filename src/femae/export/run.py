@@ -12,8 +12,7 @@ from femae.config.export import SUFFIXES, ExportConfig
 from femae.engine.load import load_engine
 from femae.engine.spec import preprocess
 from femae.errors import MissingDependencyError, OutputError
-from femae.export.check import F1, Parity, compare_f1, parity, time_per_crop
-from femae.export.crops import labelled_rows, made_up_crops, sample_crops
+from femae.export.check import F1, Parity, compare_f1, labelled_rows, made_up_crops, parity, sample_crops, time_per_crop
 
 __all__ = ["ExportResult", "export_model", "run_export"]
 
@@ -60,8 +59,8 @@ def export_model(config: ExportConfig, *, status: Console | None = None) -> Expo
     import torch
 
     from femae.engine.torch import TorchEngine, spec_of
+    from femae.export.graph import to_onnx, write_onnx
     from femae.export.int8 import quantise
-    from femae.export.onnx import to_onnx, write_onnx
     from femae.export.weights import described
     from femae.models.weights import FaceProbs, load_model, weights_path
 
@@ -85,7 +84,7 @@ def export_model(config: ExportConfig, *, status: Console | None = None) -> Expo
         if config.format == "onnx":
             write_onnx(proto, out, spec=spec)
         else:
-            from femae.export.openvino import write_openvino
+            from femae.export.graph import write_openvino
 
             write_openvino(proto, out, spec=spec)
     except OSError as error:

@@ -1,8 +1,9 @@
-"""Weights as they are passed on: with their name, terms and calibration inside; or the encoder alone, to train from."""
+"""Weights as they are passed on: with name, terms and calibration inside; or the encoder alone, to train from."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -10,11 +11,40 @@ from safetensors.torch import load_file
 from femae.config.export import ExportConfig
 from femae.config.model import ExpressionParams
 from femae.errors import ConfigError, DataError, ModelError, OutputError
-from femae.export.balance import balanced, tempered
+from femae.labels import EMOTIONS
 from femae.models.weights import WeightsInfo, read_info, save_weights, weights_path
 from femae.training.tasks.expression import MIN_COMPOUNDS, MIN_FACES, fit_expression_to_tables
 
-__all__ = ["described", "export_weights"]
+__all__ = ["balance_offsets", "balanced", "described", "export_weights", "tempered"]
+
+
+def balance_offsets(class_counts: Sequence[float], *, balance: float) -> tuple[float, ...]:
+    """Six offsets: an emotion seen N_j times gets balance * log(N_max / N_j), less what keeps their mean over the
+    training set at 0."""
+    counts = np.asarray(class_counts, np.float64)
+    offsets = balance * np.log(counts.max() / counts)
+    return tuple((offsets - (offsets * counts).sum() / counts.sum()).tolist())
+
+
+def balanced(info: WeightsInfo, *, class_counts: Sequence[float], balance: float) -> WeightsInfo:
+    """The same weights with the offsets added to their calibration: after its scale, in units of the logit."""
+    before = info.offset or (0.0,) * len(EMOTIONS)
+    after = balance_offsets(class_counts, balance=balance)
+    offset = tuple(old + new for old, new in zip(before, after, strict=True))
+    return info.model_copy(update={"scale": info.scale or (1.0,) * len(EMOTIONS), "offset": offset})
+
+
+def tempered(info: WeightsInfo, *, temperature: float) -> WeightsInfo:
+    """The same weights with their calibrated logits divided by a temperature (Guo et al. 2017)."""
+    if temperature == 1:
+        return info
+    scale, offset = info.scale or (1.0,) * len(EMOTIONS), info.offset or (0.0,) * len(EMOTIONS)
+    return info.model_copy(
+        update={
+            "scale": tuple(value / temperature for value in scale),
+            "offset": tuple(value / temperature for value in offset),
+        }
+    )
 
 
 def described(info: WeightsInfo, config: ExportConfig) -> WeightsInfo:

@@ -1,6 +1,6 @@
 """Self-contained pages and figures for print, made from tables of predictions and from folders of training runs."""
 
-from femae.report.film.write import write_video_report
-from femae.report.pictures.write import write_pictures_report
+from femae.report.film.page import write_video_report
+from femae.report.pictures import write_pictures_report
 
 __all__ = ["write_pictures_report", "write_video_report"]

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from femae.inference.item import ItemOutputs
-from femae.report.film.write import write_video_report
-from femae.report.pictures.write import write_pictures_report
+from femae.report.film.page import write_video_report
+from femae.report.pictures import write_pictures_report
 from femae.types import LabelView
 from femae.video.discover import InputItem
 from femae.video.storage import file_name

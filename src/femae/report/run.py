@@ -11,12 +11,12 @@ from rich.progress import Progress
 
 from femae.config.report import ReportConfig
 from femae.errors import ConfigError, FemaeError, InputError
-from femae.report.compare.write import is_one_film, write_conditions_report, write_models_report
-from femae.report.film.write import write_video_report
+from femae.report.compare import is_one_film, write_conditions_report, write_models_report
+from femae.report.film.page import write_video_report
 from femae.report.parts.page import require_report
 from femae.report.parts.tables import read_predictions
-from femae.report.pictures.write import write_pictures_report
-from femae.report.training_runs.write import write_run_report
+from femae.report.pictures import write_pictures_report
+from femae.report.training_runs.page import write_run_report
 from femae.video.discover import discover
 
 __all__ = ["run_report"]
@@ -48,7 +48,7 @@ def run_report(config: ReportConfig) -> int:
 
 
 def _figure_jobs(config: ReportConfig) -> list[_Job]:
-    from femae.report.figures.run import write_figures
+    from femae.report.figures import write_figures
 
     return [partial(write_figures, path, config=config) for path in config.inputs]
 

@@ -2,26 +2,40 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from femae.config.storage import folder_address
 from femae.errors import InputError
+from femae.inference.tables import Predictions
 from femae.labels import EMOTIONS
-from femae.report.film.decode import FilmPass, pass_over_film
-from femae.report.film.moments import Moment, portrait_row, strongest
-from femae.report.film.pack import pack_tracks, series_groups
-from femae.report.parts.about import about_parts
-from femae.report.parts.page import Page, jpeg_uri, zipped
-from femae.report.parts.shares import SHARES_OF, emotion_words, label_words, share_table, track_summary
-from femae.report.parts.tables import PredictionTable, table_csv
-from femae.report.parts.tracks import Gap, Track, clock_text, find_gaps, frame_times, split_tracks, usual_step_s
+from femae.report.film.contents import Moment, pack_tracks, portrait_row, series_groups, strongest
+from femae.report.film.small_film import FilmPass, pass_over_film
+from femae.report.parts.page import Page, about_parts, jpeg_uri, write_page, zipped
+from femae.report.parts.tables import PredictionTable, read_predictions, table_csv
+from femae.report.parts.tracks import (
+    SHARES_OF,
+    Gap,
+    Track,
+    clock_text,
+    emotion_words,
+    find_gaps,
+    frame_times,
+    label_words,
+    share_table,
+    split_tracks,
+    track_summary,
+    usual_step_s,
+)
 from femae.types import CLEAR_SUM, LabelView
 from femae.video.palette import INK, hex_colour, label_styles
+from femae.video.storage import file_name
 
-__all__ = ["film_page"]
+__all__ = ["FilmToShow", "film_page", "write_video_report"]
 
 _MAX_DRAWN: Final = 200_000  # rows in the page; the download has all
 _MAX_FACES_SHOWN: Final = 4  # at first; the others are a click away
@@ -36,19 +50,61 @@ _LANE_NOTES: Final[dict[LabelView, str]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilmToShow:
+    """The film that is to stand in a page. None: a page without film and pictures."""
+
+    path: Path | None = None
+    max_mb: float = 24.0  # size of the page, millions of bytes; the film is encoded to fit
+    advance: Callable[[], None] = lambda: None  # called after each of its frames
+
+
+def write_video_report(
+    table: str | Path | Predictions,
+    *,
+    out: str | Path,
+    video: str | Path | None = None,
+    title: str = "",
+    settings: Mapping[str, str] | None = None,
+    problems: Sequence[str] = (),
+    max_mb: float = 24.0,
+    labels: LabelView = "expression",
+    advance: Callable[[], None] = lambda: None,
+) -> Path:
+    """One HTML file at `out` from a table of predictions and the film it was made from; returns its path.
+
+    `video`: a path or address; None: a page without film and pictures. `settings`: metadata of the table, where the
+    table has none itself (CSV); `problems`: sentences to show at the top. `max_mb`: the page's size in millions of
+    bytes; the film inside is encoded to fit. `labels`: which label is shown. `advance` is called after each frame of
+    the film. Raises InputError (table or film), OutputError, MissingDependencyError.
+    """
+    film = None if video is None else folder_address(video)
+    name = file_name(film) if film is not None else (table.stem if isinstance(table, Path) else "")
+    stem = Path(name).stem if isinstance(table, Predictions) and film is not None else ""
+    rows = read_predictions(table, name=stem, labels=labels)
+    page = film_page(
+        [rows],
+        title=title or name or rows.name,
+        film=FilmToShow(path=film, max_mb=max_mb, advance=advance),
+        settings={**rows.metadata, **(settings or {})},
+        problems=problems,
+    )
+    return write_page(Path(out), page)
+
+
 def film_page(
     tables: Sequence[PredictionTable],
     *,
     title: str,
-    video: Path | None,
-    max_mb: float,
+    film: FilmToShow,
     settings: Mapping[str, str],
     problems: Sequence[str] = (),
-    extra: Mapping[str, Any] | None = None,
-    template: str = "video.html.j2",
-    advance: Callable[[], None] = lambda: None,
+    agreement: Mapping[str, Any] | None = None,
 ) -> Page:
-    """The page with its film encoded. Raises InputError: no rows, different classes, a film that cannot be opened."""
+    """The page with its film encoded; agreement: the table that compares several, for the template.
+
+    Raises InputError: no rows, different classes, a film that cannot be opened.
+    """
     first = _checked(tables)
     times = max((frame_times(table) for table in tables), key=len)
     tracks = _tracks(tables)
@@ -56,22 +112,22 @@ def film_page(
     moments, portraits = strongest(tracks), [portrait_row(track) for track in tracks]
     blobs, downloads = _tables_inside(tables)
     blobs["blob-data"] = zipped(packed.block)
-    film = FilmPass()
-    if video is not None:
-        room = max_mb * 1e6 - sum(map(len, blobs.values())) - _OTHER_BYTES
+    found = FilmPass()
+    if film.path is not None:
+        room = max(film.max_mb * 1e6 - sum(map(len, blobs.values())) - _OTHER_BYTES, 0) * 3 / 4
         wanted = _wanted(tracks, portraits, moments)
-        film = pass_over_film(video, first, times=times, wanted=wanted, max_bytes=max(room, 0) * 3 / 4, advance=advance)
-    if film.mp4:
-        blobs["blob-film"] = base64.b64encode(film.mp4).decode()
-    thumbs = [_uri(film, (n, row)) for n, row in enumerate(portraits)]
+        found = pass_over_film(film.path, first, times=times, wanted=wanted, max_bytes=room, advance=film.advance)
+    if found.mp4:
+        blobs["blob-film"] = base64.b64encode(found.mp4).decode()
+    thumbs = [_uri(found, (n, row)) for n, row in enumerate(portraits)]
     gaps = find_gaps(first)
-    values = _values(tracks, thumbs, moments, film, gaps, times)
-    values |= {"decimated": _decimated(packed.num_drawn, tracks), "has_film": bool(film.mp4), **(extra or {})}
+    values = _values(tracks, thumbs, moments, found, gaps, times)
+    values |= {"decimated": _decimated(packed.num_drawn, tracks), "has_film": bool(found.mp4), "agreement": agreement}
     words = label_words(first.labels, SHARES_OF[0], settings=settings)
     values |= {"lane_note": _LANE_NOTES[first.labels], "key": _key(tracks), "words": words}
-    inputs = [("table", table.name) for table in tables] + ([("film", video.name)] if video else [])
+    inputs = [("table", table.name) for table in tables] + ([("film", film.path.name)] if film.path else [])
     return Page(
-        template=template,
+        template="video.html.j2" if agreement is None else "compare.html.j2",
         title=title,
         subtitle=_subtitle(first, times),
         scripts=("common.js", "chart.js", "viewer.js"),
@@ -80,7 +136,7 @@ def film_page(
         blobs=blobs,
         downloads=tuple(downloads),
         about=about_parts(settings, inputs=inputs),
-        problems=(*(text for table in tables for text in table.problems), *problems, *film.problems),
+        problems=(*(text for table in tables for text in table.problems), *problems, *found.problems),
     )
 
 

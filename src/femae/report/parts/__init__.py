@@ -1,4 +1,4 @@
-"""What pages are made of: the page itself, charts, colours, tables of predictions, tracks and shares.
+"""What pages are made of: the page itself, charts and series, tables of predictions, and tracks of faces.
 
 Imports no other room of report.
 """

@@ -1,7 +1,8 @@
 """One page as one file: template, style, script and data in one HTML text that asks for nothing from anywhere.
 
 Texts are escaped by Jinja; data travel as JSON in which no character can end the script element. The Content-Security-
-Policy lets only this page's own script run (by its hash) and forbids every request over the network.
+Policy lets only this page's own script run (by its hash) and forbids every request over the network. The last section
+of a page tells settings, what the model's card says, and versions.
 """
 
 import base64
@@ -10,9 +11,11 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
+from datetime import UTC, datetime
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,13 +26,24 @@ from PIL import Image
 from femae import __version__
 from femae.errors import MissingDependencyError, OutputError
 
-__all__ = ["Page", "data_uri", "jpeg_uri", "require_report", "safe_json", "write_page", "zipped"]
+__all__ = [
+    "Page",
+    "about_parts",
+    "data_uri",
+    "jpeg_uri",
+    "page_section",
+    "require_report",
+    "safe_json",
+    "write_page",
+    "zipped",
+]
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:; "
     "media-src data: blob:; base-uri 'none'; form-action 'none'"
 )
 _ESCAPES: Final = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&'\u2028\u2029"}
+_PACKAGES = ("numpy", "av", "onnxruntime", "pyarrow", "pillow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +60,32 @@ class Page:
     downloads: tuple[dict[str, str], ...] = ()  # id of the blob (gzip), name of the file, word for the button
     about: tuple[dict[str, Any], ...] = ()  # name, text, rows of (key, value)
     problems: tuple[str, ...] = ()
+
+
+def page_section(name: str, **parts: Any) -> dict[str, Any]:
+    """A section of a page without a film; parts: text, figures, tables, faces."""
+    return {"name": name, "text": "", "figures": [], "tables": [], "faces": []} | parts
+
+
+def sections_page(
+    title: str,
+    *,
+    subtitle: str,
+    sections: Sequence[Mapping[str, Any]],
+    about: Sequence[dict[str, Any]] = (),
+    problems: Sequence[str] = (),
+) -> Page:
+    """A page of sections one below the other; one that holds nothing is left out."""
+    filled = [section for section in sections if any(section[key] for key in ("text", "figures", "tables", "faces"))]
+    return Page(
+        template="run.html.j2",
+        title=title,
+        subtitle=subtitle,
+        scripts=("common.js", "static.js"),
+        values={"sections": filled},
+        about=tuple(about),
+        problems=tuple(problems),
+    )
 
 
 def require_report() -> None:
@@ -134,3 +174,73 @@ def write_page(path: Path, page: Page) -> Path:
         part.unlink(missing_ok=True)
         raise OutputError(f"the report '{path}' cannot be written: {error.strerror or error}") from error
     return path
+
+
+def about_parts(settings: Mapping[str, str], *, inputs: Sequence[tuple[str, str]] = ()) -> tuple[dict[str, Any], ...]:
+    """Parts for the page: `settings` is the metadata of a table of predictions, `inputs` name and value."""
+    known = {
+        key: value
+        for key, value in settings.items()
+        if key in ("model", "detection", "rules", "expression", "compounds")
+    }
+    parts: list[dict[str, Any]] = []
+    if known:
+        parts.append({"name": "Settings", "text": "", "rows": _setting_rows(known)})
+    else:
+        text = (
+            "The table does not tell its settings: CSV and JSON lines have no place for them. "
+            "A Parquet table, or --report with femae predict, has them."
+        )
+        parts.append({"name": "Settings", "text": text, "rows": []})
+    card = _card_summary(settings.get("model", ""))
+    if card:
+        parts.append({"name": "The model's card, in short", "text": card, "rows": []})
+    rows = [*inputs, ("page made", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))]
+    made_with = settings.get("femae_version", "")
+    if made_with and made_with != __version__:
+        rows.append(("table made by", f"femae {made_with}"))
+    rows.append(("femae", __version__))
+    rows += [(name, metadata.version(name)) for name in _PACKAGES]
+    rows.append(("Python", platform.python_version()))
+    parts.append({"name": "Files and versions", "text": "", "rows": rows})
+    return tuple(parts)
+
+
+def _setting_rows(settings: Mapping[str, str]) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        try:
+            inner = json.loads(value) if value.startswith("{") else None
+        except ValueError:
+            inner = None
+        if key == "expression" and isinstance(inner, dict):
+            rows.append((key, str(inner.get("rule", ""))))
+        elif isinstance(inner, dict):
+            rows += [(str(name).replace("_", " "), _word(item)) for name, item in inner.items()]
+        else:
+            rows.append((key, value))
+    return rows
+
+
+def _word(value: Any) -> str:
+    if value is None or value == "":
+        return "default"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _card_summary(model: str) -> str:
+    """First paragraph and limits of the shipped model's card, if that is the model; else nothing."""
+    card = resources.files("femae") / "weights" / "MODEL_CARD.md"
+    if not model or not card.is_file():
+        return ""
+    text = card.read_text(encoding="utf-8")
+    title, _, rest = text.partition("\n")
+    if model.split()[0] not in title:
+        return ""
+    first = rest.strip().split("\n\n")[0].replace("\n", " ").replace("`", "")
+    limits = text.partition("\n## Limits")[2].partition("\n## ")[0].strip()
+    points = [" ".join(point.split()) for point in limits.split("\n- ")]
+    points = ["- " + point.removeprefix("- ") for point in points if point]
+    return first + ("\n\nLimits:\n" + "\n".join(points) if points else "")

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from femae.report.parts.decimate import keep_peaks
-from femae.report.parts.style import OKABE_ITO
+from femae.report.parts.series import OKABE_ITO, keep_peaks
 
 __all__ = ["Line", "dot_chart", "heat_map", "line_chart", "nice_ticks"]
 

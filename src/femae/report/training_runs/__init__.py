@@ -1,4 +1,4 @@
-"""The pages of training runs, folds and ablations. `write` makes them.
+"""The pages of training runs, folds and ablations, of what lies in their folders. `page` makes them.
 
 Imports report.parts of the other rooms.
 """

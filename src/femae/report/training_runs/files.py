@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from femae.errors import InputError
 from femae.labels import EMOTIONS
+from femae.metrics.hard_labels import top_emotion
 
-__all__ = ["RunLog", "Scores", "folder_kind", "read_log", "read_object", "read_scores"]
+__all__ = ["RunLog", "Scores", "folder_kind", "hard_classes", "read_log", "read_object", "read_scores"]
 
 Kind = Literal["run", "kfold", "ablation", ""]
 
@@ -109,6 +110,13 @@ def read_scores(path: Path) -> tuple[Scores | None, Scores | None]:
         _scores(table, emotions) if len(emotions) == len(EMOTIONS) else None,
         _scores(table, units) if units else None,
     )
+
+
+def hard_classes(scores: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Predicted and true emotion i64[n] each of the samples that have one clear true emotion."""
+    true = top_emotion(scores.targets, mask=scores.mask)
+    known = true >= 0
+    return scores.probs.argmax(1)[known].astype(np.int64), true[known]
 
 
 def _scores(table: pa.Table, names: tuple[str, ...]) -> Scores:

@@ -1,16 +1,21 @@
-"""A model in memory to ONNX: one graph of float32, batch size free, and the file that carries its own description."""
+"""A model in memory to a graph of float32 with a free batch size, and the file that carries its own description.
 
+The file is ONNX, or OpenVINO's .xml beside .bin.
+"""
+
+import tempfile
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import onnx
 import torch
 
-from femae.engine.spec import ModelSpec
+from femae.engine.spec import METADATA_KEY, ModelSpec
 from femae.errors import ModelError
 from femae.models.weights import FaceProbs
 
-__all__ = ["to_onnx", "write_onnx"]
+__all__ = ["to_onnx", "write_onnx", "write_openvino"]
 
 _OPSET: Final = 20  # the first with Gelu as one node; ONNX Runtime 1.19 and OpenVINO 2024 read it
 _MOST_BYTES: Final = 2_000_000_000  # of one protobuf message
@@ -64,3 +69,19 @@ def _forget_origin(proto: onnx.ModelProto) -> None:
     for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, *proto.functions, proto.graph):
         del part.metadata_props[:]
         part.doc_string = ""
+
+
+def write_openvino(proto: onnx.ModelProto, path: Path, *, spec: ModelSpec) -> None:
+    """Write `path` (.xml) and the .bin beside it. Weights keep their type: float32 is not compressed to float16."""
+    openvino: Any = import_module("openvino")  # its own annotations differ from release to release
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        source, target = Path(folder) / "model.onnx", Path(folder) / path.name
+        onnx.save(proto, str(source))
+        model = openvino.Core().read_model(source)
+        for key, value in spec.to_metadata().items():
+            assert key == METADATA_KEY
+            model.set_rt_info(value, [key])
+        openvino.save_model(model, target, compress_to_fp16=False)
+        del model  # it maps the file that is to vanish
+        target.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        target.replace(path)

@@ -1,4 +1,7 @@
-"""Figures for print: one or two columns wide (85 or 178 mm), 8 point letters, embedded as TrueType."""
+"""Figures for print, of a table of predictions or of a training run (`femae report --figures`).
+
+They are one or two columns wide (85 or 178 mm), with 8 point letters, embedded as TrueType.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -8,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 import numpy as np
 import numpy.typing as npt
 
-from femae.errors import MissingDependencyError, OutputError
+from femae.config.report import ReportConfig
+from femae.errors import InputError, MissingDependencyError, OutputError
 from femae.labels import EMOTIONS
-from femae.report.parts.style import OKABE_ITO, compound_style, emotion_style, is_light
-from femae.report.parts.tracks import Track, find_gaps, frame_times, parts_of, usual_step_s
+from femae.metrics.confusion import confusion
+from femae.report.parts.series import OKABE_ITO, compound_style, emotion_style, is_light
+from femae.report.parts.tables import read_predictions
+from femae.report.parts.tracks import Track, find_gaps, frame_times, parts_of, split_tracks, usual_step_s
+from femae.report.training_runs.files import folder_kind, hard_classes, read_log, read_scores
 from femae.video.palette import label_styles
 
 if TYPE_CHECKING:
@@ -25,6 +32,7 @@ __all__ = [
     "save",
     "shares_figure",
     "timeline_figure",
+    "write_figures",
 ]
 
 ONE_COLUMN_MM: Final = 85.0
@@ -270,3 +278,54 @@ def confusion_figure(counts: npt.NDArray[np.int64], names: Sequence[str]) -> "Fi
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
     return figure
+
+
+def write_figures(path: Path, *, config: ReportConfig) -> list[Path]:
+    """`<out>/<stem>-<figure>.<format>` for one input; returns the paths.
+
+    A film's table: shares-all and one timeline per face. A run: loss, F1, confusion; a k-fold set: confusion. Raises
+    InputError when there is nothing to draw.
+    """
+    paths = _run_figures(path, config) if path.is_dir() else _table_figures(path, config)
+    if not paths:
+        raise InputError(f"'{path}' holds nothing that can be drawn: no faces, no log, no scores")
+    return paths
+
+
+def _table_figures(path: Path, config: ReportConfig) -> list[Path]:
+    table = read_predictions(path, labels=config.labels)
+    if not table.is_film:
+        raise InputError(f"'{path}' is a table of pictures: figures over time need the table of a film")
+    tracks, paths = split_tracks(table), []
+    if tracks:
+        longest = sorted(tracks, key=lambda track: -len(track.rows))[:4]
+        paths += save(shares_figure(longest), config.out, stem=f"{path.stem}-shares", formats=config.formats)
+    for track in tracks:
+        stem = f"{path.stem}-timeline-{track.face_id}"
+        paths += save(timeline_figure(track), config.out, stem=stem, formats=config.formats)
+    return paths
+
+
+def _run_figures(folder: Path, config: ReportConfig) -> list[Path]:
+    stem, paths = folder.resolve().name, []
+    log = read_log(folder / "log.jsonl")
+    epochs = log.column("epochs", "epoch")
+    loss = [
+        ("training", epochs, log.column("epochs", "loss")),
+        ("validation", epochs, log.column("epochs", "val.loss")),
+    ]
+    names = ["macro_f1", *(f"f1.{emotion}" for emotion in EMOTIONS)]
+    f1 = [(n.removeprefix("f1.").replace("macro_f1", "mean"), epochs, log.column("epochs", f"val.{n}")) for n in names]
+    for name, lines, y_label, y_range in (("loss", loss, "loss", None), ("f1", f1, "F1", (0.0, 1.0))):
+        lines = [line for line in lines if np.isfinite(line[2]).any()]
+        if lines:
+            figure = curves_figure(lines, y_label=y_label, y_range=y_range)
+            paths += save(figure, config.out, stem=f"{stem}-{name}", formats=config.formats)
+    scores_file = "oof.parquet" if folder_kind(folder) == "kfold" else "scores.parquet"
+    emotions, _ = read_scores(folder / scores_file)
+    if emotions is not None:
+        pred, true = hard_classes(emotions)
+        counts = confusion(pred, true=true, num_classes=len(EMOTIONS))[:, :-1]
+        figure = confusion_figure(counts, EMOTIONS)
+        paths += save(figure, config.out, stem=f"{stem}-confusion", formats=config.formats)
+    return paths

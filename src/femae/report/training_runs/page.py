@@ -1,24 +1,36 @@
-"""The pages of training: one run, a k-fold set of runs, an ablation."""
+"""The pages of training: one run, a k-fold set of runs, an ablation; curves from logs, confusion and reliability."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from femae.errors import InputError
 from femae.labels import EMOTIONS
-from femae.report.parts.page import Page, data_uri, write_page
-from femae.report.parts.svg import Line, dot_chart, line_chart
-from femae.report.training_runs.charts import curve_figures, score_figures, score_tables
-from femae.report.training_runs.files import RunLog, folder_kind, read_log, read_object, read_scores
+from femae.metrics.confusion import confusion
+from femae.metrics.f1 import binary_f1, f1_per_class
+from femae.metrics.reliability import reliability
+from femae.report.parts.page import Page, data_uri, page_section, sections_page, write_page
+from femae.report.parts.svg import Line, dot_chart, heat_map, line_chart
+from femae.report.training_runs.files import (
+    RunLog,
+    Scores,
+    folder_kind,
+    hard_classes,
+    read_log,
+    read_object,
+    read_scores,
+)
 
-__all__ = ["write_run_report"]
+__all__ = ["curve_figures", "running_mean", "score_figures", "score_tables", "write_run_report"]
 
 _MAX_FACES = 24
 _START = {"loaded": "taken over", "fresh": "fresh", "left_out": "left out"}
+_NUM_BINS = 10
 
 
 def write_run_report(folder: str | Path, *, out: str | Path) -> Path:
@@ -36,49 +48,29 @@ def write_run_report(folder: str | Path, *, out: str | Path) -> Path:
     return write_page(Path(out), page)
 
 
-def _page(
-    folder: Path,
-    subtitle: str,
-    sections: list[dict[str, Any]],
-    about: list[dict[str, Any]],
-    problems: list[str],
-) -> Page:
-    return Page(
-        template="run.html.j2",
-        title=folder.resolve().name,
-        subtitle=subtitle,
-        scripts=("common.js", "static.js"),
-        values={"sections": [section for section in sections if _filled(section)]},
-        about=tuple(about),
-        problems=tuple(problems),
-    )
-
-
-def _section(name: str, **parts: Any) -> dict[str, Any]:
-    return {"name": name, "text": "", "figures": [], "tables": [], "faces": []} | parts
-
-
-def _filled(section: Mapping[str, Any]) -> bool:
-    return any(section[key] for key in ("text", "figures", "tables", "faces"))
-
-
 def _run_page(folder: Path) -> Page:
     log, about = read_log(folder / "log.jsonl"), read_object(folder / "run.json")
     emotions, units = read_scores(folder / "scores.parquet")
     faces, num_faces = _faces(folder / "reconstructions.parquet")
     shown = f"{len(faces)} of {num_faces:,} faces: masked, reconstructed, original." if faces else ""
     sections = [
-        _section("Curves", figures=curve_figures(log)),
-        _section("Epochs", tables=_epoch_table(log)),
-        _section(
+        page_section("Curves", figures=curve_figures(log)),
+        page_section("Epochs", tables=_epoch_table(log)),
+        page_section(
             "Validation samples at the best epoch",
             figures=score_figures(emotions, units),
             tables=score_tables(emotions, units),
         ),
-        _section("Reconstructions", text=shown, faces=faces),
+        page_section("Reconstructions", text=shown, faces=faces),
     ]
     problems = [f"{log.num_bad} line{'s' * (log.num_bad != 1)} of the log could not be read."] if log.num_bad else []
-    return _page(folder, _run_words(log, about), sections, _run_about(folder, about, log), problems)
+    return sections_page(
+        folder.resolve().name,
+        subtitle=_run_words(log, about),
+        sections=sections,
+        about=_run_about(folder, about, log),
+        problems=problems,
+    )
 
 
 def _run_words(log: RunLog, about: Mapping[str, Any]) -> str:
@@ -166,9 +158,9 @@ def _kfold_page(folder: Path) -> Page:
         rows.append(["mean", *map(_f1, values.mean(0))])
         rows.append(["deviation", *map(_f1, values.std(0, ddof=1) if len(folds) > 1 else values.std(0))])
     sections = [
-        _section("Folds", tables=[{"name": "F1 per fold", "head": ["fold", *names, "mean"], "rows": rows}]),
-        _section("Curves", figures=_fold_curves(folder, folds)),
-        _section(
+        page_section("Folds", tables=[{"name": "F1 per fold", "head": ["fold", *names, "mean"], "rows": rows}]),
+        page_section("Curves", figures=_fold_curves(folder, folds)),
+        page_section(
             "Out-of-fold scores",
             text="Each sample once, by the model that did not train on it." if emotions or units else "",
             figures=score_figures(emotions, units),
@@ -176,7 +168,7 @@ def _kfold_page(folder: Path) -> Page:
         ),
     ]
     mean = f", mean F1 {np.nanmean(values[:, -1]):.3f}" if len(folds) else ""
-    return _page(folder, f"{len(folds)} folds{mean}", sections, [], [])
+    return sections_page(folder.resolve().name, subtitle=f"{len(folds)} folds{mean}", sections=sections)
 
 
 def _fold_curves(folder: Path, folds: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -210,9 +202,10 @@ def _ablation_page(folder: Path) -> Page:
     )
     table = {"name": "", "head": ["setting", "mean F1", "deviation", "seeds"], "rows": cells}
     per_class = _ablation_classes(rows)
-    sections = [_section("Ablation", figures=chart, tables=[table, *per_class])]
+    sections = [page_section("Ablation", figures=chart, tables=[table, *per_class])]
     num_seeds = max((len(row.get("seeds") or []) for row in rows), default=0)
-    return _page(folder, f"ablation: {len(rows)} settings, {num_seeds} seeds", sections, [], [])
+    subtitle = f"ablation: {len(rows)} settings, {num_seeds} seeds"
+    return sections_page(folder.resolve().name, subtitle=subtitle, sections=sections)
 
 
 def _ablation_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -234,3 +227,129 @@ def _float(value: Any) -> float:
 
 def _f1(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else ""
+
+
+def running_mean(values: npt.NDArray[np.float64], *, width: int) -> npt.NDArray[np.float64]:
+    """Mean over `width` neighbours, f64[n]; fewer at the ends."""
+    if width <= 1 or len(values) < 2:
+        return values
+    known = np.isfinite(values)
+    sums = np.convolve(np.where(known, values, 0), np.ones(width), "same")
+    counts = np.convolve(known.astype(float), np.ones(width), "same")
+    return np.asarray(sums / np.maximum(counts, 1), np.float64)
+
+
+def curve_figures(log: RunLog) -> list[dict[str, Any]]:
+    """Loss, learning rate, F1 per epoch, speed and what it took; only what the log holds."""
+    figures = []
+    for caption, lines, x_label, y_label, y_range in (
+        ("Loss", _loss_lines(log), "epoch", "loss", None),
+        ("Learning rate", _step_lines(log, "lr", "learning rate"), "epoch", "learning rate", None),
+        ("F1 on the validation samples", _f1_lines(log), "epoch", "F1", (0.0, 1.0)),
+        ("Size of the gradient", _step_lines(log, "grad_norm", "norm"), "epoch", "norm", None),
+        ("Speed", _step_lines(log, "pictures_per_s", "pictures a second"), "epoch", "pictures a second", None),
+        ("Use of the device", _use_lines(log), "epoch", "share", (0.0, 1.0)),
+        ("Memory", _step_lines(log, "memory_mb", "memory"), "epoch", "MB", None),
+    ):
+        lines = [line for line in lines if np.isfinite(line.ys).any()]
+        if lines:
+            chart = line_chart(lines, title=caption, x_label=x_label, y_label=y_label, y_range=y_range)
+            figures.append({"caption": caption, "svg": chart})
+    return figures
+
+
+def _step_lines(log: RunLog, name: str, word: str) -> list[Line]:
+    return [Line(name=word, xs=_epochs_of_steps(log), ys=log.column("steps", name), place=4)]
+
+
+def _use_lines(log: RunLog) -> list[Line]:
+    waits, uses = _step_lines(log, "data_wait", "waiting for data"), _step_lines(log, "mfu", "arithmetic used")
+    return [*waits, *(Line(name=line.name, xs=line.xs, ys=line.ys.clip(max=1.0), place=5) for line in uses)]
+
+
+def _epochs_of_steps(log: RunLog) -> npt.NDArray[np.float64]:
+    epochs = log.column("steps", "epoch")
+    return epochs if np.isfinite(epochs).any() else log.column("steps", "step")
+
+
+def _loss_lines(log: RunLog) -> list[Line]:
+    xs, loss = _epochs_of_steps(log), log.column("steps", "loss")
+    width = max(1, len(loss) // 60)
+    lines = [Line(name="steps, running mean", xs=xs, ys=running_mean(loss, width=width), place=1)]
+    ends = log.column("epochs", "epoch")
+    lines.append(
+        Line(name="training, mean of the epoch", xs=ends, ys=log.column("epochs", "loss"), place=4, marks=True)
+    )
+    lines.append(Line(name="validation", xs=ends, ys=log.column("epochs", "val.loss"), place=5, marks=True))
+    return lines
+
+
+def _f1_lines(log: RunLog) -> list[Line]:
+    xs, names = log.column("epochs", "epoch"), list(EMOTIONS)
+    for record in log.epochs:
+        found = (record.get("val") or {}).get("f1") or {}
+        names += [name for name in found if name not in names]
+    lines = [Line(name="mean", xs=xs, ys=log.column("epochs", "val.macro_f1"), place=6, marks=True)]
+    places = (0, 1, 2, 3, 4, 5, 7, *range(8, 200))
+    for place, name in zip(places, names, strict=False):
+        lines.append(Line(name=name, xs=xs, ys=log.column("epochs", f"val.f1.{name}"), place=place, marks=True))
+    return lines
+
+
+def score_figures(emotions: Scores | None, units: Scores | None) -> list[dict[str, Any]]:
+    """Confusion of the emotions, reliability of every label."""
+    figures = []
+    if emotions is not None:
+        pred, true = hard_classes(emotions)
+        counts = confusion(pred, true=true, num_classes=len(EMOTIONS))[:, :-1]
+        caption = f"Confusion, {len(true):,} samples with one clear emotion"
+        figures.append({"caption": caption, "svg": heat_map(counts, rows=EMOTIONS, columns=EMOTIONS, title=caption)})
+    for scores, word in ((emotions, "emotions"), (units, "action units")):
+        if scores is not None:
+            caption = f"Reliability of the {word}: how often a probability comes true"
+            figures.append({"caption": caption, "svg": _reliability_chart(scores, caption)})
+    return figures
+
+
+def _reliability_chart(scores: Scores, caption: str) -> Any:
+    bins = reliability(scores.probs, targets=scores.targets, mask=scores.mask, num_bins=_NUM_BINS)
+    lines = []
+    for number, name in enumerate(scores.names):
+        counts = bins.count[number]
+        words = [f"said {p:.2f}, was {t:.2f}, {n:,} samples" for p, t, n in _rows(bins, number, counts)]
+        xs, ys = bins.mean_prob[number], bins.mean_target[number]
+        lines.append(Line(name=name, xs=xs, ys=ys, marks=True, words=words))
+    return line_chart(
+        lines, title=caption, x_label="mean probability", y_label="mean target", y_range=(0.0, 1.0), diagonal=True
+    )
+
+
+def _rows(bins: Any, number: int, counts: npt.NDArray[np.int64]) -> Sequence[tuple[float, float, int]]:
+    return list(zip(bins.mean_prob[number], bins.mean_target[number], counts, strict=True))
+
+
+def score_tables(emotions: Scores | None, units: Scores | None) -> list[dict[str, Any]]:
+    """F1 and calibration error per label."""
+    tables = []
+    if emotions is not None:
+        pred, true = hard_classes(emotions)
+        f1 = f1_per_class(pred, true=true, num_classes=len(EMOTIONS))
+        present = np.bincount(true, minlength=len(EMOTIONS))
+        tables.append(_table("Emotions", emotions, f1, present, "F1 as a single class"))
+    if units is not None:
+        f1 = binary_f1(units.probs, targets=units.targets, mask=units.mask)
+        present = ((units.targets >= 0.5) & units.mask).sum(0)
+        tables.append(_table("Action units", units, f1, present, "F1 at 0.5"))
+    return tables
+
+
+def _table(
+    name: str, scores: Scores, f1: npt.NDArray[np.float64], present: npt.NDArray[Any], word: str
+) -> dict[str, Any]:
+    bins = reliability(scores.probs, targets=scores.targets, mask=scores.mask, num_bins=_NUM_BINS)
+    rows = [
+        [label, f"{int(count):,}", f"{value:.3f}", f"{error:.3f}"]
+        for label, count, value, error in zip(scores.names, present, f1, bins.ece, strict=True)
+    ]
+    rows.append(["mean", "", f"{np.nanmean(f1):.3f}", f"{np.nanmean(bins.ece):.3f}"])
+    return {"name": name, "head": ["label", "present", word, "calibration error (ECE)"], "rows": rows}

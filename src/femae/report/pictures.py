@@ -10,11 +10,10 @@ import numpy.typing as npt
 from femae.errors import InputError
 from femae.inference.tables import Predictions
 from femae.labels import EMOTIONS
-from femae.report.parts.about import about_parts
 from femae.report.parts.draw_rows import cut_face, draw_rows, shrink
-from femae.report.parts.page import Page, jpeg_uri, write_page, zipped
-from femae.report.parts.shares import SHARES_OF, emotion_words, label_words, share_rows
+from femae.report.parts.page import Page, about_parts, jpeg_uri, write_page, zipped
 from femae.report.parts.tables import PredictionTable, read_predictions, table_csv
+from femae.report.parts.tracks import SHARES_OF, emotion_words, label_words, share_rows
 from femae.types import LabelView
 from femae.video.palette import label_styles
 from femae.video.pictures import PictureSource
