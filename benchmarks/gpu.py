@@ -178,7 +178,7 @@ def in_memory(config: Any) -> AbstractContextManager[Any]:
     return patch.object(module, "load_sets", load)
 
 
-FIELDS = ("manifests", "folder", "position", "targets", "mask", "au_targets", "au_mask", "fold")
+FIELDS = ("readers", "rows", "targets", "mask", "au_targets", "au_mask", "fold")
 
 
 def ours(config: Any, *, memory: bool) -> Row:

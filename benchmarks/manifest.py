@@ -1,17 +1,17 @@
-"""Start of a pretraining run on very many faces: time and memory until the first step knows its rows, by rows.
+"""Start of a run on very many faces: time and memory until the first steps know their rows, by rows.
 
     python benchmarks/manifest.py --out benchmarks/results/manifest.md
 
-Manifests of synthetic rows stand in for folders of shards: 10,000 faces a shard, keys of their own, every column of the
-schema. A process of its own then does what `femae train` does before it reads a picture: reads the manifest, chooses
-the training rows, sorts them into units of reading and draws the order of the first epoch. Memory is what that adds to
-a process that has imported everything.
+Manifests of synthetic rows stand in for folders of shards: 10,000 faces a shard, keys of their own, one face in a
+thousand validates, every face shows one of six emotions. A process of its own then does what `femae train` does before
+it reads a picture: goes through the manifest, chooses the rows, sorts them into units of reading, and finds the rows of
+50 steps of 4,096 all over the first epoch and where they lie. Memory is what that adds to a process that has imported
+everything and has done the same for a thousand rows; `a row` is the growth of what is kept from the smallest set on.
 """
 
 import argparse
 import json
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -38,6 +38,11 @@ def column(field: Any, first: int, count: int) -> Any:
         return pa.array(np.char.add("faces-", (rows // PER_SHARD).astype(str)).tolist())
     if field.name == "row":
         return pa.array(rows % PER_SHARD, pa.int32())
+    if field.name == "targets":
+        flat = pa.array(np.eye(6, dtype=np.float32)[rows % 6].ravel())
+        return pa.FixedSizeListArray.from_arrays(flat, 6)
+    if field.name == "mask":
+        return pa.FixedSizeListArray.from_arrays(pa.array(np.ones(count * 6, bool)), 6)
     if field.name in ("key", "group", "sha256"):
         return pa.array([f"{field.name}/{row:012d}.jpg" for row in rows.tolist()])
     if field.name == "split":
@@ -62,44 +67,71 @@ def write(folder: Path, num_rows: int) -> None:
     (folder / "manifest.json").write_text(json.dumps(about))
 
 
-def start(folder: Path) -> dict[str, float]:
-    """What a run does before its first picture."""
+def begin(folder: Path, *, labels: bool) -> Any:
+    """What a run does before its first picture, and what of it each step does anew; returns what it keeps."""
     from femae.config.train import PretrainConfig
-    from femae.training.loader.block_reader import BlockReader
     from femae.training.loader.sampler import RowStream
     from femae.training.loader.sets import load_sets
 
     config = PretrainConfig(data={"folders": (folder,), "loader": "stream"})
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    train, _ = load_sets(config.data, config.model, labels=False)
+    sets = load_sets(config.data, config.model, labels=labels)
+    train = sets[0]
     stream = RowStream(len(train), batch_size=4096, seed=0, blocks=train.blocks())
-    reader = BlockReader(train, config.model)
-    assert len(np.unique(stream.rows(0))) == 4096 and reader is not None
+    for step in np.linspace(0, len(train) // 4096, 50).astype(int).tolist():
+        rows = stream.rows(step)
+        assert len(rows) == 4096
+        for reader, _, positions in train.find(rows):
+            reader.runs.find(positions)
+    return sets, stream
+
+
+def memory(name: str) -> float:
+    """VmRSS or VmHWM of this process, MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def start(folder: Path, small: Path, *, labels: bool) -> dict[str, float]:
+    begin(small, labels=labels)
+    before, started = memory("VmRSS"), time.perf_counter()
+    held = begin(folder, labels=labels)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    lines = Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else []
-    now = next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), peak)
-    return {"seconds": seconds, "peak": (peak - before) / 1024, "kept": (now - before) / 1024}
+    assert held
+    return {"seconds": seconds, "peak": memory("VmHWM") - before, "kept": memory("VmRSS") - before}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the table here; default: only print it")
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 2_000_000, 10_000_000])
-    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, metavar=("FOLDER", "SMALL", "LABELS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(start(arguments.one)))
+        folder, small, labels = arguments.one
+        print(json.dumps(start(Path(folder), Path(small), labels=labels == "labels")))
         return
-    lines = ["| rows | seconds to the first step's rows | memory kept, MB | at most, MB |", "|---:|---:|---:|---:|"]
-    for num_rows in arguments.rows:
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder), num_rows)
-            command = [sys.executable, __file__, "--one", folder]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found = json.loads(done.stdout)
-        lines.append(f"| {num_rows:,} | {found['seconds']:.1f} | {found['kept']:,.0f} | {found['peak']:,.0f} |")
-        print(lines[-1], flush=True)
+    lines = [
+        "| stage | rows | seconds | memory kept, MB | at most, MB | bytes a row |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    kept: dict[str, tuple[int, float]] = {}
+    with tempfile.TemporaryDirectory() as small:
+        write(Path(small), 1000)
+        for num_rows in arguments.rows:
+            with tempfile.TemporaryDirectory() as folder:
+                write(Path(folder), num_rows)
+                for stage, labels in (("pretraining", ""), ("emotions", "labels")):
+                    command = [sys.executable, __file__, "--one", folder, small, labels]
+                    done = subprocess.run(command, capture_output=True, text=True, check=True)
+                    found = json.loads(done.stdout)
+                    first = kept.setdefault(stage, (num_rows, found["kept"]))
+                    grown = (found["kept"] - first[1]) * 2**20 / max(num_rows - first[0], 1)
+                    row = f"{grown:.1f}" if num_rows > first[0] else "-"
+                    lines.append(
+                        f"| {stage} | {num_rows:,} | {found['seconds']:.1f} | {found['kept']:,.0f} | "
+                        f"{found['peak']:,.0f} | {row} |"
+                    )
+                    print(lines[-1], flush=True)
     about = ["# Start on many faces", ""]
     about += [f"femae {__version__}, Python {platform.python_version()}, {date.today()}; other work ran beside.", ""]
     about += [" ".join(__doc__.split("\n\n")[2].split()), ""]

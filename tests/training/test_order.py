@@ -1,12 +1,17 @@
 """The order of rows: no doubles, no gaps, the same again from any step."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.training.loader.loader import Share
-from femae.training.loader.sampler import RowStream, epoch_order, row_weights
+from femae.training.loader.sampler import RowStream, StreamOrder, epoch_order, row_weights
+from femae.training.loader.sets import Chosen
 
 
 def test_an_epoch_shows_every_row_once_in_an_order_of_its_own() -> None:
@@ -32,13 +37,40 @@ def test_steps_run_through_the_epochs_without_a_gap() -> None:
 
 def test_blocks_stay_near_each_other_and_still_every_row_comes_once() -> None:
     blocks = np.repeat(np.arange(100), 20)
-    order = epoch_order(2000, seed=0, epoch=0, blocks=blocks, window=4)
+    order = epoch_order(2000, seed=0, epoch=0, blocks=np.arange(0, 2001, 20), window=4)
     assert sorted(order.tolist()) == list(range(2000))
     for start in range(0, 2000, 80):
         window = blocks[order[start : start + 80]]
         assert len(set(window.tolist())) == 4  # four blocks at a time
         assert len(set(window[:20].tolist())) > 1  # mixed among themselves
     assert order[:80].tolist() != sorted(order[:80].tolist())
+
+
+@pytest.mark.parametrize("window", [1, 4, 16])
+def test_the_order_of_a_stream_drawn_window_by_window_is_that_of_the_whole(window: int) -> None:
+    """From any place on, for units of any size."""
+    blocks = np.concatenate([[0], np.cumsum(np.random.default_rng(1).integers(1, 60, 50))])
+    total = int(blocks[-1])
+    for epoch in range(3):
+        whole = epoch_order(total, seed=7, epoch=epoch, blocks=blocks, window=window)
+        order = StreamOrder(blocks, seed=7, epoch=epoch, window=window)
+        assert order[0 : total + 5].tolist() == whole.tolist()
+        for first in (total - 3, 0, 517, 1):
+            assert order[first : first + 100].tolist() == whole[first : first + 100].tolist()
+
+
+@given(st.lists(st.booleans(), max_size=3000), st.randoms(use_true_random=False))
+def test_chosen_rows_are_those_of_the_mask(mask: list[bool], random: Any) -> None:
+    chosen, rows = Chosen.of(np.array(mask, np.bool_)), np.flatnonzero(mask)
+    assert len(chosen) == len(rows)
+    assert chosen[np.arange(len(rows))].tolist() == rows.tolist()
+    assert np.concatenate([np.zeros(0, np.int64), *chosen.chunks()]).tolist() == rows.tolist()
+    places = np.arange(len(mask) + 1) if mask else np.zeros(0, np.int64)
+    assert chosen.before(places).tolist() == [sum(mask[:place]) for place in places]
+    first = random.randrange(len(mask) + 1)
+    assert chosen.mask(first, 700).tolist()[: len(mask) - first] == mask[first : first + 700]
+    some = np.flatnonzero(np.arange(len(rows)) % 3 == 1)
+    assert chosen.keep(some)[np.arange(len(some))].tolist() == rows[some].tolist()
 
 
 def test_weights_give_each_row_its_share_rounded() -> None:

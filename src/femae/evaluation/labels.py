@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from femae.data.store.columns import vectors
+from femae.data.store.manifest import vectors
 from femae.data.store.shards import ACTION_UNITS
 from femae.data.targets import label_targets
 from femae.errors import ConfigError, DataError, LabelError

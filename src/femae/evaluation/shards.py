@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from femae.compound.expression import ExpressionRule
-from femae.data.store.columns import numbers
-from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.manifest import Manifest, numbers, read_manifest
 from femae.data.store.shard_reader import load_pictures
 from femae.data.store.shards import ACTION_UNITS
 from femae.engine.spec import Engine

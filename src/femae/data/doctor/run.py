@@ -16,8 +16,7 @@ from femae.data.doctor.checks import Checks, Finding
 from femae.data.doctor.contact_sheet import ContactSheets
 from femae.data.doctor.scan import Item, ShardProblem, scan_raw, scan_shards
 from femae.data.samples import SourceReader
-from femae.data.store.columns import numbers
-from femae.data.store.manifest import Manifest, read_manifest, write_bytes
+from femae.data.store.manifest import Manifest, numbers, read_manifest, write_bytes
 from femae.data.store.shards import ACTION_UNITS
 from femae.labels import EMOTIONS
 

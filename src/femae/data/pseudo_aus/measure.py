@@ -25,8 +25,7 @@ from femae import __version__
 from femae.data.pseudo_aus.arkit_aus import AU_RULES, action_units_from_blendshapes
 from femae.data.pseudo_aus.blendshapes import BLENDSHAPES, FIRST_SIDE, SECOND_SIDE, FaceLandmarker
 from femae.data.pseudo_aus.table import write_pseudo_aus
-from femae.data.store.columns import distinct
-from femae.data.store.manifest import Manifest, ShardFile, read_manifest
+from femae.data.store.manifest import Manifest, ShardFile, distinct, read_manifest
 from femae.data.store.shard_reader import ShardReader, decode_picture
 from femae.errors import DataError, OutputError
 

@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from femae.data.store.columns import distinct, numbers, strings
-from femae.data.store.manifest import Manifest
+from femae.data.store.manifest import Manifest, distinct, numbers, strings
 from femae.data.store.shards import ACTION_UNITS, replace_file
 from femae.errors import DataError, OutputError
 

@@ -8,7 +8,7 @@ per source and the sha256 of every shard. Both hold no time stamps and no absolu
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +20,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from femae.data.store.addresses import is_file, open_parquet, read_text
-from femae.data.store.columns import codes, distinct, numbers, strings, vectors
 from femae.data.store.shards import ACTION_UNITS, SHARD_SCHEMA, replace_file
 from femae.errors import DataError
 from femae.labels import EMOTIONS
 
-__all__ = ["MANIFEST_SCHEMA", "Manifest", "ShardFile", "file_sha256", "read_manifest", "write_bytes", "write_manifest"]
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "Manifest",
+    "ShardFile",
+    "codes",
+    "distinct",
+    "file_sha256",
+    "numbers",
+    "read_manifest",
+    "strings",
+    "vectors",
+    "write_bytes",
+    "write_manifest",
+]
 
 FORMAT: Final = "femae-shards"
 FORMAT_VERSION: Final = 1
@@ -37,6 +49,49 @@ MANIFEST_SCHEMA: Final = pa.schema(
     [_SHARD, _ROW, *_FIELDS],
     metadata={"emotions": json.dumps(EMOTIONS), "action_units": json.dumps(ACTION_UNITS)},
 )
+
+
+_WORDS: Final = ("shard", "source", "split")  # columns of few different values
+_CHUNK_ROWS: Final = 1 << 16  # that are held at once where a manifest is gone through
+
+
+def strings(table: pa.Table, name: str) -> list[str]:
+    """A text column."""
+    column: Any = table.column(name)
+    values: list[str] = column.to_pylist()
+    return values
+
+
+def codes(table: pa.Table, name: str) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """A text column as numbers i32[N] into its different values, in order of first appearance."""
+    column: Any = table.column(name)
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    whole = column.unify_dictionaries().combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        whole = whole.chunk(0)
+    names: list[str] = whole.dictionary.to_pylist()
+    return np.asarray(whole.indices.to_numpy(zero_copy_only=False), np.int32), names
+
+
+def distinct(table: pa.Table, name: str) -> list[str]:
+    """The different values of a text column, in order of first appearance."""
+    column: Any = table.column(name)
+    values: list[str] = column.unique().to_pylist()
+    return values
+
+
+def numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A number column [N]; null gives NaN."""
+    column: Any = table.column(name)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def vectors(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """A column of lists of one fixed length K -> [N, K]."""
+    column: Any = table.column(name)
+    data = column.combine_chunks()
+    return np.asarray(data.flatten().to_numpy(zero_copy_only=False)).reshape(-1, data.type.list_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,22 +122,35 @@ class Manifest:
 
     def strings(self, column: str) -> list[str]:
         """A text column such as key, source, group, split, class_name."""
-        return strings(self._with(column), column)
+        return strings(self.table, column)
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """All rows in order, some ten thousand at a time: of the table, or of the file where it lacks a column.
+
+        Raises DataError when the file cannot be read.
+        """
+        if set(columns) <= set(self.table.column_names):
+            for first in range(0, len(self), _CHUNK_ROWS):
+                yield self.table.select(list(columns)).slice(first, _CHUNK_ROWS)
+            return
+        path, words = self.folder / "manifest.parquet", [name for name in _WORDS if name in columns]
+        try:
+            with open_parquet(path, read_dictionary=words) as file:
+                for groups in _groups(file):
+                    yield file.read_row_groups(groups, columns=list(columns))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}); `femae data prepare` writes it anew") from error
 
     def text(self, column: str, rows: npt.NDArray[np.int64]) -> list[str]:
-        """A text column of some rows."""
-        return strings(self._with(column).take(rows), column)
-
-    def codes(self, column: str) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """A text column as numbers i32[N] into its different values."""
-        return codes(self._with(column), column)
-
-    def _with(self, column: str) -> pa.Table:
-        """A table that has the column: this one, or what the file holds where it was left out."""
-        if column in self.table.column_names:
-            return self.table
-        with open_parquet(self.folder / "manifest.parquet") as file:
-            return file.read(columns=[column])
+        """A text column of some rows, in the order given."""
+        found, first = np.empty(len(rows), object), 0
+        for table in self.chunks((column,)):
+            here = np.flatnonzero((rows >= first) & (rows < first + len(table)))
+            if len(here):
+                texts: Any = table.column(column).take(rows[here] - first)
+                found[here] = texts.to_pylist()
+            first += len(table)
+        return list(found)
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
         """A number column; null gives NaN in columns that may be null."""
@@ -95,6 +163,19 @@ class Manifest:
     def select(self, chosen: npt.NDArray[np.bool_]) -> "Manifest":
         """The rows where `chosen` bool[N] is True."""
         return Manifest(folder=self.folder, table=self.table.filter(pa.array(chosen)), info=self.info)
+
+
+def _groups(file: pq.ParquetFile) -> Iterator[list[int]]:
+    """Row groups of a file, in order, as many as are read at once."""
+    taken, rows = [], 0
+    for number in range(file.num_row_groups):
+        taken.append(number)
+        rows += file.metadata.row_group(number).num_rows
+        if rows >= _CHUNK_ROWS:
+            yield taken
+            taken, rows = [], 0
+    if taken:
+        yield taken
 
 
 def file_sha256(path: Path) -> str:
@@ -115,8 +196,8 @@ def write_bytes(path: Path, data: bytes) -> bool:
 def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Manifest:
     """Read a folder of shards. Raises DataError when it is none, is unfinished, or of another version.
 
-    `columns`: only these, text as numbers into its different values; others are read from the file when they are asked
-    for. So the memory of a process hangs little on how many rows there are.
+    `columns`: only these. With none of them memory does not depend on how many rows there are; `chunks` goes through
+    them.
     """
     json_path, table_path = folder / "manifest.json", folder / "manifest.parquet"
     try:
@@ -130,8 +211,7 @@ def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Mani
         raise DataError(f"{folder} is no folder of shards: it has no manifest.json; `femae data prepare` makes one")
     try:
         info = json.loads(read_text(json_path))
-        words = [] if columns is None else ["shard", "source", "split"]
-        with open_parquet(table_path, read_dictionary=words) as file:
+        with open_parquet(table_path) as file:
             names = file.schema_arrow.names
             table = file.read(columns=None if columns is None else [name for name in columns if name in names])
     except (ValueError, OSError, pa.ArrowInvalid) as error:

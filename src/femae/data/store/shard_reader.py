@@ -7,23 +7,24 @@ the border is mirrored.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image
 
 from femae.data.store.addresses import open_parquet
-from femae.data.store.columns import numbers, strings
-from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.manifest import Manifest, codes, numbers, read_manifest
 from femae.data.store.pictures import decode_bytes
 from femae.data.store.shards import SHARD_SCHEMA
 from femae.errors import DataError
 from femae.faces.crop import Framing, crop_face
 from femae.types import Face
 
-__all__ = ["ShardReader", "decode_picture", "frame_picture", "load_pictures"]
+__all__ = ["Runs", "ShardReader", "decode_picture", "frame_picture", "load_pictures", "read_group"]
 
 _BATCH_ROWS: Final = 256
 
@@ -56,11 +57,54 @@ def frame_picture(
     return image
 
 
+@dataclass(kw_only=True, slots=True)
+class Runs:
+    """Where the rows of a manifest lie: runs of rows that follow each other in a shard, of whole shards mostly.
+
+    So it is as large as there are shards, however many rows they have.
+    """
+
+    starts: list[int]  # position of the first row of each run
+    shards: list[str]  # file of each run
+    rows: list[int]  # place of its first row in the shard
+    num_rows: int = 0  # in all
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Runs":
+        runs = cls(starts=[], shards=[], rows=[])
+        for table in manifest.chunks(("shard", "row")):
+            runs.add(table)
+        return runs
+
+    def add(self, table: pa.Table) -> None:
+        """The rows that come next, of a table with `shard` and `row`."""
+        (shards, names), rows = codes(table, "shard"), numbers(table, "row")
+        breaks = np.flatnonzero((np.diff(shards) != 0) | (np.diff(rows) != 1)) + 1
+        for start in [0, *breaks.tolist()] if len(rows) else []:
+            name, row = names[shards[start]], int(rows[start])
+            if start or not self._goes_on(name, row):
+                self.starts.append(self.num_rows + start)
+                self.shards.append(name)
+                self.rows.append(row)
+        self.num_rows += len(rows)
+
+    def _goes_on(self, shard: str, row: int) -> bool:
+        """Whether this is what follows the last row."""
+        return bool(self.shards) and self.shards[-1] == shard and self.rows[-1] + self.num_rows - self.starts[-1] == row
+
+    def find(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(number of the run, row in its shard) i64[K] each, of rows of the manifest."""
+        starts = np.array(self.starts, np.int64)
+        runs = np.searchsorted(starts, positions, side="right") - 1
+        return runs, np.array(self.rows, np.int64)[runs] + positions - starts[runs]
+
+
 class ShardReader:
     """Random and sequential access to the rows of a folder of shards."""
 
-    def __init__(self, folder: Path | Manifest) -> None:
+    def __init__(self, folder: Path | Manifest, *, runs: Runs | None = None) -> None:
         self.manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
+        self.runs = Runs.of(self.manifest) if runs is None else runs
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -82,16 +126,20 @@ class ShardReader:
 
     def picture_bytes(self, positions: Sequence[int] | npt.NDArray[np.intp]) -> Iterator[tuple[int, bytes]]:
         """(position, bytes) of rows of the manifest, shard by shard in the order of the shards, not of `positions`."""
-        chosen = np.asarray(positions, np.intp)
-        files, rows = strings(self.manifest.table, "shard"), numbers(self.manifest.table, "row")
-        by_file: dict[str, list[int]] = {}
-        for position in chosen.tolist():
-            by_file.setdefault(files[position], []).append(position)
-        for file in sorted(by_file):
-            wanted = sorted(by_file[file], key=lambda position: int(rows[position]))
-            yield from self._of_shard(file, wanted, [int(rows[position]) for position in wanted])
+        for position, data, _ in self.stored(positions):
+            yield position, data
 
-    def _of_shard(self, file: str, positions: list[int], rows: list[int]) -> Iterator[tuple[int, bytes]]:
+    def stored(self, positions: Sequence[int] | npt.NDArray[np.intp]) -> Iterator[tuple[int, bytes, float]]:
+        """The same with the margin of each picture."""
+        chosen = np.asarray(positions, np.int64)
+        runs, rows = self.runs.find(chosen)
+        by_file: dict[str, list[tuple[int, int]]] = {}
+        for run, row, position in zip(runs.tolist(), rows.tolist(), chosen.tolist(), strict=True):
+            by_file.setdefault(self.runs.shards[run], []).append((row, position))
+        for file in sorted(by_file):
+            yield from self._of_shard(file, sorted(by_file[file]))
+
+    def _of_shard(self, file: str, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, bytes, float]]:
         path = self.manifest.folder / "shards" / file
         try:
             with open_parquet(path) as parquet:
@@ -99,22 +147,27 @@ class ShardReader:
                 for group in range(parquet.num_row_groups):
                     end = start + parquet.metadata.row_group(group).num_rows
                     upto = at
-                    while upto < len(rows) and rows[upto] < end:
+                    while upto < len(wanted) and wanted[upto][0] < end:
                         upto += 1
                     if upto > at:
-                        table: Any = parquet.read_row_group(group, columns=["image"])
-                        values = table.column("image").combine_chunks().field("bytes")
-                        for position, row in zip(positions[at:upto], rows[at:upto], strict=True):
-                            yield position, values[row - start].as_py()
+                        pictures, margins = read_group(parquet, group)
+                        for row, position in wanted[at:upto]:
+                            yield position, pictures[row - start].as_py(), float(margins[row - start])
                     start, at = end, upto
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); see `femae data doctor`") from error
-        if at < len(rows):
+        if at < len(wanted):
             raise DataError(f"{path} has fewer rows than the manifest says; see `femae data doctor`")
 
 
+def read_group(file: Any, number: int) -> tuple[Any, npt.NDArray[np.float32]]:
+    """A row group of an open shard: its pictures' bytes, an Arrow array, and their margins f32[K]."""
+    table: Any = file.read_row_group(number, columns=["image", "margin"])
+    return table.column("image").combine_chunks().field("bytes"), numbers(table, "margin")
+
+
 def load_pictures(
-    folder: Path | Manifest,
+    folder: Path | Manifest | ShardReader,
     *,
     size: int,
     margin: float = 1.0,
@@ -125,19 +178,17 @@ def load_pictures(
 
     margin 1.0 is the frame `predict` feeds; see the file's docstring. Raises DataError naming the row that is damaged.
     """
-    reader = ShardReader(folder)
+    reader = folder if isinstance(folder, ShardReader) else ShardReader(folder)
     chosen = np.arange(len(reader)) if positions is None else np.asarray(positions, np.intp)
     out = np.empty((len(chosen), size, size, 1 if gray else 3), np.uint8)
     places: dict[int, list[int]] = {}
     for place, position in enumerate(chosen.tolist()):
         places.setdefault(position, []).append(place)
-    margins = numbers(reader.manifest.table, "margin")
-    for position, data in reader.picture_bytes(np.array(sorted(places), np.intp)):
+    for position, data, stored in reader.stored(np.array(sorted(places), np.intp)):
         try:
             image = decode_picture(data)
         except DataError as error:
             key = reader.manifest.text("key", np.array([position]))[0]
             raise DataError(f"{reader.manifest.folder}, {key}: {error}; see `femae data doctor`") from error
-        stored = float(margins[position])
         out[places[position]] = frame_picture(image, size=size, stored_margin=stored, margin=margin, gray=gray)
     return out

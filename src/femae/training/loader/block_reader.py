@@ -7,7 +7,9 @@ on the accelerator.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -17,9 +19,9 @@ from torchvision.io import ImageReadMode, decode_image
 
 from femae.config.model import ModelConfig
 from femae.data.store.addresses import open_parquet
-from femae.data.store.shard_reader import decode_picture, frame_picture
+from femae.data.store.shard_reader import decode_picture, frame_picture, read_group
 from femae.errors import DataError
-from femae.training.loader.sets import FaceSet
+from femae.training.loader.sets import BLOCK_ROWS, FaceSet
 
 __all__ = ["BlockReader", "decode_upright"]
 
@@ -65,35 +67,37 @@ class BlockReader:
 
     def __init__(self, faces: FaceSet, model: ModelConfig) -> None:
         self._faces, self._model = faces, model
-        self._places = [(*m.codes("shard"), m.numbers("row"), m.numbers("margin")) for m in faces.manifests]
-        self._blocks: OrderedDict[tuple[int, str, int], Future[Any]] = OrderedDict()
+        self._blocks: OrderedDict[tuple[Path, int], Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
     def fill(self, rows: Ints, out: Pixels) -> None:
         """Put the pictures of rows into `out` u8[K, C, S, S]. Raises DataError naming the picture that is damaged."""
         size, channels = self._model.image_size, self._model.in_chans
-        for number, row in enumerate(rows.tolist()):
-            data, margin = self.encoded(row)
+        for number, (data, margin) in enumerate(self.encoded(rows)):
             try:
                 out[number] = _fit(decode_upright(data), size=size, channels=channels, margin=margin)
             except DataError as error:
-                raise self.named(row, error) from error
+                raise self.named(int(rows[number]), error) from error
 
     def named(self, row: int, error: DataError) -> DataError:
         """The error with the folder and the key of the row."""
-        folder, position = int(self._faces.folder[row]), int(self._faces.position[row])
-        manifest = self._faces.manifests[folder]
-        return DataError(f"{manifest.folder}, {manifest.text('key', np.array([position]))[0]}: {error}")
+        ((reader, _, places),) = self._faces.find(np.array([row]))
+        return DataError(f"{reader.manifest.folder}, {reader.manifest.text('key', places)[0]}: {error}")
 
-    def encoded(self, row: int) -> tuple[bytes, float]:
-        """The picture of a row as it is stored, and its margin (data/store/shard_reader.py)."""
-        folder, position = int(self._faces.folder[row]), int(self._faces.position[row])
-        shards, names, places, margins = self._places[folder]
-        block, offset = divmod(int(places[position]), 256)
-        return self._block(folder, names[shards[position]], block)[offset].as_py(), float(margins[position])
+    def encoded(self, rows: Ints) -> Iterator[tuple[bytes, float]]:
+        """The pictures of rows as they are stored, and their margins (data/store/shard_reader.py)."""
+        found: list[tuple[Path, int]] = [(Path(), 0)] * len(rows)
+        for reader, here, positions in self._faces.find(rows):
+            runs, places = reader.runs.find(positions)
+            for number, run, place in zip(here.tolist(), runs.tolist(), places.tolist(), strict=True):
+                found[number] = (reader.manifest.folder / "shards" / reader.runs.shards[run], place)
+        for path, place in found:
+            block, offset = divmod(place, BLOCK_ROWS)
+            pictures, margins = self._block(path, block)
+            yield pictures[offset].as_py(), float(margins[offset])
 
-    def _block(self, folder: int, shard: str, block: int) -> Any:
-        key = (folder, shard, block)
+    def _block(self, path: Path, number: int) -> Any:
+        key = (path, number)
         with self._lock:
             found = self._blocks.get(key)
             mine = found is None
@@ -104,17 +108,11 @@ class BlockReader:
             self._blocks.move_to_end(key)
         if mine:  # the others that need it wait, those that need another do not
             try:
-                found.set_result(self._read(folder, shard, block))
+                with open_parquet(path) as file:
+                    found.set_result(read_group(file, number))
+            except (OSError, ValueError) as error:
+                found.set_exception(DataError(f"{path} cannot be read ({error}); see `femae data doctor`"))
             except BaseException as error:
                 found.set_exception(error)
                 raise
         return found.result()
-
-    def _read(self, folder: int, shard: str, block: int) -> Any:
-        path = self._faces.manifests[folder].folder / "shards" / shard
-        try:
-            with open_parquet(path) as file:
-                table: Any = file.read_row_group(block, columns=["image"])
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); see `femae data doctor`") from error
-        return table.column("image").combine_chunks().field("bytes")

@@ -53,8 +53,9 @@ class _Faces:
         pixels = torch.empty(count, self._model.in_chans, size, size, dtype=torch.uint8, pin_memory=pinned)
         labels = {}
         for name in self._labels:
-            column = torch.from_numpy(getattr(faces, name)[:0])
-            labels[name] = torch.empty(count, *column.shape[1:], dtype=column.dtype, pin_memory=pinned)
+            column = getattr(faces, name)
+            kind = torch.bool if column.dtype == np.bool_ else torch.float32
+            labels[name] = torch.empty(count, *column.shape[1:], dtype=kind, pin_memory=pinned)
         return Batch(pixels=pixels, **labels)
 
     def fill(self, rows: Ints, batch: Batch) -> Any:
@@ -64,7 +65,7 @@ class _Faces:
             assert self._faces.pictures is not None
             _take(self._faces.pictures, rows, batch.pixels.numpy())
         elif self._on_device:
-            return [(row, *self._reader.encoded(row)) for row in rows.tolist()]
+            return [(row, *stored) for row, stored in zip(rows.tolist(), self._reader.encoded(rows), strict=True)]
         else:
             self._reader.fill(rows, batch.pixels.numpy())
         return None
@@ -96,6 +97,9 @@ class _Faces:
 
 def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
     """Whole rows into `out`, without the interpreter lock; rows are known to exist (`clip` spares a second copy)."""
+    if column.strides[0] == 0:  # all rows are one
+        out[:] = column[:1]
+        return
     np.take(column, rows, axis=0, out=out, mode="clip")
 
 

@@ -1,18 +1,23 @@
 """Which rows a step takes: a function of seed and epoch alone, without doubles or gaps.
 
 Rows that carry weight are drawn in proportion to it, each the whole number of times just below or above its share, so
-an epoch without weights shows every row exactly once. Rows are dealt so that a stream can read them: `blocks` names the
-unit that is read at once (a row group of a shard); rows are mixed within windows of several blocks, which are mixed
-themselves.
+an epoch without weights shows every row exactly once. Rows are dealt so that a stream can read them: `blocks` says
+where each unit of reading (a row group of a shard) begins; rows are mixed within windows of several units, which are
+mixed themselves. Without weights a window is drawn when its steps come, so that nothing is kept for each row.
 """
+
+from collections import OrderedDict
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.training.loader.rng import mix_seed
 
-__all__ = ["RowStream", "epoch_order", "row_weights"]
+__all__ = ["RowStream", "StreamOrder", "epoch_order", "row_weights"]
 
+_WINDOW: Final = 16  # units of reading that are mixed with each other
+_KEPT: Final = 4  # windows: a step may reach over several
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -41,17 +46,66 @@ def epoch_order(
     epoch: int,
     weights: Floats | None = None,
     blocks: Ints | None = None,
-    window: int = 16,
+    window: int = _WINDOW,
 ) -> Ints:
-    """Row numbers i64[num_rows] in the order of one epoch."""
+    """Row numbers i64[num_rows] in the order of one epoch.
+
+    `blocks` i64[B + 1], of a stream: unit b of reading holds the rows blocks[b] to blocks[b + 1] - 1.
+    """
     rng = np.random.default_rng(mix_seed(seed, "order", epoch))
     rows = np.arange(num_rows) if weights is None else _systematic(weights, rng)
     if blocks is None:
         return np.asarray(rng.permutation(rows), np.int64)
-    shuffled = rng.permutation(int(blocks.max()) + 1)
+    shuffled = rng.permutation(len(blocks) - 1)
     place = np.empty_like(shuffled)
     place[shuffled] = np.arange(len(shuffled))
-    return np.asarray(rows[np.lexsort((rng.random(len(rows)), place[blocks[rows]] // window))], np.int64)
+    units = np.searchsorted(blocks, rows, side="right") - 1
+    return np.asarray(rows[np.lexsort((rng.random(len(rows)), place[units] // window))], np.int64)
+
+
+class StreamOrder:
+    """epoch_order of a stream without weights, one window at a time: nothing is kept for each row.
+
+    The rows of a window are sorted by numbers drawn for them, which are found without those of the rows before: the
+    generator is set forward.
+    """
+
+    def __init__(self, blocks: Ints, *, seed: int, epoch: int, window: int = _WINDOW) -> None:
+        rng = np.random.default_rng(mix_seed(seed, "order", epoch))
+        self._blocks, self._window = blocks, window
+        self._shuffled = rng.permutation(len(blocks) - 1)
+        self._state = rng.bit_generator.state
+        firsts = np.arange(0, len(self._shuffled), window)
+        self._ends = np.cumsum(np.add.reduceat(np.diff(blocks)[self._shuffled], firsts))  # rows up to each window's end
+        self._known: OrderedDict[int, Ints] = OrderedDict()
+
+    def __getitem__(self, places: slice) -> Ints:
+        """Row numbers i64[...] of places start to stop in the epoch, or to its end."""
+        parts, place = [], places.start
+        stop = min(places.stop, int(self._ends[-1]))
+        while place < stop:
+            number = int(np.searchsorted(self._ends, place, side="right"))
+            first = int(self._ends[number - 1]) if number else 0
+            part = self._rows(number)[place - first : stop - first]
+            parts.append(part)
+            place += len(part)
+        return np.concatenate(parts)
+
+    def _rows(self, number: int) -> Ints:
+        if number not in self._known:
+            if len(self._known) >= _KEPT:
+                self._known.popitem(last=False)
+            units = np.sort(self._shuffled[number * self._window : (number + 1) * self._window])
+            spans = list(zip(self._blocks[units].tolist(), self._blocks[units + 1].tolist(), strict=True))
+            rows = np.concatenate([np.arange(start, end) for start, end in spans])
+            chances = np.concatenate([self._chances(start, end - start) for start, end in spans])
+            self._known[number] = rows[np.argsort(chances, kind="stable")]
+        return self._known[number]
+
+    def _chances(self, first: int, count: int) -> Floats:
+        bits: Any = np.random.PCG64()
+        bits.state = self._state
+        return np.random.Generator(bits.advance(first)).random(count)
 
 
 def _systematic(weights: Floats, rng: np.random.Generator) -> Ints:
@@ -70,7 +124,7 @@ class RowStream:
     ) -> None:
         self._num_rows, self._batch_size, self._seed = num_rows, batch_size, seed
         self._weights, self._blocks = weights, blocks
-        self._known: dict[int, Ints] = {}
+        self._known: dict[int, Ints | StreamOrder] = {}
 
     def first_step(self, epoch: int) -> int:
         """Number of the first step that begins in an epoch (both from 0)."""
@@ -91,11 +145,14 @@ class RowStream:
             place += len(part)
         return np.concatenate(parts)
 
-    def _order(self, epoch: int) -> Ints:
+    def _order(self, epoch: int) -> "Ints | StreamOrder":
         if epoch not in self._known:
             for old in [known for known in self._known if known < epoch - 1]:
                 del self._known[old]
-            self._known[epoch] = epoch_order(
-                self._num_rows, seed=self._seed, epoch=epoch, weights=self._weights, blocks=self._blocks
-            )
+            if self._blocks is not None and self._weights is None:
+                self._known[epoch] = StreamOrder(self._blocks, seed=self._seed, epoch=epoch)
+            else:
+                self._known[epoch] = epoch_order(
+                    self._num_rows, seed=self._seed, epoch=epoch, weights=self._weights, blocks=self._blocks
+                )
         return self._known[epoch]

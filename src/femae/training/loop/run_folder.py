@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import yaml
 
 from femae import __version__
@@ -54,11 +55,17 @@ def git_revision(folder: Path) -> str | None:
 def data_fingerprint(train: FaceSet, val: FaceSet) -> str:
     """Changes with the shards, with the rows chosen and with their labels."""
     digest = hashlib.sha256()
-    for manifest in train.manifests:
-        digest.update("".join(shard.sha256 for shard in manifest.shards).encode())
+    for reader in train.readers:
+        digest.update("".join(shard.sha256 for shard in reader.manifest.shards).encode())
     for part in (train, val):
-        for name in ("folder", "position", "targets", "mask", "au_targets", "au_mask"):
-            digest.update(getattr(part, name).tobytes())
+        edges = np.array(part.edges(), np.int64)
+        for rows in part.rows.chunks():
+            digest.update((np.searchsorted(edges, rows, side="right") - 1).astype(np.int32).tobytes())
+        for rows in part.rows.chunks():
+            digest.update((rows - edges[np.searchsorted(edges, rows, side="right") - 1]).tobytes())
+        for name in ("targets", "mask", "au_targets", "au_mask"):
+            for chosen in part.row_chunks(1 << 16):
+                digest.update(getattr(part, name)[chosen].tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -89,7 +96,7 @@ class RunFolder:
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "data": {
                 "fingerprint": data_fingerprint(train, val),
-                "folders": [manifest.folder.name for manifest in train.manifests],
+                "folders": [reader.manifest.folder.name for reader in train.readers],
                 "num_train": len(train),
                 "num_val": len(val),
             },
