@@ -194,6 +194,42 @@ def test_a_run_killed_again_and_again_gives_the_same_losses_bit_by_bit(
     assert epochs[0] == epochs[1]
 
 
+@pytest.mark.parametrize(("accelerator", "tolerance"), [("cpu", 0), pytest.param("cuda", 0.01, marks=pytest.mark.gpu)])
+def test_a_run_taken_up_on_a_device_goes_on_as_one_that_was_not_stopped(
+    accelerator: str,
+    tolerance: float,
+    faces: Path,
+    tiny: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bit by bit on the CPU; on a GPU, whose sums have no fixed order, each loss within one part in a hundred."""
+    from femae.training.loop.step import Stepper
+
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs an accelerator")
+    run = {"accelerator": accelerator, "precision": "bf16-mixed", "checkpoint_steps": 2, "epochs": 4, "patience": None}
+    config = EmotionConfig(**settings(faces, tiny | {"drop_path": 0.2}, run=run), softmax_weight=1.0)
+    train_stage(config, run=tmp_path / "whole", quiet=True)
+    real, stops = Stepper.step, [5, 9]
+
+    def step(self: Stepper, pieces: Any, number: int, *, progress: float) -> Any:
+        if stops and number == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+        return real(self, pieces, number, progress=progress)
+
+    monkeypatch.setattr(Stepper, "step", step)
+    while stops:
+        with pytest.raises(KeyboardInterrupt):
+            train_stage(config, run=tmp_path / "stopped", quiet=True)
+    train_stage(config, run=tmp_path / "stopped", quiet=True)
+    assert [entry["step"] for entry in RunFolder(tmp_path / "stopped").entries("resume")] == [4, 8]
+    whole, stopped = losses(tmp_path / "whole"), losses(tmp_path / "stopped")
+    assert list(stopped) == list(whole) and len(whole) == 16
+    assert list(stopped.values()) == pytest.approx(list(whole.values()), rel=tolerance, abs=0)
+
+
 def test_accumulation_and_streaming_change_nothing(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
     """No layer looks at a whole batch here, so parts of a step add up to it."""
     curves = []
