@@ -244,7 +244,7 @@ def test_a_fault_of_ours_does_not_cost_the_other_inputs(
     real = work.process_item
 
     def faulty(source: Any, **values: Any) -> Any:
-        if values["stem"] == "film1":
+        if values["wanted"].stem == "film1":
             raise ZeroDivisionError("a fault")
         return real(source, **values)
 

@@ -11,7 +11,7 @@ from femae.app.jobs import Job
 from femae.app.view import digest
 from femae.config.options import DeviceName
 from femae.errors import FemaeError, InputError
-from femae.inference.item import ItemOutputs, process_item
+from femae.inference.item import ItemOutputs, WantedOutputs, process_item
 from femae.inference.predictor import Predictor, open_source
 from femae.labels import Compound
 from femae.types import FrameResult, LabelView, SourceInfo
@@ -77,17 +77,20 @@ class Worker:
             self._check_length(source.info.duration_s)
             job.num_total = _num_frames(source.info)
             job.phase = "reading"
-            done = process_item(
-                source,
-                item=item,
-                stem="result",
-                predictor=predictor,
+            wanted = WantedOutputs(
                 out=job.folder / "out",
+                stem="result",
                 formats=_FORMATS,
                 video=True,
                 labels=job.labels,
-                on_result=lambda result: self._count(job, result),
                 shown_names={upload.path.name: upload.name for upload in job.uploads},
+            )
+            done = process_item(
+                source,
+                item=item,
+                predictor=predictor,
+                wanted=wanted,
+                on_result=lambda result: self._count(job, result),
             )
         job.problems = [_in_users_words(problem, job) for problem in done.problems]
         self._collect(job, done, compounds=predictor.compounds)

@@ -25,7 +25,7 @@ from femae.video.overlay import draw
 from femae.video.source import FrameSource
 from femae.video.writer import VideoWriter
 
-__all__ = ["Draw", "ItemOutputs", "PictureSink", "annotated_sink", "process_item"]
+__all__ = ["Draw", "ItemOutputs", "PictureSink", "WantedOutputs", "annotated_sink", "process_item"]
 
 _ROWS_AT_ONCE = 64  # frames that are turned into table rows together
 
@@ -46,80 +46,100 @@ class ItemOutputs:
         return [*self.tables, *self.derived, *([self.pictures] if self.pictures is not None else [])]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WantedOutputs:
+    """What is written of one input, where, and under which names."""
+
+    out: Path  # folder
+    stem: str  # of all names
+    formats: Sequence[str]  # of the tables
+    video: bool  # the annotated film or pictures, too
+    labels: LabelView = "expression"  # that are painted
+    derived: DerivedConfig = field(default_factory=DerivedConfig)
+    shown_names: Mapping[str, str] = field(default_factory=dict)  # what the table calls files of other names
+
+
 def process_item(
     source: FrameSource,
     *,
     item: InputItem,
-    stem: str,
     predictor: Predictor,
-    out: Path,
-    formats: Sequence[str],
-    video: bool,
-    labels: LabelView = "expression",
+    wanted: WantedOutputs,
     on_result: Callable[[FrameResult], None],
-    shown_names: Mapping[str, str] | None = None,
-    derived: DerivedConfig | None = None,
     measured: Iterator[FrameResult] | None = None,
 ) -> ItemOutputs:
-    """Run the open source of `item` and write `<out>/<stem>...`; `on_result` is called after each frame.
+    """Run the open source of `item` and write what is wanted; `on_result` is called after each frame.
 
     `measured`: what Predictor.measure gives, where that is known already; the source then gives only what is shown.
-    `shown_names`: what the table calls files of other names; the outputs keep the files' own.
     What `on_result` raises ends the work: nothing half written stays, except the complete rows after KeyboardInterrupt.
     """
-    schema = predictor.schema()
-    pending: list[FrameResult] = []
+    film, video = item.kind == "video", wanted.video
     with ExitStack() as stack:  # closed from last to first: the tables are safe before the film is finished
-        pictures = None
-        if video:
-            annotate = partial(draw, compounds=predictor.compounds, labels=labels)
-            pictures = stack.enter_context(annotated_sink(out, stem=stem, item=item, info=source.info, draw=annotate))
-        beside = None
-        if derived is not None and derived.asked_for:
-            beside = stack.enter_context(
-                open_derived(
-                    derived,
-                    out,
-                    stem=stem,
-                    name=item.name,
-                    media=item.address or item.paths[0],
-                    formats=formats,
-                    compounds=predictor.compounds,
-                    film=item.kind == "video",
-                )
-            )
-        tables = stack.enter_context(
-            BaselineSink(out, stem=stem, formats=formats, schema=schema, kind=derived.baseline)
-            if derived is not None and derived.baseline
-            else open_sinks(out, stem=stem, formats=formats, schema=schema)
-        )
-        film = item.kind == "video"
-        results: Iterator[FrameResult]
+        outputs = _Outputs(stack, item=item, info=source.info, predictor=predictor, wanted=wanted)
         if measured is None:
-            results = stack.enter_context(closing(predictor.run(source, film=film, keep_images=video)))
+            results: Iterator[FrameResult] = stack.enter_context(
+                closing(predictor.run(source, film=film, keep_images=video))
+            )
         else:
             results = predictor.finish(_with_images(measured, source) if video else measured, film=film)
         try:
             for result in results:
-                if pictures is not None:
-                    pictures.write(result)
-                if beside is not None:
-                    beside.add(result)
-                pending.append(_renamed(result, shown_names) if shown_names else result)
-                if len(pending) == _ROWS_AT_ONCE:
-                    tables.write(results_to_batch(pending, schema=schema))
-                    pending = []
+                outputs.add(result)
                 on_result(result)
-        except KeyboardInterrupt:  # these rows are complete
-            tables.write(results_to_batch(pending, schema=schema))
+        except KeyboardInterrupt:  # the rows so far are complete
+            outputs.flush()
             raise
-        tables.write(results_to_batch(pending, schema=schema))
+        outputs.flush()
+        return outputs.written(problems=list(source.problems))
+
+
+class _Outputs:
+    """The open outputs of one input."""
+
+    def __init__(
+        self, stack: ExitStack, *, item: InputItem, info: SourceInfo, predictor: Predictor, wanted: WantedOutputs
+    ) -> None:
+        """Open them; `stack` closes them. Raises OutputError."""
+        out, stem, formats = wanted.out, wanted.stem, wanted.formats
+        self._names, self._schema = wanted.shown_names, predictor.schema()
+        self._pending: list[FrameResult] = []
+        self._pictures = self._beside = None
+        if wanted.video:
+            annotate = partial(draw, compounds=predictor.compounds, labels=wanted.labels)
+            self._pictures = stack.enter_context(annotated_sink(out, stem=stem, item=item, info=info, draw=annotate))
+        if wanted.derived.asked_for:
+            self._beside = stack.enter_context(
+                open_derived(wanted.derived, out, stem=stem, item=item, formats=formats, compounds=predictor.compounds)
+            )
+        self._tables = stack.enter_context(
+            BaselineSink(out, stem=stem, formats=formats, schema=self._schema, kind=wanted.derived.baseline)
+            if wanted.derived.baseline
+            else open_sinks(out, stem=stem, formats=formats, schema=self._schema)
+        )
+
+    def add(self, result: FrameResult) -> None:
+        """One frame, in order."""
+        if self._pictures is not None:
+            self._pictures.write(result)
+        if self._beside is not None:
+            self._beside.add(result)
+        self._pending.append(_renamed(result, self._names) if self._names else result)
+        if len(self._pending) == _ROWS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Rows that wait go to the tables."""
+        self._tables.write(results_to_batch(self._pending, schema=self._schema))
+        self._pending = []
+
+    def written(self, *, problems: list[str]) -> ItemOutputs:
+        """What there is; it stands in its place when the stack is closed."""
         return ItemOutputs(
-            tables=tables.paths,
-            pictures=pictures.path if pictures is not None else None,
-            problems=list(source.problems),
-            derived=[] if beside is None else beside.paths,
-            totals=None if beside is None else beside.totals,
+            tables=self._tables.paths,
+            pictures=self._pictures.path if self._pictures is not None else None,
+            problems=problems,
+            derived=[] if self._beside is None else self._beside.paths,
+            totals=None if self._beside is None else self._beside.totals,
         )
 
 

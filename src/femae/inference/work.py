@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from femae.config.predict import PredictConfig
 from femae.errors import FemaeError, InputError
 from femae.inference.console import Summary
-from femae.inference.item import ItemOutputs, process_item
+from femae.inference.item import ItemOutputs, WantedOutputs, process_item
 from femae.inference.joining import joined, read_part, read_part_notes, write_part
 from femae.inference.journal import fingerprint
 from femae.inference.output_folder import OutputFolder, claim
@@ -156,18 +156,16 @@ class UnitWorker:
                 summary.add(result)
                 advance()
 
-            outputs = process_item(
-                source,
-                item=item,
-                stem=unit.stem,
-                predictor=self._predictor,
+            wanted = WantedOutputs(
                 out=folder,
+                stem=unit.stem,
                 formats=config.formats,
                 video=config.video,
                 labels=config.labels,
-                on_result=count,
                 derived=config.derived,
-                measured=measured,
+            )
+            outputs = process_item(
+                source, item=item, predictor=self._predictor, wanted=wanted, on_result=count, measured=measured
             )
         seconds = summary.seconds
         further: list[Path] = []

@@ -96,7 +96,7 @@ def draw(
         face = result.faces[number]
         label = _Label.of(face, compounds, labels)
         names = (*EMOTIONS, *(c.name for c in compounds)) if labels == "expression" else [c.name for c in compounds]
-        laid = _lay_panel(picture, face, label, boxes[number], taken, text_size, names)
+        laid = _lay_panel(picture, face, label, boxes[number], taken, names)
         laid = laid or _lay_label(picture, label, boxes[number], text_size)
         if laid is not None:
             taken.append(laid)
@@ -151,11 +151,11 @@ def _lay_panel(
     label: _Label,
     box: Box,
     taken: Sequence[Box],
-    text_size: int,
     names: Sequence[str],
 ) -> Box | None:
     """Label and bars beside the face, in smaller letters where that makes them fit; None: there is no room."""
     shape = picture.shape[:2]
+    text_size = _text_size(*shape)
     smallest = max(_MIN_TEXT, text_size // 2)
     size = max(smallest, min(text_size, (box[3] - box[1]) // 8))
     is_alone = len(taken) == 1

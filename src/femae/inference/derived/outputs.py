@@ -30,6 +30,7 @@ from femae.inference.derived.totals import Totals, totals_schema
 from femae.inference.sinks import TableSink, open_sinks
 from femae.labels import NO_EXPRESSION, Compound
 from femae.types import FrameResult
+from femae.video.discover import InputItem
 
 __all__ = ["DerivedOutputs", "RunSummary", "open_derived", "open_run_summary", "require_exports", "write_export"]
 
@@ -102,18 +103,17 @@ def open_derived(
     folder: Path,
     *,
     stem: str,
-    name: str,
-    media: Path,
+    item: InputItem,
     formats: Sequence[str],
     compounds: tuple[Compound, ...],
-    film: bool,
 ) -> Iterator[DerivedOutputs]:
     """What the settings ask for of one input: `<stem>.segments.csv`, `<stem>.windows.csv`, `<stem>.eaf` and so on.
 
     Of pictures there are totals alone. After Ctrl-C complete rows are kept, as of the main table; then there are no
     files of other programs.
     """
-    outputs = DerivedOutputs(name, compounds=compounds, film=film)
+    film, media = item.kind == "video", item.address or item.paths[0]
+    outputs = DerivedOutputs(item.name, compounds=compounds, film=film)
     with ExitStack() as stack:
         if film and "segments" in config.table_names:
             sink = stack.enter_context(
