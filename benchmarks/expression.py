@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ferplus import predict_split
+from ferplus_arrays import read_ferplus
 from PIL import Image
 
 from femae import __version__
-from femae.data.sources.ferplus import read_ferplus
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
 
 FER_ORDER = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "none")

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ferplus_arrays import read_ferplus
 from PIL import Image
 
 from femae.cli import main as femae
-from femae.data.duplicates.find import duplicate_pairs
-from femae.data.duplicates.phash import perceptual_hash, thumbnail
-from femae.data.sources.ferplus import read_ferplus
+from femae.data.duplicates import duplicate_pairs, perceptual_hash, thumbnail
 from femae.labels import EMOTIONS
 
 _COLUMNS = (*EMOTIONS, "compound", "compound_score", "expression", "expression_probability")

@@ -19,11 +19,11 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from ferplus_arrays import read_ferplus
 from framing_tables import Geometry, candidate_table, expression_table, geometry_table
 from PIL import Image
 
 from femae import __version__
-from femae.data.sources.ferplus import read_ferplus
 from femae.faces.crop import FERPLUS_FRAMING, crop_face
 from femae.faces.load import load_detector
 from femae.faces.scales import FaceDetector

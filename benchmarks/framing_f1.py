@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from ferplus_arrays import read_ferplus
 from PIL import Image
 
-from femae.data.sources.ferplus import read_ferplus
 from femae.engine.onnx import OnnxEngine
 from femae.faces.crop import FERPLUS_FRAMING, Framing, crop_face
 from femae.labels import EMOTIONS

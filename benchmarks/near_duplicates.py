@@ -16,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from femae.data.duplicates.near import near_pairs
-from femae.data.duplicates.phash import SAME_PICTURE, hamming, perceptual_hash, similarity, thumbnail
+from femae.data.duplicates import SAME_PICTURE, hamming, near_pairs, perceptual_hash, similarity, thumbnail
 from femae.data.samples import AtlasCell
-from femae.data.sources.atlas import AtlasSource
-from femae.data.sources.ferplus import FerPlusSource
-from femae.data.sources.lfw import LfwSource
+from femae.data.sources.atlas import AtlasSource, LfwSource
+from femae.data.sources.fer2013 import FerPlusSource
 
 Pixels = npt.NDArray[np.uint8]
 DISTANCES = (0, 2, 4, 6, 8, 10, 12)

@@ -6,9 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from femae.abaw.label_file import read_labels, read_template, track_of, write_labels
+from femae.abaw.label_file import (
+    CE_ROWS,
+    CE_VIDEOS,
+    TRACKS,
+    location,
+    parse_location,
+    read_labels,
+    read_template,
+    track_of,
+    write_labels,
+)
 from femae.abaw.labelling import parse_class, parse_thresholds
-from femae.abaw.tracks import CE_ROWS, CE_VIDEOS, TRACKS, location, parse_location
 from femae.errors import ConfigError, DataError, InputError, LabelError, OutputError
 
 CE_HEADER = (

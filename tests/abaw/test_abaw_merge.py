@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from femae.abaw.align import align_frames
 from femae.abaw.film import Film, empty_film
+from femae.abaw.frames import align_frames, fill_frames, merge_faces, side_of
 from femae.abaw.labelling import AuLabels, CeLabels, ExprLabels
-from femae.abaw.merge import fill_frames, merge_faces, side_of
 from femae.errors import ConfigError, DataError
 
 # Pairs of each compound, in the paper's order of emotions: surprise, fear, disgust, happiness, sadness, anger.

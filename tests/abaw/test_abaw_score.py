@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from femae.abaw.label_file import read_labels, write_labels
+from femae.abaw.label_file import CE_ROWS, CE_VIDEOS, TRACKS, TrackName, read_labels, write_labels
 from femae.abaw.score import is_challenge, score_labels
-from femae.abaw.tracks import CE_ROWS, CE_VIDEOS, TRACKS, TrackName
 from femae.cli import main
 from femae.errors import DataError
 

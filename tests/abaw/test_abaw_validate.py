@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from femae.abaw.label_file import read_template, write_labels
-from femae.abaw.tracks import CE_ROWS, CE_VIDEOS, TRACKS, TrackName
+from femae.abaw.label_file import CE_ROWS, CE_VIDEOS, TRACKS, TrackName, read_template, write_labels
 from femae.abaw.validate import KINDS, check_file
 from femae.cli import main
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageFilter
 
-from femae.data.doctor.contact_sheet import ContactSheets, draw_sheet
+from femae.data.doctor.page import ContactSheets, draw_sheet
 from femae.data.doctor.run import Diagnosis, diagnose_raw, diagnose_shards
 from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.samples import InlinePicture, PictureFile, RawSample, Reading

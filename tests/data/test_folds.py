@@ -10,10 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from femae.data.folds.assign import HELD_OUT, FoldSamples, assign_folds, check_leaks, join_groups, validation_fold
-from femae.data.folds.table import make_folds, read_folds, write_folds
+from femae.data.folds import (
+    HELD_OUT,
+    FoldSamples,
+    assign_folds,
+    check_leaks,
+    join_groups,
+    make_folds,
+    read_folds,
+    validation_fold,
+    write_folds,
+)
 from femae.data.prepare.run import PrepareSettings, prepare
-from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.sources.folders import FolderPerClassSource
 from femae.data.store.manifest import read_manifest
 from femae.errors import ConfigError, DataError
 from femae.labels import EMOTIONS

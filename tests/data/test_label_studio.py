@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from femae.data.annotate.agreement import measure_agreement
-from femae.data.annotate.label_studio import CHOICES, CONTROL, export_label_studio
-from femae.data.annotate.label_studio_import import Ballot, Ballots, read_label_studio
+from femae.data.annotate.label_studio import CHOICES, CONTROL, Ballot, Ballots, export_label_studio, read_label_studio
 from femae.data.annotate.voted_shards import import_label_studio
 from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.samples import InlinePicture, RawSample, Reading

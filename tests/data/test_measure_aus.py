@@ -27,7 +27,7 @@ from femae.data.pseudo_aus.blendshapes import (
 )
 from femae.data.pseudo_aus.measure import PseudoAuResult, make_pseudo_aus
 from femae.data.pseudo_aus.table import read_pseudo_aus, read_pseudo_note
-from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.sources.folders import FolderPerClassSource
 from femae.data.store.manifest import Manifest, read_manifest
 from femae.data.store.shards import ACTION_UNITS
 from femae.errors import DataError, MissingDependencyError, ModelError, OutputError

@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from femae.data.duplicates.find import duplicate_pairs
-from femae.data.duplicates.near import near_pairs
-from femae.data.duplicates.phash import (
+from femae.data.duplicates import (
     HASH_DISTANCE,
     HASH_ONLY_DISTANCE,
     NO_HASH,
     SAME_PICTURE,
+    duplicate_pairs,
     hamming,
     mirrored_hash,
+    near_pairs,
     perceptual_hash,
     similarity,
     thumbnail,

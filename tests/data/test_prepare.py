@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from femae.data.prepare.choose_face import box_iou, choose_faces
+from femae.data.prepare.find_faces import box_iou, choose_faces
 from femae.data.prepare.run import PrepareResult, PrepareSettings, prepare
 from femae.data.samples import AtlasCell, InlinePicture, PictureFile, PictureRef, RawSample, Reading, VideoFrame
 from femae.data.store.manifest import read_manifest

@@ -11,7 +11,7 @@ from PIL import Image
 
 from femae.data.prepare.run import PrepareSettings, prepare
 from femae.data.pseudo_aus.table import PSEUDO_AU_SCHEMA, read_pseudo_aus, read_pseudo_note, write_pseudo_aus
-from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.sources.folders import FolderPerClassSource
 from femae.data.store.manifest import Manifest, read_manifest
 from femae.data.store.shards import ACTION_UNITS
 from femae.errors import DataError, OutputError

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from femae.data.sources.affwild2 import AffWild2Source
-from femae.data.sources.s_affwild2 import SAffWild2Source
+from femae.data.sources.affwild2 import AffWild2Source, SAffWild2Source
 from femae.errors import DataError
 from femae.labels import AFFWILD2_AUS, AFFWILD2_OLD_AUS
 

@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from femae.data.samples import AtlasCell, InlinePicture
-from femae.data.sources.fer2013 import Fer2013Source
-from femae.data.sources.ferplus import FERPLUS_VOTES, FerPlusSource, read_ferplus
-from femae.data.sources.lfw import LfwSource
-from femae.data.sources.synth3d import Synth3dSource
+from femae.data.sources.atlas import LfwSource, Synth3dSource
+from femae.data.sources.fer2013 import Fer2013Source, FerPlusSource
 from femae.errors import DataError
 from femae.labels import EMOTIONS
 
@@ -119,22 +116,6 @@ def test_ferplus_atlases(layouts: Any, collect: Any) -> None:
     assert np.allclose(one.targets, [0.1, 0, 0, 0.9, 0, 0]) and one.group == "fer2013/copies-4"
     assert samples["fer0000004.png"].split == "test" and one.split == "train"
     assert account.excluded == {"a test picture that stands in Training too": 1}
-
-
-def test_ferplus_as_arrays_agrees_with_the_reader(layouts: Any, collect: Any) -> None:
-    root = layouts.ferplus()
-    arrays = read_ferplus(root, split="Training")
-    samples, _ = collect(FerPlusSource(root))
-    with Image.open(root / "atlas_00.png") as picture:
-        atlas = np.asarray(picture)
-    for n in range(3):
-        cell = samples[f"fer{n:07d}.png"].picture
-        assert np.array_equal(arrays.pictures[n], atlas[cell.top : cell.top + 48, cell.left : cell.left + 48])
-        shares = arrays.votes[n, :6] / arrays.votes[n, :8].sum()
-        assert np.allclose(shares, samples[f"fer{n:07d}.png"].targets)
-    assert FERPLUS_VOTES[:6] == EMOTIONS
-    with pytest.raises(DataError, match="PrivateTest"):
-        read_ferplus(root, split="PrivateTest")
 
 
 def test_atlas_faults_are_counted_by_cause(layouts: Any, collect: Any) -> None:

@@ -8,11 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from femae.data.samples import VideoFrame
-from femae.data.sources.au_files import AuFilesSource
-from femae.data.sources.au_values import action_unit_value
+from femae.data.sources.au_files import AuFilesSource, action_unit_value
 from femae.data.sources.base import LeftOut
 from femae.data.sources.catalog import SOURCES, open_source, source_options
-from femae.data.sources.folder_per_class import FolderPerClassSource
+from femae.data.sources.folders import FolderPerClassSource
 from femae.data.sources.table import TableSource
 from femae.errors import ConfigError, DataError
 

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 
 from femae.data.samples import PictureFile, VideoFrame
-from femae.data.sources.casia import CasiaWebFaceSource
-from femae.data.sources.celeba import CelebASource
-from femae.data.sources.imdb_wiki import ImdbWikiSource
-from femae.data.sources.unlabelled import UnlabelledSource
+from femae.data.sources.folders import UnlabelledSource
+from femae.data.sources.pretraining import CasiaWebFaceSource, CelebASource, ImdbWikiSource
 from femae.errors import ConfigError, DataError
 
 

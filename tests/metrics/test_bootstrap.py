@@ -6,9 +6,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from femae.metrics import bootstrap
 from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
+from femae.metrics.calibration import bootstrap_ece, reliability
 from femae.metrics.f1 import f1_per_class
 from femae.metrics.ranking import bootstrap_ranking
-from femae.metrics.reliability import bootstrap_ece, reliability
 
 
 def example(num_groups: int = 12, size: int = 90) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,10 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from femae.metrics.confusion import confusion
-from femae.metrics.f1 import au_f1, binary_f1, f1_per_class, macro_f1
+from femae.metrics.calibration import reliability
+from femae.metrics.f1 import au_f1, binary_f1, confusion, f1_per_class, macro_f1
 from femae.metrics.ranking import auroc, average_precision
-from femae.metrics.reliability import reliability
 
 SEEDS = st.integers(0, 2**32 - 1)
 

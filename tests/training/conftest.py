@@ -12,7 +12,7 @@ from PIL import Image
 pytest.importorskip("torch", reason="needs femae[train]")
 pytest.importorskip("lightning_fabric", reason="needs femae[train]")
 
-from femae.data.folds.table import Folds, write_folds
+from femae.data.folds import Folds, write_folds
 from femae.data.store.manifest import ShardFile, file_sha256, read_manifest, write_manifest
 from femae.data.store.shards import ACTION_UNITS, ShardSample, ShardWriter, shard_path
 from femae.data.targets import label_targets, vote_targets

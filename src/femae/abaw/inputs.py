@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from femae.abaw.film import COLUMNS, Film, film_from_table
-from femae.abaw.table_file import TABLE_SUFFIXES, read_table
+from femae.abaw.film import COLUMNS, TABLE_SUFFIXES, Film, film_from_table, read_table
 from femae.config.abaw import WriteConfig
 from femae.errors import ConfigError, DataError, InputError
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.abaw.film import Film
-from femae.abaw.tracks import TRACKS, Track
+from femae.abaw.label_file import TRACKS, Track
 from femae.compound.rules import Rule, combine, parse_weights
 from femae.config.abaw import AuConfig, CeConfig, ExprConfig, WriteConfig
 from femae.errors import ConfigError, DataError

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from femae.abaw.label_file import LabelFile
-from femae.abaw.tracks import CE_ROWS, CE_VIDEOS
+from femae.abaw.label_file import CE_ROWS, CE_VIDEOS, LabelFile
 from femae.errors import DataError
 from femae.metrics.f1 import binary_f1, f1_per_class
 

@@ -11,11 +11,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from femae.abaw.align import align_frames
 from femae.abaw.film import Film, empty_film
+from femae.abaw.frames import align_frames, fill_frames, merge_faces, side_of
 from femae.abaw.label_file import Template
 from femae.abaw.labelling import Labels, parse_class
-from femae.abaw.merge import fill_frames, merge_faces, side_of
 from femae.compound.smoothing import smooth
 from femae.config.abaw import WriteConfig
 from femae.errors import ConfigError, DataError

@@ -12,10 +12,9 @@ import numpy.typing as npt
 
 from femae.abaw.film import Film
 from femae.abaw.inputs import find_inputs, name_videos, read_films
-from femae.abaw.label_file import read_template, write_labels
+from femae.abaw.label_file import Track, read_template, write_labels
 from femae.abaw.labelling import labels_of
 from femae.abaw.submission import Submission, VideoReport, label_videos
-from femae.abaw.tracks import Track
 from femae.config.abaw import WriteConfig
 from femae.errors import OutputError
 

@@ -129,7 +129,7 @@ def _open(config: OpenConfig) -> int:
 
 
 def _folds(config: FoldsConfig) -> int:
-    from femae.data.folds.table import make_folds, write_folds
+    from femae.data.folds import make_folds, write_folds
     from femae.data.store.manifest import read_manifest
     from femae.data.summary import fold_lines
 
@@ -180,6 +180,6 @@ def _sources(_: SourcesConfig) -> int:
 
 def _readers(sources: Iterable[str], options: Iterable[str]) -> list[Any]:
     """The reader of each `KIND=FOLDER` or plain path; options are `NAME=VALUE` and go to every reader."""
-    from femae.data.sources.choose import open_sources
+    from femae.data.sources.catalog import open_sources
 
     return open_sources(sources, options=options)

@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from femae.data.annotate.label_studio import AnnotationProject
     from femae.data.annotate.voted_shards import VotedShards
     from femae.data.doctor.run import Diagnosis
-    from femae.data.folds.table import FoldReport
+    from femae.data.folds import FoldReport
     from femae.data.prepare.run import PrepareResult
     from femae.data.pseudo_aus.measure import PseudoAuResult
 

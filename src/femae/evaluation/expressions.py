@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from femae.compound.expression import ExpressionRule
-from femae.evaluation.samples import Ints
+from femae.evaluation.labels import Ints
 from femae.evaluation.tables import float_column, text_column
 from femae.labels import EMOTIONS, Compound
 from femae.metrics.bootstrap import bootstrap_sums, group_sums, interval
-from femae.metrics.reliability import Reliability, bootstrap_ece, reliability
+from femae.metrics.calibration import Reliability, bootstrap_ece, reliability
 
 __all__ = ["NUM_BINS", "ExpressionRates", "expression_rates", "given_answers", "with_expression"]
 

@@ -1,4 +1,6 @@
-"""The labels of a table, in whichever of these forms it has them.
+"""What is judged: for each labelled sample the probabilities, or that there are none, and what is known of it.
+
+The labels of a table, in whichever of these forms it has them.
 
 - `targets`, `mask`, `au_targets`, `au_mask`: lists, as in the manifest of a folder of shards.
 - `target_surprise` ... 0..1, null unknown, as in a table of scores; `target_AU01` ...
@@ -12,29 +14,161 @@ Rows with `dup_in_training` = 1 do not count: a copy of the picture was trained 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from femae.data.store.manifest import vectors
 from femae.data.store.shards import ACTION_UNITS
-from femae.data.targets import label_targets
+from femae.data.targets import label_targets, vote_targets
 from femae.errors import ConfigError, DataError, LabelError
-from femae.evaluation.samples import Bools, Floats, Ints, Labels
 from femae.evaluation.tables import float_column, float_columns, text_column
-from femae.evaluation.votes import Shares, vote_shares
 from femae.labels import EMOTIONS, FERPLUS_VOTES, LABEL_ORDERS, Compound, compound_from_pair, emotion_indices
 from femae.labels import parse_label as parse_word
+from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 
-__all__ = ["has_labels", "read_labels"]
+__all__ = ["Labels", "Samples", "Shares", "Votes", "has_labels", "read_labels", "vote_shares"]
 
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 _WORDS: Final = ("class_name", "emotion", "label", "expression")
 _COMPOUNDS: Final = ("target_compound", "compound")
 _PAIR_OF: Final = {compound_from_pair(*pair).name: frozenset(pair) for pair in permutations(EMOTIONS, 2)}
 _TARGETS: Final = tuple(f"target_{emotion}" for emotion in EMOTIONS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """What is known of N samples."""
+
+    targets: Floats  # f32[N, 6], 0..1, order of EMOTIONS; 0 where not known
+    mask: Bools  # bool[N, 6], True: known
+    top: Ints  # i64[N], the one emotion; -1: none
+    compound: Ints  # i64[N], position in the class set; -1: none
+    expression: Ints  # i64[N], the label for people, as ExpressionRule.names counts; -1: unclear
+    au_names: tuple[str, ...]
+    au_targets: Floats  # f32[N, A]
+    au_mask: Bools  # bool[N, A]
+    notes: tuple[str, ...] = ()  # sentences on what was left out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """N labelled samples and their predictions."""
+
+    probs: Floats  # f32[N, 6]; NaN: no face found, or no prediction at all
+    au_probs: Floats  # f32[N, A], order of labels.au_names
+    labels: Labels
+    groups: Ints  # i64[N], number of the person or film
+    columns: pa.Table  # N rows: whatever else is known, for subgroups
+    answers: tuple[Ints, npt.NDArray[np.float64]] | None = None  # expression given and its probability; None: no column
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        size = len(self.probs)
+        assert self.probs.shape == (size, len(EMOTIONS)) and self.labels.targets.shape == self.probs.shape
+        assert self.au_probs.shape == self.labels.au_targets.shape and self.columns.num_rows == size == len(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.probs)
+
+    @property
+    def found(self) -> Bools:
+        """bool[N]: there is a prediction."""
+        return np.asarray(~np.isnan(self.probs[:, 0]), np.bool_)
+
+    def select(self, chosen: Bools) -> "Samples":
+        """The samples where `chosen` bool[N] is True."""
+        labels = self.labels
+        return Samples(
+            probs=self.probs[chosen],
+            au_probs=self.au_probs[chosen],
+            labels=Labels(
+                targets=labels.targets[chosen],
+                mask=labels.mask[chosen],
+                top=labels.top[chosen],
+                compound=labels.compound[chosen],
+                expression=labels.expression[chosen],
+                au_names=labels.au_names,
+                au_targets=labels.au_targets[chosen],
+                au_mask=labels.au_mask[chosen],
+                notes=labels.notes,
+            ),
+            groups=self.groups[chosen],
+            columns=self.columns.filter(pa.array(chosen)),
+            answers=None if self.answers is None else (self.answers[0][chosen], self.answers[1][chosen]),
+            notes=self.notes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Votes:
+    """Shares of all votes cast, unlike targets, which are shares of those that name an expression."""
+
+    six: Floats  # f32[N, 6]
+    neutral: Floats  # f32[N]
+    nothing: Floats  # f32[N]: the larger of the two that say that no expression, or no face, can be told
+    no_face: Bools  # bool[N]: at least one vote says so
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shares:
+    """Targets f32[N, 6] with 0 where mask bool[N, 6] is False, and the votes where they are at hand."""
+
+    targets: Floats
+    mask: Bools
+    votes: Votes | None = None
+
+    def top(self) -> Ints:
+        """The one emotion i64[N], -1 for none: metrics.hard_labels; of votes only without a vote for no face."""
+        if self.votes is None:
+            return top_emotion(self.targets, mask=self.mask)
+        top = top_emotion(self.votes.six, neutral=self.votes.neutral)
+        return np.asarray(np.where(self.votes.no_face, -1, top), np.int64)
+
+    def pair(self, pairs: list[tuple[int, int]]) -> Ints:
+        """The one pair of emotions i64[N], -1 for none; of votes only where `nothing` is not above the first."""
+        if self.votes is None:
+            return top_pair(self.targets, pairs=pairs, mask=self.mask)
+        against = np.maximum(self.votes.neutral, self.votes.nothing)
+        return top_pair(self.votes.six, pairs=pairs, neutral=against)
+
+    def expression(self) -> Ints:
+        """None (0) or the one emotion (1 to 6) i64[N], -1 unclear, where there is no compound; as `top` of votes."""
+        if self.votes is None:
+            return top_expression(self.targets, pairs=(), mask=self.mask)
+        clear = top_expression(self.votes.six, pairs=(), neutral=self.votes.neutral)
+        return np.asarray(np.where(self.votes.no_face, -1, clear), np.int64)
+
+
+def vote_shares(table: pa.Table, *, path: Path) -> Shares:
+    """Shares from the ten vote columns of FER+. Raises DataError where votes are missing or negative."""
+    votes = np.stack([float_column(table, name, path=path) for name in FERPLUS_VOTES], axis=1)
+    wrong = np.flatnonzero(~(votes >= 0).all(1))
+    if wrong.size:
+        raise DataError(f"{path}, row {wrong[0] + 1}: votes are missing or negative; expected ten counts from 0")
+    column = {name: votes[:, place] / np.maximum(votes.sum(1), 1) for place, name in enumerate(FERPLUS_VOTES)}
+    labels = [vote_targets(dict(zip(FERPLUS_VOTES, row, strict=True))) for row in votes.tolist()]
+
+    def share(values: npt.NDArray[np.float64]) -> Floats:
+        return values.astype(np.float32)
+
+    return Shares(
+        targets=np.stack([label.targets for label in labels]),
+        mask=np.stack([label.mask for label in labels]),
+        votes=Votes(
+            six=share(np.stack([column[emotion] for emotion in EMOTIONS], axis=1)),
+            neutral=share(column["neutral"]),
+            nothing=share(np.maximum(column["unknown"], column["NF"])),
+            no_face=np.asarray(column["NF"] > 0, np.bool_),
+        ),
+    )
 
 
 def has_labels(table: pa.Table, *, alone: bool) -> bool:

@@ -8,30 +8,36 @@
 
 A missed face counts as wrong: it is no answer in the first two, and a label not given in the F1 of the last two.
 Average precision, AUROC and calibration need a probability and are of found faces only.
+
+Subgroups have the main figures for each part of a column: texts by value, numbers by quantile.
 """
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from femae.compound.expression import ExpressionRule
 from femae.compound.rules import Rule, combine
+from femae.errors import ConfigError
 from femae.evaluation.expressions import ExpressionRates, expression_rates
-from femae.evaluation.samples import Bools, Ints, Samples
+from femae.evaluation.labels import Bools, Ints, Samples
 from femae.labels import EMOTIONS, Compound
 from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
-from femae.metrics.calibration import best_thresholds
-from femae.metrics.confusion import confusion
-from femae.metrics.f1 import binary_f1, f1_from_counts, f1_per_class
+from femae.metrics.calibration import Reliability, best_thresholds, bootstrap_ece, reliability
+from femae.metrics.f1 import binary_f1, confusion, f1_from_counts, f1_per_class
 from femae.metrics.ranking import auroc, average_precision, bootstrap_ranking
-from femae.metrics.reliability import Reliability, bootstrap_ece, reliability
 
-__all__ = ["ClassFigures", "LabelFigures", "Measures", "Settings", "measure"]
+__all__ = ["ClassFigures", "LabelFigures", "Measures", "Settings", "Subgroup", "measure", "subgroups"]
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]  # 95 %; NaN where there are no draws
+_MOST: Final = 20  # values of a text; the rest go together
+_MISSING: Final = "(none)"
+_OTHERS: Final = "(others)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,18 +129,8 @@ def measure(samples: Samples, settings: Settings) -> Measures:
         compound=classes(scores, known.compound, names[1 + len(EMOTIONS) :]),
         expression=expression,
         expression_rates=rates,
-        labels=_labels(
-            samples.probs, known.targets, known.mask, EMOTIONS, settings.thresholds, samples.groups, settings
-        ),
-        units=_labels(
-            samples.au_probs,
-            known.au_targets,
-            known.au_mask,
-            known.au_names,
-            np.full(len(known.au_names), 0.5),
-            samples.groups,
-            settings,
-        ),
+        labels=_labels(samples, settings, of_units=False),
+        units=_labels(samples, settings, of_units=True),
     )
 
 
@@ -202,15 +198,15 @@ def _intervals(draws: Floats) -> tuple[Interval, ...]:
     return (*(interval(column) for column in draws.T), interval(means))
 
 
-def _labels(
-    probs: npt.NDArray[np.float32],
-    targets: npt.NDArray[np.float32],
-    mask: Bools,
-    names: tuple[str, ...],
-    thresholds: Floats,
-    groups: Ints,
-    settings: Settings,
-) -> LabelFigures | None:
+def _labels(samples: Samples, settings: Settings, *, of_units: bool) -> LabelFigures | None:
+    """Of the action units, or of the emotions."""
+    known, groups = samples.labels, samples.groups
+    probs, targets, mask = samples.probs, known.targets, known.mask
+    names: tuple[str, ...] = EMOTIONS
+    thresholds = settings.thresholds
+    if of_units:
+        probs, targets, mask, names = samples.au_probs, known.au_targets, known.au_mask, known.au_names
+        thresholds = np.full(len(names), 0.5)
     if not mask.any():
         return None
     found = ~np.isnan(probs)
@@ -223,13 +219,8 @@ def _labels(
     sums = group_sums(np.concatenate([given & present, given.astype(np.int64) + present], axis=1), groups=groups)
     totals = bootstrap_sums(sums, num=settings.num_draws, seed=settings.seed)
     draws = f1_from_counts(totals[:, : len(names)], both=totals[:, len(names) :])
-    bootstrap: Any = {
-        "targets": targets,
-        "mask": seen,
-        "groups": groups,
-        "num": settings.num_draws,
-        "seed": settings.seed,
-    }
+    bootstrap: Any = {"targets": targets, "mask": seen, "groups": groups}
+    bootstrap |= {"num": settings.num_draws, "seed": settings.seed}
     precisions, areas = bootstrap_ranking(filled, **bootstrap)
     return LabelFigures(
         names=names,
@@ -249,3 +240,51 @@ def _labels(
         best_thresholds=best,
         best_f1=np.where(shown, binary_f1(probs, targets=targets, mask=mask, thresholds=best), np.nan),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subgroup:
+    """One part and its figures."""
+
+    name: str
+    measures: Measures
+
+
+def subgroups(samples: Samples, *, column: str, settings: Settings, num_quantiles: int) -> list[Subgroup]:
+    """Figures per part, in order of the values. Raises ConfigError for a column that is not there or holds lists."""
+    table = samples.columns
+    if column not in table.column_names:
+        raise ConfigError(f"--by {column}: there is no such column; there are {', '.join(table.column_names)}")
+    kind = table.schema.field(column).type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        raise ConfigError(f"--by {column}: the column holds {kind}; expected texts, truth values or numbers")
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind):
+        values = np.asarray(table.column(column).cast(pa.float64()).to_numpy(), np.float64)
+        names = _quantiles(values, num_quantiles)
+    else:
+        names = _values(table.column(column))
+    parts = []
+    for name in sorted(set(names.tolist()), key=lambda name: (name in (_MISSING, _OTHERS), name)):
+        chosen = np.asarray(names == name, np.bool_)
+        parts.append(Subgroup(name=name.split("\0")[-1], measures=measure(samples.select(chosen), settings)))
+    return parts
+
+
+def _values(column: Any) -> npt.NDArray[np.str_]:
+    texts = [_MISSING if value is None or value == "" else str(value) for value in column.to_pylist()]
+    kept = {name for name, _ in Counter(texts).most_common(_MOST)}
+    return np.array([text if text in kept else _OTHERS for text in texts])
+
+
+def _quantiles(values: npt.NDArray[np.float64], num: int) -> npt.NDArray[np.str_]:
+    """Parts of about equal size; a few different values (at most `num`) are each their own part."""
+    known = values[~np.isnan(values)]
+    different = np.unique(known)
+    if len(different) <= num:
+        names = {value: f"{place:02d}\0{value:g}" for place, value in enumerate(different)}
+        return np.array([names.get(value, _MISSING) for value in values.tolist()])
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, num + 1)))
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    ends = ["]" if part == len(edges) - 2 else ")" for part in range(len(edges) - 1)]
+    names_of = [f"{p:02d}\0[{edges[p]:.4g}, {edges[p + 1]:.4g}{ends[p]}" for p in range(len(edges) - 1)]
+    return np.array([_MISSING if np.isnan(v) else names_of[p] for v, p in zip(values, place, strict=True)])

@@ -9,7 +9,7 @@ import numpy as np
 
 from femae.errors import MissingDependencyError
 from femae.evaluation.measure import ClassFigures
-from femae.metrics.reliability import Reliability
+from femae.metrics.calibration import Reliability
 
 __all__ = ["confusion_figure", "draw", "reliability_figure"]
 

@@ -1,7 +1,13 @@
-"""`femae evaluate`: from its settings to figures on screen and files in a folder."""
+"""`femae evaluate`: from its settings to figures on screen and files in a folder.
 
+Result files are each written under a temporary name and renamed.
+"""
+
+import csv
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +21,15 @@ import pyarrow.parquet as pq
 from femae import __version__
 from femae.compound.rules import parse_weights
 from femae.config.evaluate import EvaluateConfig
-from femae.errors import ConfigError, DataError
-from femae.evaluation.documents import as_json, csv_tables, markdown_report
-from femae.evaluation.files import csv_bytes, write_file
+from femae.errors import ConfigError, DataError, OutputError
+from femae.evaluation.documents import as_json, csv_tables, markdown_report, show
+from femae.evaluation.labels import Samples
 from femae.evaluation.load import load_samples, load_table
-from femae.evaluation.measure import Measures, Settings, measure
-from femae.evaluation.paper_tables import ablation_table, kfold_table
-from femae.evaluation.samples import Samples
-from femae.evaluation.subgroups import Subgroup, subgroups
-from femae.evaluation.summary import show
+from femae.evaluation.measure import Measures, Settings, Subgroup, measure, subgroups
 from femae.labels import EMOTIONS, parse_class_set
-from femae.metrics.tables import table3
+from femae.metrics.tables import ablation_table, kfold_table, table3
 
-__all__ = ["Evaluation", "evaluate", "parse_thresholds", "run_evaluate"]
+__all__ = ["Evaluation", "csv_bytes", "evaluate", "parse_thresholds", "run_evaluate", "write_file"]
 
 _FOLDER = Path("femae-evaluation")
 
@@ -190,3 +192,28 @@ def _figures(found: Evaluation, config: EvaluateConfig) -> dict[str, bytes]:
         if classes is not None:
             figures[f"confusion-{name}"] = confusion_figure(classes, title=f"{config.name}, {classes.num} samples")
     return {f"{name}.{kind}": data for name, figure in figures.items() for kind, data in draw(figure).items()}
+
+
+def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
+    """Rows as CSV, UTF-8."""
+    target = io.StringIO()
+    csv.writer(target, lineterminator="\n").writerows(rows)
+    return target.getvalue().encode("utf-8", "backslashreplace")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file; one of that name is replaced. Raises OutputError, and then nothing is left behind."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if path.parent.is_dir():
+            partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
+        ) from error

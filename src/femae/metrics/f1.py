@@ -1,4 +1,4 @@
-"""F1 per class (paper, eq. (2)) and its mean over classes (eq. (3), P_CE): the only one in the project.
+"""F1 per class (paper, eq. (2)) and its mean over classes (eq. (3), P_CE): the only one in the project; and confusion.
 
 A class is a whole number from 0. -1 as a prediction means that there was no answer, as for a face that was missed: it
 is wrong, and no class gets a false positive by it.
@@ -7,7 +7,7 @@ is wrong, and no class gets a false positive by it.
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["au_f1", "binary_f1", "f1_from_counts", "f1_per_class", "macro_f1"]
+__all__ = ["au_f1", "binary_f1", "confusion", "f1_from_counts", "f1_per_class", "macro_f1"]
 
 Ints = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.floating]
@@ -67,3 +67,10 @@ def au_f1(probs: Floats, *, targets: Floats, mask: npt.NDArray[np.bool_] | None 
     f1 = binary_f1(probs, targets=targets, mask=mask)
     shown = ((targets >= 0.5) if mask is None else (targets >= 0.5) & mask).any(0)
     return float(f1[shown].mean()) if shown.any() else float("nan")
+
+
+def confusion(pred: Ints, *, true: Ints, num_classes: int) -> npt.NDArray[np.int64]:
+    """Counts i64[num_classes, num_classes + 1]: row true class, column predicted class, the last one no answer (-1)."""
+    cells = true * (num_classes + 1) + np.where(pred < 0, num_classes, pred)
+    counts = np.bincount(cells, minlength=num_classes * (num_classes + 1))
+    return np.asarray(counts.reshape(num_classes, num_classes + 1), np.int64)

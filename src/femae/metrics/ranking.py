@@ -6,12 +6,13 @@ all draws at once, and equal scikit-learn's with sample weights.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from femae.errors import MissingDependencyError
 from femae.metrics.bootstrap import draw_groups
-from femae.metrics.sklearn import sklearn_metrics
 
 __all__ = ["auroc", "average_precision", "bootstrap_ranking"]
 
@@ -24,7 +25,7 @@ def average_precision(probs: Floats, *, targets: Floats, mask: Mask = None) -> n
 
     NaN for a label without a positive sample. Raises MissingDependencyError without scikit-learn.
     """
-    return _per_label(sklearn_metrics().average_precision_score, probs, targets, mask, needs_negative=False)
+    return _per_label(_sklearn_metrics().average_precision_score, probs, targets, mask, needs_negative=False)
 
 
 def auroc(probs: Floats, *, targets: Floats, mask: Mask = None) -> npt.NDArray[np.float64]:
@@ -32,7 +33,7 @@ def auroc(probs: Floats, *, targets: Floats, mask: Mask = None) -> npt.NDArray[n
 
     NaN for a label without a positive or without a negative sample. Raises MissingDependencyError without scikit-learn.
     """
-    return _per_label(sklearn_metrics().roc_auc_score, probs, targets, mask, needs_negative=True)
+    return _per_label(_sklearn_metrics().roc_auc_score, probs, targets, mask, needs_negative=True)
 
 
 def _per_label(
@@ -92,3 +93,14 @@ def _curve_figures(
         precision = (more_hits * hits / np.maximum(count, 1)).sum(1) / positive
         area = (more_false * (hits - more_hits / 2)).sum(1) / (positive * negative)
     return np.where(positive > 0, precision, np.nan), np.where(positive * negative > 0, area, np.nan)
+
+
+def _sklearn_metrics() -> Any:
+    """The module sklearn.metrics. Raises MissingDependencyError where it is not installed."""
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise MissingDependencyError(
+            "average precision and AUROC need scikit-learn: pip install 'femae[evaluate]'"
+        ) from error
+    return metrics

@@ -1,15 +1,27 @@
-"""The paper's Tables 1, 2 and 3 as Markdown, from figures of one's own."""
+"""The paper's Tables 1, 2 and 3 as Markdown, from figures or from the folders of k-fold and ablation runs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from femae.errors import DataError
 from femae.labels import EMOTIONS
 
-__all__ = ["PUBLISHED_TEAMS", "AblationRow", "markdown_table", "table1", "table2", "table3"]
+__all__ = [
+    "PUBLISHED_TEAMS",
+    "AblationRow",
+    "ablation_table",
+    "kfold_table",
+    "markdown_table",
+    "table1",
+    "table2",
+    "table3",
+]
 
 # Table 3: compound-expression challenge of the 6th ABAW, test set of C-EXPR-DB.
 PUBLISHED_TEAMS: Final[tuple[tuple[str, float], ...]] = (
@@ -127,3 +139,54 @@ def table3(macro_f1: float, *, name: str = "femae") -> str:
         cells = [f"#{rank}", team, _number(score)]
         rows.append([f"**{cell}**" for cell in cells] if own else cells)
     return markdown_table(["Rank", "Teams", "F1 score"], rows, num_text=2)
+
+
+def kfold_table(folder: Path) -> str:
+    """Table 1 of `kfold.json` in a folder. Raises DataError when it is missing or incomplete."""
+    content = _read(folder, "kfold.json", "a k-fold run")
+    folds: dict[str, Any] = {}
+    for entry in _list_of(content, "folds", folder / "kfold.json"):
+        f1 = entry.get("f1")
+        if not isinstance(f1, dict) or not all(_is_number(f1.get(name)) for name in EMOTIONS):
+            raise DataError(
+                f"{folder / 'kfold.json'}, fold {entry.get('fold', '?')}: expected `f1` with a number for each of "
+                f"{', '.join(EMOTIONS)}"
+            )
+        number = entry.get("fold", len(folds))
+        folds[f"fold-{number + 1}"] = np.array([f1[name] for name in EMOTIONS], np.float64)
+    return table1(folds)
+
+
+def ablation_table(folder: Path) -> str:
+    """Table 2 of `ablation.json` in a folder. Raises DataError when it is missing or incomplete."""
+    content = _read(folder, "ablation.json", "an ablation run")
+    rows = []
+    for entry in _list_of(content, "rows", folder / "ablation.json"):
+        name, seeds = entry.get("name"), entry.get("seeds")
+        if not isinstance(name, str) or not isinstance(seeds, list):
+            raise DataError(f"{folder / 'ablation.json'}: a row lacks `name` or `seeds`")
+        if not all(isinstance(seed, dict) and _is_number(seed.get("macro_f1")) for seed in seeds):
+            raise DataError(f"{folder / 'ablation.json'}, row {name}: a seed lacks `macro_f1`")
+        rows.append(AblationRow.of_runs(seeds, name=name, components=entry.get("components") or {}))
+    return table2(rows)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _read(folder: Path, name: str, what: str) -> Any:
+    path = folder / name
+    if not path.is_file():
+        raise DataError(f"there is no {path}: give the folder of {what} of `femae train`")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON ({error}): it may be from a run that was stopped while writing") from error
+
+
+def _list_of(content: Any, key: str, path: Path) -> list[dict[str, Any]]:
+    entries = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries or any(not isinstance(entry, dict) for entry in entries):
+        raise DataError(f"{path} has no list `{key}` with an entry: the run has not finished its first one")
+    return entries

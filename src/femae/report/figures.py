@@ -14,7 +14,7 @@ import numpy.typing as npt
 from femae.config.report import ReportConfig
 from femae.errors import InputError, MissingDependencyError, OutputError
 from femae.labels import EMOTIONS
-from femae.metrics.confusion import confusion
+from femae.metrics.f1 import confusion
 from femae.report.parts.series import OKABE_ITO, compound_style, emotion_style, is_light
 from femae.report.parts.tables import read_predictions
 from femae.report.parts.tracks import Track, find_gaps, frame_times, parts_of, split_tracks, usual_step_s

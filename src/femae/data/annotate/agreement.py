@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from femae.data.annotate.label_studio import CHOICES
-from femae.data.annotate.label_studio_import import Ballot, Ballots
+from femae.data.annotate.label_studio import CHOICES, Ballot, Ballots
 from femae.errors import MissingDependencyError
+from femae.metrics.tables import markdown_table
 
 __all__ = ["Agreement", "AnnotatorReport", "LabelAgreement", "measure_agreement"]
 
@@ -68,15 +68,16 @@ class Agreement:
             f"Overall: Krippendorff's alpha {_number(self.alpha)} (sets of labels, Jaccard distance), likeness of two "
             f"ballots {_number(self.likeness)}, exactly the same {_number(self.exact)}.\n\n"
         )
-        labels = _table(
+        labels = markdown_table(
             ("label", "share", "alpha", "pairwise"),
             [(one.label, _number(one.share), _number(one.alpha), _number(one.pairwise)) for one in self.labels],
+            num_text=4,
         )
-        people = _table(
+        people = markdown_table(
             ("annotator", "ballots", "skipped", "likeness", "exact", "median s", *CHOICES),
             [
                 (
-                    one.annotator.replace("|", "\\|"),
+                    one.annotator,
                     str(one.num_ballots),
                     str(one.num_skipped),
                     _number(one.likeness),
@@ -86,6 +87,7 @@ class Agreement:
                 )
                 for one in self.annotators
             ],
+            num_text=6 + len(CHOICES),
         )
         return f"{head}## Labels\n\n{labels}\n## Annotators\n\n{people}"
 
@@ -214,8 +216,3 @@ def _median(values: Sequence[float]) -> float | None:
 
 def _number(value: float | None, *, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

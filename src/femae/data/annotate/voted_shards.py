@@ -16,8 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from femae.data.annotate.agreement import Agreement, measure_agreement
-from femae.data.annotate.label_studio import CHOICES
-from femae.data.annotate.label_studio_import import Ballot, Ballots, read_label_studio
+from femae.data.annotate.label_studio import CHOICES, Ballot, Ballots, read_label_studio
 from femae.data.store.manifest import Manifest, ShardFile, file_sha256, read_manifest, write_bytes, write_manifest
 from femae.data.store.shard_reader import ShardReader
 from femae.data.store.shards import ShardWriter, shard_path

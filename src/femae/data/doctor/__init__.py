@@ -1,4 +1,4 @@
-"""`femae data doctor`: `scan` looks at every row, `checks` judges, `page` and `contact_sheet` show; `run` is the whole.
+"""`femae data doctor`: `scan` looks at every row, `checks` judges, `page` shows; `run` is the whole.
 
 Imports data.store and data.duplicates of the other rooms.
 """

@@ -32,8 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.data.doctor.scan import Item, ShardProblem
-from femae.data.duplicates.find import duplicate_pairs
-from femae.data.duplicates.phash import THUMBNAIL_SIZE, thumbnail
+from femae.data.duplicates import THUMBNAIL_SIZE, duplicate_pairs, thumbnail
 from femae.data.quality import luma
 from femae.data.store.shards import ACTION_UNITS
 from femae.labels import EMOTIONS

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from femae.data.doctor.checks import Checks, Finding
-from femae.data.doctor.contact_sheet import ContactSheets
+from femae.data.doctor.page import ContactSheets
 from femae.data.doctor.scan import Item, ShardProblem, scan_raw, scan_shards
 from femae.data.samples import SourceReader
 from femae.data.store.manifest import Manifest, numbers, read_manifest, write_bytes

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from femae.data.duplicates.phash import perceptual_hash
+from femae.data.duplicates import perceptual_hash
 from femae.data.samples import SourceReader
 from femae.data.store.manifest import Manifest, file_sha256
 from femae.data.store.pictures import MISSING, load_pictures_of

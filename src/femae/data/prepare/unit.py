@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from femae.data import quality
-from femae.data.duplicates.phash import perceptual_hash
-from femae.data.prepare.choose_face import choose_faces
+from femae.data.duplicates import perceptual_hash
 from femae.data.prepare.crop_store import crop_with_margin
-from femae.data.prepare.find_faces import FaceFinder
+from femae.data.prepare.find_faces import FaceFinder, choose_faces
 from femae.data.prepare.plan import Account, PrepareSettings, Unit
 from femae.data.samples import RawSample, VideoFrame
 from femae.data.store.manifest import file_sha256

@@ -21,16 +21,19 @@ from typing import Final
 import numpy as np
 
 from femae.data.samples import PictureFile, RawSample
-from femae.data.sources.base import LeftOut, Source, numbered_label, require
-from femae.data.sources.files import (
+from femae.data.sources.base import (
     BLANK_LINE,
     PICTURE_SUFFIXES,
     WRONG_COLUMNS,
+    LeftOut,
+    Source,
     csv_rows,
     find_folders,
     key_of,
     listed,
+    numbered_label,
     picture_file,
+    require,
 )
 from femae.labels import LABEL_ORDERS
 

@@ -8,31 +8,46 @@ Line 1 of a text is a header, line n + 1 is frame n. -1 is unknown. A frame with
 `_right` are two persons of one film: the film is the group. The number and names of the action units are taken from
 the header (the first challenges had eight), by default the twelve of the third and later ones.
 Expression 7 is Other, which says nothing of the six emotions: left out unless `keep_unlabelled`.
+
+**s-Aff-Wild2** has valence, arousal, expression and the twelve action units of a frame in one line:
+
+    341/00001.jpg,valence,arousal,expression,AU1,...,AU26
+
+The lists are texts or csvs whose names hold `train` or `val`; pictures lie below `cropped_aligned`, `images` or the
+folder itself. Expression -1 and action unit -1 are unknown one by one; a line with neither is left out unless
+`keep_unlabelled`. The film is the group, the same as in Aff-Wild2.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
 from femae.data.samples import RawSample
-from femae.data.sources.base import LeftOut, Source, check_every, numbered_label, require
-from femae.data.sources.files import (
+from femae.data.sources.base import (
     BLANK_LINE,
+    WRONG_COLUMNS,
+    LeftOut,
+    Source,
+    check_every,
+    csv_rows,
     find_folders,
     key_of,
     listed,
+    numbered_label,
     numbered_pictures,
     picture_file,
+    require,
     text_lines,
 )
 from femae.data.targets import EmotionLabel, unknown_targets
 from femae.errors import LabelError
 from femae.labels import AFFWILD2_AUS, AFFWILD2_OLD_AUS, LABEL_ORDERS, action_unit_name
 
-__all__ = ["AffWild2Source", "action_unit_values", "film_of"]
+__all__ = ["AffWild2Source", "SAffWild2Source", "_action_unit_values", "_film_of"]
 
 _TRACKS: Final = {
     "au": ("AU_Recognition_Challenge", "AU_Detection_Challenge", "AU_Set"),
@@ -41,6 +56,9 @@ _TRACKS: Final = {
 _PARTS: Final = {"train_set": "train", "training_set": "train", "validation_set": "val", "test_set": "test"}
 _CROPS: Final = ("cropped_aligned", "cropped_aligned_images", "cropped_aligned_new_50_vids")
 _ORDER: Final = LABEL_ORDERS["affwild2"]
+_NUM_CELLS: Final = 4 + len(AFFWILD2_AUS)
+_PICTURES: Final = ("cropped_aligned", "cropped_aligned_images", "images")
+_SUFFIXES: Final = (".csv", ".txt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,13 +153,13 @@ class AffWild2Source(Source[_Frame]):
         if self._track == "expr":
             label = numbered_label(item.line, _ORDER)
         else:
-            units = action_unit_values(item.line.split(","), names=item.units)
+            units = _action_unit_values(item.line.split(","), names=item.units)
             if not units and not self._keep_unlabelled:
                 raise LeftOut("every action unit is unknown (-1)")
         return RawSample(
             key=key_of(f"{item.person}/{item.number:05d}.jpg"),
             picture=picture_file(item.picture),
-            group=f"affwild2/{film_of(item.person)}",
+            group=f"affwild2/{_film_of(item.person)}",
             split=item.split,
             class_name=label.class_name,
             targets=label.targets,
@@ -151,12 +169,12 @@ class AffWild2Source(Source[_Frame]):
         )
 
 
-def film_of(person: str) -> str:
+def _film_of(person: str) -> str:
     """The source film of one of its persons: without _left or _right."""
     return person.removesuffix("_left").removesuffix("_right")
 
 
-def action_unit_values(cells: list[str], *, names: tuple[str, ...]) -> dict[str, float]:
+def _action_unit_values(cells: list[str], *, names: tuple[str, ...]) -> dict[str, float]:
     """0 and 1 of the action units that are known; -1 is not. Raises LeftOut."""
     if len(cells) != len(names):
         raise LeftOut("wrong number of action units")
@@ -167,3 +185,65 @@ def action_unit_values(cells: list[str], *, names: tuple[str, ...]) -> dict[str,
     if not np.isin(values, (-1, 0, 1)).all():
         raise LeftOut("action unit is not 0, 1 or -1")
     return {name: float(value) for name, value in zip(names, values, strict=True) if value >= 0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Line:
+    cells: list[str]
+    split: str
+
+
+class SAffWild2Source(Source[_Line]):
+    """Reads all lists of a folder."""
+
+    def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "s-affwild2") -> None:
+        """Raises DataError when there is no list."""
+        super().__init__(name=name, keep_unlabelled=keep_unlabelled)
+        places = [folder, *find_folders(folder, ["MTL_Challenge", "annotations", "labels"], depth=2, skip=_PICTURES)]
+        files = [path for place in places for path in listed(place) if path.suffix.lower() in _SUFFIXES]
+        lists = [(path, split) for path in files for split in ("train", "val") if split in path.name.lower()]
+        self._lists = list(dict.fromkeys((path, split) for path, split in lists if _is_list(path)))
+        require(
+            self._lists,
+            what=f"{folder} has no list of s-Aff-Wild2",
+            looked_for=[f"*train*.txt, *val*.txt with {_NUM_CELLS} columns, 341/00001.jpg first"],
+        )
+        self._root = next(iter(find_folders(folder, _PICTURES, depth=2)), folder)
+
+    def _items(self) -> Iterator[tuple[str, _Line]]:
+        for path, split in self._lists:
+            for number, row in csv_rows(path):
+                where = f"{path.name}, line {number}"
+                if not row:
+                    self._leave_out(BLANK_LINE, where)
+                elif len(row) != _NUM_CELLS:
+                    if number > 1 or "/" in row[0]:  # the first line may be a header
+                        self._leave_out(WRONG_COLUMNS, where)
+                elif "/" in row[0]:
+                    yield row[0], _Line(cells=row, split=split)
+                elif number > 1:
+                    self._leave_out("line without a picture", where)
+
+    def _sample(self, item: _Line) -> RawSample:
+        key = key_of(item.cells[0])
+        label = numbered_label(item.cells[3], LABEL_ORDERS["affwild2"])
+        units = _action_unit_values(item.cells[4:], names=AFFWILD2_AUS)
+        if not (label.mask.any() or units or self._keep_unlabelled):
+            raise LeftOut("expression and every action unit are unknown (-1)")
+        return RawSample(
+            key=key,
+            picture=picture_file(self._root / key),
+            group=f"affwild2/{_film_of(key.split('/')[0])}",
+            split=item.split,
+            class_name=label.class_name,
+            targets=label.targets,
+            mask=label.mask,
+            action_units=units,
+            is_crop=True,
+        )
+
+
+def _is_list(path: Path) -> bool:
+    """Whether one of the first ten lines looks like one of the list."""
+    first = islice(csv_rows(path), 10)
+    return any(len(row) == _NUM_CELLS and "/" in row[0] for _, row in first)

@@ -1,8 +1,18 @@
 """Data sets kept in atlases: one large picture of equal square cells, row by row, and `labels.csv` with a row per cell.
 
 `r, c = divmod(cell, columns)` is the row and column of a cell in its atlas.
+
+- **LFW** with one weak expression label each: index, atlas, cell, name, emotion, person, annotator, split. The person
+  is the group.
+- **Rendered heads** with exact intensities of action units: index, atlas, cell, compound, one column per action unit
+  (0..1), yaw, pitch, roll, split. A head with a compound sets its two emotions; of a random mix of action units nothing
+  is known of the emotions. Each head is a group. Columns are named by FACS but for two: `AU11` raises the upper lip,
+  which is AU10, and `AU10` pushes it up from within (ARKit's mouthShrugUpper), which is no unit of its own and is left
+  unknown.
+- **FER+** is in sources/fer2013.py.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +21,19 @@ from typing import Final
 from PIL import Image
 
 from femae.data.samples import AtlasCell, RawSample
-from femae.data.sources.base import LeftOut, Source, require
-from femae.data.sources.files import BLANK_LINE, WRONG_COLUMNS, csv_rows
-from femae.errors import DataError
+from femae.data.sources.base import BLANK_LINE, WRONG_COLUMNS, LeftOut, Source, csv_rows, key_of, require
+from femae.data.targets import label_targets, unknown_targets
+from femae.errors import DataError, LabelError
+from femae.labels import action_unit_name
 
-__all__ = ["AtlasSource"]
+__all__ = ["AtlasSource", "LfwSource", "Synth3dSource"]
 
 _LABELS: Final = "labels.csv"
 Row = dict[str, str]
+_CELL = 96
+_COLUMNS = 24
+_UNIT = re.compile(r"AU\d+")
+_RENAMED = {"AU10": None, "AU11": "AU10"}  # column -> unit of FACS
 
 
 class AtlasSource(Source[Row]):
@@ -95,3 +110,69 @@ def _size_of(path: Path) -> tuple[int, int] | None:
             return picture.size
     except (OSError, SyntaxError, ValueError):
         return None
+
+
+class LfwSource(AtlasSource):
+    """Reads the atlases of LFW."""
+
+    def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "lfw") -> None:
+        """Raises DataError when labels.csv or a column is not there."""
+        super().__init__(
+            folder,
+            name=name,
+            file="lfw_{:02d}.jpg",
+            size=_CELL,
+            columns=_COLUMNS,
+            needs=("name", "emotion", "person"),
+            keep_unlabelled=keep_unlabelled,
+        )
+
+    def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
+        try:
+            label = label_targets(row["emotion"] or "unknown")
+        except LabelError:
+            raise LeftOut("label is not a known word") from None
+        name = key_of(row["name"] or key)
+        return RawSample(
+            key=name,
+            picture=picture,
+            group=f"lfw/{key_of(row['person'] or name)}",
+            split=row.get("split", ""),
+            class_name=label.class_name,
+            targets=label.targets,
+            mask=label.mask,
+            is_crop=True,
+        )
+
+
+class Synth3dSource(AtlasSource):
+    """Reads the atlases of rendered heads."""
+
+    def __init__(self, folder: Path, *, name: str = "synth3d") -> None:
+        """Raises DataError when labels.csv or a column is not there."""
+        super().__init__(
+            folder, name=name, file="syn_{:02d}.jpg", size=_CELL, columns=_COLUMNS, needs=("compound", "AU1")
+        )
+
+    def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
+        try:
+            label = label_targets(row["compound"]) if row["compound"] else unknown_targets()
+            named = {name: _RENAMED.get(name, name) for name in row if _UNIT.fullmatch(name) and row[name]}
+            units = {action_unit_name(unit): float(row[name]) for name, unit in named.items() if unit is not None}
+        except LabelError:
+            raise LeftOut("label is not a known word") from None
+        except ValueError:
+            raise LeftOut("action unit is not a number") from None
+        if not all(0 <= value <= 1 for value in units.values()):
+            raise LeftOut("action unit is not in 0..1")
+        return RawSample(
+            key=key,
+            picture=picture,
+            group=f"synth3d/{key}",
+            split=row.get("split", ""),
+            class_name=label.class_name,
+            targets=label.targets,
+            mask=label.mask,
+            action_units=units,
+            is_crop=True,
+        )

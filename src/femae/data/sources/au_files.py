@@ -7,36 +7,54 @@
 
 The clip is what stands before `_au12`, or the csv's name. Its pictures are a folder of numbered files named by the clip
 (`F001_T1` or `F001/T1`), else the first film, left before right, whose name holds the clip's. The subject, which is
-the group, is the clip's name up to the first `_`. Codes: sources/au_values.py, by default intensities for texts per
+the group, is the clip's name up to the first `_`. By default codes are intensities for texts per
 unit and occurrence for csvs per clip.
+
+Codes of action units, here and in tables, become 0..1 or unknown:
+
+| scale | values | becomes |
+|---|---|---|
+| occurrence | 0, 1 | itself |
+| intensity | 0..5, or A..E for 1..5 | 1 from the threshold on, else 0 |
+| probability | 0..1 | itself |
+
+The threshold is 2 by default: in DISFA an action unit counts as present from intensity 2 (B) on, which is how results
+on that set are reported. Empty, NaN, -1 and 9 (BP4D) are unknown, in every scale.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 from femae.data.samples import PictureFile, RawSample, VideoFrame
-from femae.data.sources.au_values import DEFAULT_THRESHOLD, AuScale, action_unit_value, check_scale
-from femae.data.sources.base import LeftOut, Source, check_every, require
-from femae.data.sources.files import (
+from femae.data.sources.base import (
     BLANK_LINE,
     FILM_SUFFIXES,
     WRONG_COLUMNS,
+    LeftOut,
+    Source,
+    check_every,
     csv_rows,
     film_length,
     key_of,
     numbered_pictures,
     picture_file,
+    require,
 )
-from femae.errors import DataError, LabelError
+from femae.errors import ConfigError, DataError, LabelError
 from femae.labels import action_unit_name
 
-__all__ = ["AuFilesSource"]
+__all__ = ["DEFAULT_THRESHOLD", "AuFilesSource", "AuScale", "action_unit_value", "check_scale"]
 
 _PER_UNIT: Final = re.compile(r"(?P<clip>.+?)_au_?0*(?P<unit>[1-9]\d?)\.(txt|csv)", re.IGNORECASE)
 _PER_CLIP: Final = re.compile(r"(?P<clip>[a-z]+\d+_[a-z]\d+)\.csv", re.IGNORECASE)
+AuScale = Literal["occurrence", "intensity", "probability"]
+DEFAULT_THRESHOLD: Final = 2.0  # of 5
+_UNKNOWN: Final = (-1.0, 9.0)
+_LETTERS: Final = {letter: float(number) for number, letter in enumerate("abcde", 1)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,3 +180,31 @@ class AuFilesSource(Source[_Frame]):
             group=f"{self.reading.source}/{clip.split('_')[0]}",
             action_units={unit: value for unit, value in values.items() if value is not None},
         )
+
+
+def check_scale(scale: str, threshold: float) -> None:
+    """Raises ConfigError for an unknown scale or a threshold outside of 0..5."""
+    if scale not in get_args(AuScale):
+        raise ConfigError(f"there is no scale '{scale}': expected one of {', '.join(get_args(AuScale))}")
+    if not 0 < threshold <= 5:
+        raise ConfigError(f"an intensity threshold of {threshold:g}: expected more than 0, at most 5")
+
+
+def action_unit_value(text: str, *, scale: AuScale, threshold: float = DEFAULT_THRESHOLD) -> float | None:
+    """One code -> 0..1, None where it is unknown. Raises LeftOut."""
+    word = text.strip().lower()
+    try:
+        value = _LETTERS[word] if scale == "intensity" and word in _LETTERS else float(word or "nan")
+    except ValueError:
+        raise LeftOut("action unit is not a number") from None
+    if math.isnan(value) or value in _UNKNOWN:
+        return None
+    if scale == "intensity":
+        if not 0 <= value <= 5:
+            raise LeftOut("intensity of an action unit is not in 0..5")
+        return float(value >= threshold)
+    if scale == "occurrence" and value not in (0, 1):
+        raise LeftOut("action unit is not 0 or 1 (for intensities choose the scale intensity)")
+    if not 0 <= value <= 1:
+        raise LeftOut("probability of an action unit is not in 0..1")
+    return value

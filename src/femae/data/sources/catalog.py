@@ -2,10 +2,13 @@
 
 A reader's options are the keyword arguments of its class; `source_options` names them, `open_source` takes them as
 text, as they come from a command line: `affwild2-au` with {"every": "5"}.
+
+`open_sources` takes what a user names on the command line: `KIND=FOLDER`, or a plain path whose layout tells.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -14,24 +17,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from femae.data.samples import SourceReader
 from femae.data.sources.affectnet import AffectNetSource
-from femae.data.sources.affwild2 import AffWild2Source
+from femae.data.sources.affwild2 import AffWild2Source, SAffWild2Source
+from femae.data.sources.atlas import LfwSource, Synth3dSource
 from femae.data.sources.au_files import AuFilesSource
-from femae.data.sources.casia import CasiaWebFaceSource
-from femae.data.sources.celeba import CelebASource
 from femae.data.sources.cexpr import CExprSource
-from femae.data.sources.fer2013 import Fer2013Source
-from femae.data.sources.ferplus import FerPlusSource
-from femae.data.sources.folder_per_class import FolderPerClassSource
-from femae.data.sources.imdb_wiki import ImdbWikiSource
-from femae.data.sources.lfw import LfwSource
+from femae.data.sources.fer2013 import Fer2013Source, FerPlusSource
+from femae.data.sources.folders import FolderPerClassSource, UnlabelledSource
+from femae.data.sources.pretraining import CasiaWebFaceSource, CelebASource, ImdbWikiSource
 from femae.data.sources.rafdb import RafDbSource
-from femae.data.sources.s_affwild2 import SAffWild2Source
-from femae.data.sources.synth3d import Synth3dSource
 from femae.data.sources.table import TableSource
-from femae.data.sources.unlabelled import UnlabelledSource
 from femae.errors import ConfigError, DataError
 
-__all__ = ["SOURCES", "open_source", "source_options"]
+__all__ = ["SOURCES", "open_source", "open_sources", "source_options"]
 
 SOURCES: Final[dict[str, Callable[..., SourceReader]]] = {
     "affectnet": AffectNetSource,
@@ -54,6 +51,7 @@ SOURCES: Final[dict[str, Callable[..., SourceReader]]] = {
     "unlabelled": UnlabelledSource,
     "wiki": partial(ImdbWikiSource, part="wiki"),
 }
+_TABLES = (".csv", ".parquet")
 
 
 def source_options(source: str) -> dict[str, Any]:
@@ -89,3 +87,49 @@ def _reader(source: str) -> Callable[..., SourceReader]:
     if source not in SOURCES:
         raise ConfigError(f"there is no data set '{source}': expected one of {', '.join(SOURCES)}")
     return SOURCES[source]
+
+
+def open_sources(words: Iterable[str], *, options: Iterable[str] = ()) -> list[SourceReader]:
+    """One reader per word. `options` are NAME=VALUE and go to every reader.
+
+    A plain path is a table (csv, parquet), a folder with a folder per class, or pictures and films without labels; the
+    set is then called as the file or folder is. Raises ConfigError and DataError as the readers do.
+    """
+    values: dict[str, str] = {}
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign:
+            raise ConfigError(f"'{option}' is no option of a reader: expected NAME=VALUE, e.g. every=5")
+        values[name] = value
+    return [_open(word, values) for word in words]
+
+
+def _open(word: str, options: dict[str, str]) -> SourceReader:
+    kind, sign, folder = word.partition("=")
+    path = Path(word)
+    if sign and not path.exists():
+        return open_source(kind, Path(folder), options=options)
+    if not path.exists():
+        raise DataError(
+            f"'{word}' does not exist: give KIND=FOLDER, with a kind of {', '.join(SOURCES)}, or an existing path"
+        )
+    named = {"name": _plain_name(path), **options}
+    if path.suffix.lower() in _TABLES:
+        return open_source("table", path, options=named)
+    if path.is_dir() and _has_class_folders(path):
+        return open_source("folder", path, options=named)
+    return open_source("unlabelled", path, options=named)
+
+
+def _has_class_folders(path: Path) -> bool:
+    try:
+        open_source("folder", path)
+    except DataError:
+        return False
+    return True
+
+
+def _plain_name(path: Path) -> str:
+    """A file or folder name as the name of a set: letters, digits, dot, dash, underscore."""
+    name = path.resolve()
+    return re.sub(r"[^\w.-]+", "-", name.stem if path.is_file() else name.name).strip(".-") or "set"

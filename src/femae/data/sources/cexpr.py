@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Final
 
 from femae.data.samples import PictureFile, RawSample, VideoFrame
-from femae.data.sources.base import LeftOut, Source, check_every, numbered_label, require
-from femae.data.sources.files import (
+from femae.data.sources.base import (
     BLANK_LINE,
     FILM_SUFFIXES,
     WRONG_COLUMNS,
+    LeftOut,
+    Source,
+    check_every,
     csv_rows,
     film_length,
     key_of,
     listed,
+    numbered_label,
     numbered_pictures,
     picture_file,
+    require,
     text_lines,
 )
 from femae.data.targets import unknown_targets

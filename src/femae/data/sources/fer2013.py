@@ -1,15 +1,19 @@
-"""FER2013 (Goodfellow et al. 2013) with the votes of FER+ (Barsoum et al. 2016): 48 x 48 gray faces; two layouts.
+"""FER2013 (Goodfellow et al. 2013) with the votes of FER+ (Barsoum et al. 2016): 48 x 48 gray faces; three layouts.
 
-- **csv**: `fer2013.csv` (emotion, pixels, Usage) and, if there are votes, `fer2013new.csv` (Usage, Image name, ten
-  vote columns). The second has one row for each row of the first, in the same order, and that is how they belong
-  together; the number inside `fer0000059.png` is not the row. Both files are checked to have as many rows, and each
-  pair of rows to have the same Usage. Without votes the `emotion` column is the label.
+- **csv**: `fer2013.csv` (emotion, pixels, Usage) and, if there are votes, `fer2013new.csv` (Usage, Image name, ten vote
+  columns). The second has one row for each row of the first, in the same order, and that is how they belong together;
+  the number inside `fer0000059.png` is not the row. Both files are checked to have as many rows, and each pair of rows
+  to have the same Usage. Without votes the `emotion` column is the label.
 - **pictures**: `FER2013Train`, `FER2013Valid`, `FER2013Test` with `ferNNNNNNN.png`, joined **by name** to
   `fer2013new.csv` or to the `label.csv` inside each.
+- **atlases** (`FerPlusSource`): one large picture of equal cells, row by row; `labels.csv` names each picture's atlas
+  and cell, its split and its ten vote counts. Training is `train`; PublicTest is
+  `test`, since it is what this set has to be measured on. Pictures of one `dup_group` are exact copies and share a
+  group; of PublicTest those that stand in Training too are left out.
 
-PublicTest is `val`, PrivateTest `test`, as FER+ uses them. Ten votes become shares (targets.vote_targets); a picture
-that half of the annotators do not take for a face is left out. No subjects are told: each picture is a group, and
-folds rely on copies and near duplicates, of which this set has many.
+In the first two, PublicTest is `val`, PrivateTest `test`, as FER+ uses them. Ten votes become shares
+(targets.vote_targets); a picture that half of the annotators do not take for a face is left out. No subjects are told:
+each picture is a group, and folds rely on copies and near duplicates, of which this set has many.
 """
 
 from collections.abc import Iterator
@@ -20,20 +24,33 @@ from typing import Final
 
 import numpy as np
 
-from femae.data.samples import InlinePicture, PictureFile, RawSample
-from femae.data.sources.base import LeftOut, Source, numbered_label, require
-from femae.data.sources.files import BLANK_LINE, WRONG_COLUMNS, csv_rows, key_of, listed, picture_file
+from femae.data.samples import AtlasCell, InlinePicture, PictureFile, RawSample
+from femae.data.sources.atlas import AtlasSource
+from femae.data.sources.base import (
+    BLANK_LINE,
+    WRONG_COLUMNS,
+    LeftOut,
+    Source,
+    csv_rows,
+    key_of,
+    listed,
+    numbered_label,
+    picture_file,
+    require,
+)
 from femae.data.targets import EmotionLabel, vote_targets
 from femae.errors import DataError
 from femae.labels import FERPLUS_VOTES, LABEL_ORDERS
 
-__all__ = ["Fer2013Source", "votes_label"]
+__all__ = ["Fer2013Source", "FerPlusSource"]
 
 _SIZE: Final = 48
 _PIXELS: Final = ("fer2013.csv", "icml_face_data.csv")
 _VOTES: Final = "fer2013new.csv"
 _PARTS: Final = {"fer2013train": "train", "fer2013valid": "val", "fer2013test": "test"}
-_SPLITS: Final = {"training": "train", "publictest": "val", "privatetest": "test"}
+_USAGES: Final = {"training": "train", "publictest": "val", "privatetest": "test"}
+_SPLITS = {"Training": "train", "PublicTest": "test"}
+_COLUMNS = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,12 +114,12 @@ class Fer2013Source(Source[_Face]):
             usage = row[columns["usage"]].lower()
             yield _Face(
                 name=(ballot[1] if ballot else "") or f"row-{number - 2:05d}",
-                split=_SPLITS.get(usage, usage),
+                split=_USAGES.get(usage, usage),
                 pixels=row[columns["pixels"]],
                 path=None,
                 emotion=row[columns["emotion"]],
                 votes=ballot[2:] if ballot else None,
-                votes_split=_SPLITS.get(ballot[0].lower(), ballot[0]) if ballot else "",
+                votes_split=_USAGES.get(ballot[0].lower(), ballot[0]) if ballot else "",
             )
 
     def _from_parts(self) -> Iterator[_Face]:
@@ -142,7 +159,7 @@ class Fer2013Source(Source[_Face]):
         if item.votes is not None:
             if item.votes_split != item.split:
                 raise LeftOut("Usage differs between the pixels' row and the votes' row")
-            label = votes_label(item.votes)
+            label = _votes_label(item.votes)
         elif item.emotion is not None:
             label = numbered_label(item.emotion, LABEL_ORDERS["fer2013"])
         else:
@@ -159,7 +176,7 @@ class Fer2013Source(Source[_Face]):
         )
 
 
-def votes_label(cells: list[str]) -> EmotionLabel:
+def _votes_label(cells: list[str]) -> EmotionLabel:
     """The ten votes of FER+ as written -> targets. Raises LeftOut."""
     try:
         votes = [int(cell) for cell in cells]
@@ -190,3 +207,38 @@ def _inline(text: str | None) -> PictureFile | InlinePicture:
     if pixels.min() < 0 or pixels.max() > 255:
         raise LeftOut("a pixel is not in 0..255")
     return InlinePicture(pixels=pixels.astype(np.uint8).tobytes(), height=_SIZE, width=_SIZE)
+
+
+class FerPlusSource(AtlasSource):
+    """Reads the atlases of FER+."""
+
+    def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "ferplus") -> None:
+        """Raises DataError when labels.csv or a column is not there."""
+        needs = ("name", "split", *FERPLUS_VOTES)
+        super().__init__(
+            folder,
+            name=name,
+            file="atlas_{:02d}.png",
+            size=_SIZE,
+            columns=_COLUMNS,
+            needs=needs,
+            keep_unlabelled=keep_unlabelled,
+        )
+
+    def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
+        split = _SPLITS.get(row["split"], "")
+        if row.get("dup_in_training", "") == "1":
+            raise LeftOut("a test picture that stands in Training too")
+        label = _votes_label([row[name] for name in FERPLUS_VOTES])
+        name = key_of(row["name"] or key)
+        copies = row.get("dup_group", "")
+        return RawSample(
+            key=name,
+            picture=picture,
+            group=f"fer2013/copies-{copies}" if copies else f"fer2013/{name}",
+            split=split,
+            class_name=label.class_name,
+            targets=label.targets,
+            mask=label.mask,
+            is_crop=True,
+        )

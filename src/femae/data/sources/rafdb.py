@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import Final, Literal
 
 from femae.data.samples import RawSample
-from femae.data.sources.base import Source, numbered_label, require
-from femae.data.sources.files import BLANK_LINE, WRONG_COLUMNS, find_folders, key_of, picture_file, text_lines
+from femae.data.sources.base import (
+    BLANK_LINE,
+    WRONG_COLUMNS,
+    Source,
+    find_folders,
+    key_of,
+    numbered_label,
+    picture_file,
+    require,
+    text_lines,
+)
 from femae.labels import LABEL_ORDERS
 
 __all__ = ["RafDbSource"]

@@ -12,7 +12,7 @@
 | split | | train, val, test |
 | x1, y1, x2, y2 | | box of the face in pixels |
 
-`columns="photo=path,feeling=emotion"` gives a table's own names their meaning. Action units: sources/au_values.py.
+`columns="photo=path,feeling=emotion"` gives a table's own names their meaning. Action units: sources/au_files.py.
 """
 
 import math
@@ -24,10 +24,20 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from femae.data.samples import PictureFile, RawSample, VideoFrame
-from femae.data.sources.au_values import DEFAULT_THRESHOLD, AuScale, action_unit_value, check_scale
-from femae.data.sources.base import LeftOut, Source, numbered_label, require
-from femae.data.sources.files import BLANK_LINE, FILM_SUFFIXES, WRONG_COLUMNS, csv_rows, key_of, picture_file
-from femae.data.sources.folder_per_class import label_order
+from femae.data.sources.au_files import DEFAULT_THRESHOLD, AuScale, action_unit_value, check_scale
+from femae.data.sources.base import (
+    BLANK_LINE,
+    FILM_SUFFIXES,
+    WRONG_COLUMNS,
+    LeftOut,
+    Source,
+    csv_rows,
+    key_of,
+    numbered_label,
+    picture_file,
+    require,
+)
+from femae.data.sources.folders import label_order
 from femae.data.targets import EmotionLabel, label_targets, unknown_targets, vote_targets
 from femae.errors import ConfigError, DataError, LabelError
 from femae.labels import action_unit_name, parse_label

@@ -85,7 +85,7 @@ SHARD_SCHEMA: Final[pa.Schema] = pa.schema(
         pa.field("pitch_deg", _F32),
         pa.field("roll_deg", _F32),
         pa.field("sha256", pa.string(), nullable=False),  # of the picture's bytes, hex
-        pa.field("phash", pa.uint64(), nullable=False),  # perceptual hash, data/duplicates/phash.py
+        pa.field("phash", pa.uint64(), nullable=False),  # perceptual hash, data/duplicates.py
     ],
     metadata={
         "huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}}}}),

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from femae.config.model import ModelConfig
 from femae.config.train import DataConfig
-from femae.data.folds.table import read_folds
+from femae.data.folds import read_folds
 from femae.data.pseudo_aus.table import read_pseudo_aus
 from femae.data.store.manifest import codes, read_manifest, strings, vectors
 from femae.data.store.shard_reader import Runs, ShardReader, load_pictures

@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from femae.labels import EMOTIONS
-from femae.metrics.confusion import confusion
+from femae.metrics.f1 import confusion
 from femae.metrics.hard_labels import top_emotion
 
 __all__ = ["confusion_picture", "reconstruction_picture"]

@@ -1,25 +1,28 @@
-"""Several faces in a frame become one row of values, and frames without a face get the values of their neighbours.
+"""From faces to one row of values for each wanted frame: several faces merged, gaps filled, frames aligned.
 
 What is merged and interpolated are the scores of a track: of CE the seven compound scores of each face, so that with
 `max` the label is that of the one face that shows any compound most clearly, never a mixture of two people's emotions.
+
+Which frame of a film a row of the organisers' template means: extracting the frames of the 56 videos with another tool
+gives one frame more or fewer in fifteen of them, and which frame is the odd one is not known. So the choice is the
+user's.
 """
 
-from typing import Final, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.abaw.film import Film
 from femae.compound.smoothing import interpolate_gaps
-from femae.errors import ConfigError
+from femae.errors import ConfigError, DataError
 
-__all__ = ["SeveralFaces", "fill_frames", "merge_faces", "side_of"]
+__all__ = ["Alignment", "SeveralFaces", "align_frames", "fill_frames", "merge_faces", "side_of"]
 
 SeveralFaces = Literal["max", "mean", "largest", "track"]
-_WAYS: Final = get_args(SeveralFaces)
-
 _Values = npt.NDArray[np.float32]
 _Known = npt.NDArray[np.bool_]
+Alignment = Literal["clip", "shift", "nearest"]
 
 
 def merge_faces(film: Film, values: _Values, *, several: SeveralFaces) -> tuple[_Values, _Known]:
@@ -29,7 +32,7 @@ def merge_faces(film: Film, values: _Values, *, several: SeveralFaces) -> tuple[
     most frames of the film (of equal ones the lowest id), other faces are passed over. Frames without a face are NaN.
     Raises ConfigError for `track` on pictures, whose ids do not last.
     """
-    assert several in _WAYS and len(values) == len(film.frames)
+    assert several in get_args(SeveralFaces) and len(values) == len(film.frames)
     if several == "track":
         if film.is_pictures:
             raise ConfigError(
@@ -106,3 +109,29 @@ def _is_largest(film: Film) -> _Known:
     chosen = np.zeros(len(order), np.bool_)
     chosen[order[first]] = True
     return chosen
+
+
+def align_frames(
+    wanted: npt.NDArray[np.int64], *, num_frames: int, way: Alignment, tolerance: int, name: str
+) -> npt.NDArray[np.int64]:
+    """The frame i64[M] of the film, 1 .. num_frames, for each wanted frame i64[M] of the template.
+
+    The template's film is as long as its largest wanted frame. clip: the films begin together; what the film has more
+    is dropped, what it lacks is its last frame again. shift: they end together, the same at the start. nearest: both
+    are stretched over the same time. Raises DataError when the lengths differ by more than `tolerance` frames.
+    """
+    assert way in get_args(Alignment) and num_frames >= 1 and len(wanted)
+    length = int(wanted.max())
+    more = num_frames - length
+    if abs(more) > tolerance:
+        raise DataError(
+            f"{name} has {num_frames} frames and the template {length}: is it the right film? To align them all the "
+            f"same, give --tolerance {abs(more)}"
+        )
+    if more == 0 or way == "clip":
+        frames = wanted
+    elif way == "shift":
+        frames = wanted + more
+    else:
+        frames = 1 + np.floor((wanted - 0.5) * num_frames / length).astype(np.int64)
+    return np.clip(frames, 1, num_frames)

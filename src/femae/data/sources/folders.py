@@ -1,23 +1,36 @@
-"""A folder per class, in any data set: `[train|val|test/]<class>/*.jpg`.
+"""Pictures in folders of any kind: a folder per class, or no labels at all.
 
-Class folders are named by an emotion, a compound or another expression in any usual spelling (`happy`, `Sad`,
-`Fearfully_Surprised`, `fear+surprise`, `neutral`), or by numbers of a known order (`order="raf-db-basic"`).
+- **A folder per class**: `[train|val|test/]<class>/*.jpg`. Class folders are named by an emotion, a compound or another
+  expression in any usual spelling (`happy`, `Sad`, `Fearfully_Surprised`, `fear+surprise`, `neutral`), or by numbers of
+  a known order (`order="raf-db-basic"`).
+- **Pictures and films without labels**, at any depth: for pretraining, annotation or as a test of one's own. Each film
+  is a group; each picture too, or with `group="folder"` all pictures of one folder.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from femae.data.samples import RawSample
-from femae.data.sources.base import LeftOut, Source, require
-from femae.data.sources.files import PICTURE_SUFFIXES, key_of, listed, picture_file
+from femae.data.samples import PictureFile, RawSample, VideoFrame
+from femae.data.sources.base import (
+    FILM_SUFFIXES,
+    PICTURE_SUFFIXES,
+    LeftOut,
+    Source,
+    check_every,
+    film_length,
+    key_of,
+    listed,
+    picture_file,
+    require,
+)
 from femae.data.targets import label_targets
 from femae.errors import ConfigError, LabelError
 from femae.labels import LABEL_ORDERS, parse_label
 
-__all__ = ["FolderPerClassSource", "label_order", "subject_pattern"]
+__all__ = ["FolderPerClassSource", "UnlabelledSource", "label_order"]
 
 _SPLITS: Final = {
     **dict.fromkeys(("train", "training", "train_set"), "train"),
@@ -54,7 +67,7 @@ class FolderPerClassSource(Source[_Picture]):
         """
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         self._folder, self._crops = folder, crops
-        self._numbers, self._subject = label_order(order), subject_pattern(subject)
+        self._numbers, self._subject = label_order(order), _subject_pattern(subject)
         inner = [child for child in listed(folder) if child.is_dir()]
         roots = [(child, _SPLITS[child.name.lower()]) for child in inner if child.name.lower() in _SPLITS]
         self._classes = [
@@ -113,7 +126,7 @@ def label_order(name: str) -> dict[int, str]:
     return dict(LABEL_ORDERS[name]) if name else {}
 
 
-def subject_pattern(text: str) -> re.Pattern[str] | None:
+def _subject_pattern(text: str) -> re.Pattern[str] | None:
     """A regular expression with exactly one group. Raises ConfigError."""
     if not text:
         return None
@@ -133,3 +146,72 @@ def _subject_of(key: str, pattern: re.Pattern[str] | None) -> str:
     if match is None or not match[1]:
         raise LeftOut("no subject in the path")
     return match[1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Unlabelled:
+    path: Path
+    frame: int | None  # None: a picture
+
+
+class UnlabelledSource(Source[_Unlabelled]):
+    """Reads a folder at any depth, or one film or picture."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: int = 1,
+        group: Literal["file", "folder"] = "file",
+        crops: bool = False,
+        name: str = "unlabelled",
+    ) -> None:
+        """`every`: of films take frames 1, 1 + every, ... `crops`: pictures are face crops.
+
+        Raises DataError when there is no picture and no film.
+        """
+        super().__init__(name=name, keep_unlabelled=True)
+        self._root = folder if folder.is_dir() else folder.parent
+        self._every, self._group, self._crops = check_every(every), group, crops
+        files = sorted(folder.rglob("*")) if folder.is_dir() else [folder]
+        self._files = [path for path in files if not path.is_dir()]
+        kinds = (*PICTURE_SUFFIXES, *FILM_SUFFIXES)
+        require(
+            any(path.suffix.lower() in kinds and path.exists() for path in self._files),
+            what=f"{folder} holds no picture and no film",
+            looked_for=[f"*{suffix}" for suffix in kinds],
+        )
+
+    def _items(self) -> Iterator[tuple[str, _Unlabelled]]:
+        for path in self._files:
+            name = path.relative_to(self._root).as_posix()
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                yield name, _Unlabelled(path=path, frame=None)
+            elif path.suffix.lower() in FILM_SUFFIXES:
+                yield from self._frames(path, name)
+            else:
+                self._leave_out("file of another kind", name)
+
+    def _frames(self, path: Path, name: str) -> Iterator[tuple[str, _Unlabelled]]:
+        try:
+            count = film_length(path)
+        except LeftOut as problem:
+            self._leave_out(str(problem), name)
+            return
+        chosen = range(1, count + 1, self._every)
+        for number in chosen:
+            yield f"{name}#{number}", _Unlabelled(path=path, frame=number)
+        if len(chosen) < count:
+            self._leave_out(f"frame passed over (every {self._every})", name, count=count - len(chosen))
+
+    def _sample(self, item: _Unlabelled) -> RawSample:
+        key = key_of(item.path.relative_to(self._root))
+        if item.frame is not None:
+            return RawSample(
+                key=f"{key}#{item.frame:05d}",
+                picture=VideoFrame(path=item.path, frame=item.frame),
+                group=f"{self.reading.source}/{key}",
+            )
+        picture: PictureFile = picture_file(item.path)
+        group = key if self._group == "file" else Path(key).parent.as_posix()
+        return RawSample(key=key, picture=picture, group=f"{self.reading.source}/{group}", is_crop=self._crops)
