@@ -26,6 +26,7 @@ from femae.data.store.shard_reader import ShardReader
 from femae.labels import EMOTIONS
 
 START_S = 600  # the first start makes a database, which takes most of a minute and on a busy machine much longer
+pytestmark = pytest.mark.timeout(2 * START_S)
 PASSWORD = "correct-horse-9"
 
 
@@ -161,7 +162,9 @@ def test_answers_come_back_as_shares_of_votes(folder: Path, people: tuple[httpx.
     manifest = read_manifest(tmp_path / "voted")
     assert voted.num_samples == 3 and voted.agreement.num_ballots == 8 and len(voted.agreement.annotators) == 3
     assert manifest.strings("key") == ["é 0", "é 1", "é 2"] and manifest.vectors("mask").all()
-    shares = [dict(zip(EMOTIONS, row.round(3).tolist(), strict=True)) for row in manifest.vectors("targets")]
+    shares = [
+        dict(zip(EMOTIONS, row.round(3).tolist(), strict=True)) for row in manifest.vectors("targets").astype(float)
+    ]
     nothing = dict.fromkeys(EMOTIONS, 0.0)
     assert shares[0] == nothing | {"happiness": 1.0, "surprise": 0.333}
     assert shares[1] == nothing | {"fear": 0.333, "surprise": 0.667, "sadness": 0.333}

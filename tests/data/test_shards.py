@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageFilter
 
+import femae
 from femae.data import quality
+from femae.data.folds import Folds, write_folds
 from femae.data.samples import InlinePicture, RawSample
 from femae.data.store.manifest import (
     MANIFEST_SCHEMA,
@@ -190,6 +192,25 @@ def test_hugging_face_datasets_open_the_folder(tmp_path: Path, pictures: list[Pi
         for row, image in zip(opened, pictures, strict=True):
             np.testing.assert_array_equal(np.asarray(row["image"]), image)
             assert len(row["targets"]) == 6 and len(row["au_mask"]) == len(ACTION_UNITS)
+
+
+def test_hugging_face_datasets_read_the_tables(tmp_path: Path, pictures: list[Pixels]) -> None:
+    write_folder(tmp_path / "shards", [sample(n, image) for n, image in enumerate(pictures)])
+    manifest, joined = read_manifest(tmp_path / "shards"), np.arange(7, dtype=np.int64)
+    write_folds(tmp_path / "folds.parquet", Folds(fold=(joined % 2).astype(np.int8), joined=joined), manifest=manifest)
+    seen = femae.predict(pictures[:2], faces="whole")
+    seen.write(tmp_path / "predictions.parquet")
+    for path in (
+        tmp_path / "shards" / "manifest.parquet",
+        tmp_path / "folds.parquet",
+        tmp_path / "predictions.parquet",
+    ):
+        opened = datasets.load_dataset(
+            "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
+        )
+        written = pq.read_table(path)
+        assert opened.column_names == written.column_names and opened.to_list() == written.to_pylist()
+    assert len(opened) == 2 and all(0 < row["happiness"] < 1 for row in opened)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,8 @@ def test_weights_of_equation_1() -> None:
     targets[0, 0] = 99  # what stands in a masked place does not matter
     mask[1, 1] = True
     assert class_weights(targets, mask, names=names, mode="n_max").tolist() == [1, 3, 6]
+    # three samples are known: 3, 1 and 1/2 of them positive
+    assert class_weights(targets, mask, names=names, mode="pos_weight").tolist() == [0, 2, 5]
 
 
 @given(st.lists(st.sampled_from(EMOTIONS), min_size=1, max_size=60))

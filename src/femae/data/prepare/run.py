@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from femae.data.prepare.plan import Account, PrepareSettings, Unit, plan_units, reading_account
 from femae.data.prepare.pool import num_cores, run_units
+from femae.data.prepare.unit import UnitResult
 from femae.data.samples import SourceReader
 from femae.data.store.manifest import ShardFile, file_sha256, write_bytes, write_manifest
 from femae.data.store.shards import read_shard_note
@@ -134,8 +135,9 @@ def prepare(
         if not todo and _is_complete(out, records):
             info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         else:
+            work = partial(run_units, detector_path=detector_path, num_workers=num_workers, cluster=cluster)
             try:
-                info = _work(out, todo, records, settings, detector_path, num_workers, cluster, progress)
+                info = _work(out, todo, records, settings, work, progress)
             except OSError as error:
                 raise OutputError(f"{out} cannot be written: {error}; what is finished is kept") from error
     return PrepareResult(
@@ -177,12 +179,10 @@ def _work(
     todo: list[Unit],
     records: dict[str, dict[str, Any]],
     settings: PrepareSettings,
-    detector_path: Path | None,
-    workers: int | None,
-    cluster: str | None,
+    work: Callable[..., Iterator[UnitResult]],
     progress: PrepareProgress,
 ) -> dict[str, Any]:
-    """Make the missing shards, write the records and the manifest."""
+    """Make the missing shards by `work` (run_units), write the records and the manifest."""
     (out / "manifest.json").unlink(missing_ok=True)
     for name in records:
         (out / "sources" / f"{name}.json").unlink(missing_ok=True)
@@ -191,14 +191,7 @@ def _work(
     progress.start(sum(unit.num_samples for unit in todo))
     digests: dict[str, str] = {}
     if todo:
-        for result in run_units(
-            todo,
-            settings=settings,
-            detector_path=detector_path,
-            num_workers=workers,
-            cluster=cluster,
-            on_progress=progress.update,
-        ):
+        for result in work(todo, settings=settings, on_progress=progress.update):
             digests[f"{result.source}-{result.number:05d}.parquet"] = result.sha256
     _remove_stale(out, records)
     (out / "sources").mkdir(exist_ok=True)
