@@ -113,7 +113,7 @@ def people(server: str) -> Iterator[tuple[httpx.Client, ...]]:
         client.close()
 
 
-def answer(client: httpx.Client, path: str, **values: Any) -> Any:
+def answer(client: httpx.Client, path: str, /, **values: Any) -> Any:
     given = client.post(path, json=values) if values else client.get(path)
     assert given.is_success, given.text
     return given.json()

@@ -93,6 +93,20 @@ def test_what_exceeds_the_kept_roll_is_turned_back(roll_deg: float, keep: float)
     assert math.degrees(angle) == pytest.approx(math.copysign(max(0, abs(roll_deg) - keep), roll_deg), abs=1e-3)
 
 
+@pytest.mark.parametrize("roll_deg", [-50.0, 20.0, 90.0])
+def test_a_turned_square_hangs_from_the_eyes_as_an_upright_one_does(roll_deg: float) -> None:
+    framing = Framing(keep_roll_deg=0, eyes_weight=1, below_eyes=0.2)
+    upright, turned = make_face(200, 150), make_face(200, 150, roll_deg=roll_deg)
+    (x, y), side, _ = crop_square(upright, framing=framing)
+    assert upright.landmarks is not None and turned.landmarks is not None
+    eyes = upright.landmarks[:2].mean(0)
+    assert (x, y) == pytest.approx((eyes[0], eyes[1] + 0.2 * side), abs=1e-3)
+    centre, _, angle = crop_square(turned, framing=framing)
+    down = np.array([-math.sin(angle), math.cos(angle)])  # of the head
+    assert centre == pytest.approx(turned.landmarks[:2].mean(0) + 0.2 * side * down, abs=1e-3)
+    assert angle == pytest.approx(math.radians(roll_deg), abs=1e-3)
+
+
 def test_the_roll_of_a_head_seen_from_the_side_comes_from_its_mouth() -> None:
     """Both eyes on nearly one point, their line upside down: the line from eyes to mouth decides."""
     box = np.array([0, 0, 84, 119], np.float32)
