@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from femae.errors import InputError
 from femae.labels import EMOTIONS
-from femae.metrics.f1 import confusion
-from femae.metrics.f1 import binary_f1, f1_per_class
 from femae.metrics.calibration import reliability
+from femae.metrics.f1 import binary_f1, confusion, f1_per_class
 from femae.report.parts.page import Page, data_uri, page_section, sections_page, write_page
 from femae.report.parts.svg import Line, dot_chart, heat_map, line_chart
 from femae.report.training_runs.files import (
