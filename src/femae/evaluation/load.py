@@ -19,8 +19,7 @@ from rich.progress import Progress
 
 from femae.compound.expression import ExpressionRule
 from femae.config.evaluate import EvaluateConfig
-from femae.data.store.manifest import numbers
-from femae.data.store.manifest import Manifest, read_manifest
+from femae.data.store.manifest import Manifest, numbers, read_manifest
 from femae.data.store.shard_reader import load_pictures
 from femae.data.store.shards import ACTION_UNITS
 from femae.engine.load import load_engine
