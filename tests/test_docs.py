@@ -154,36 +154,44 @@ def fill_bucket(store: Any, film: Path) -> None:
     client.put_object(Bucket="lab", Key="films/a.mp4", Body=film.read_bytes())
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carphone: Path, astronaut: np.ndarray) -> Path:
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory, carphone: Path, astronaut: np.ndarray) -> Path:
     """A folder with the files that the pages speak of."""
-    shutil.copy(carphone, tmp_path / "clip.mp4")
+    root = tmp_path_factory.mktemp("workplace")
+    shutil.copy(carphone, root / "clip.mp4")
     for folder in ("photos", "crops", "films"):
-        (tmp_path / folder).mkdir()
-    shutil.copy(carphone, tmp_path / "films" / "a.mp4")
-    (tmp_path / "films.csv").write_text("path,person\nfilms/a.mp4,1\nclip.mp4,2\n")
-    Image.fromarray(astronaut).save(tmp_path / "photo.jpg")
-    Image.fromarray(astronaut).save(tmp_path / "photos" / "a.png")
-    Image.fromarray(astronaut[60:190, 160:290]).save(tmp_path / "crops" / "b.png")
+        (root / folder).mkdir()
+    shutil.copy(carphone, root / "films" / "a.mp4")
+    (root / "films.csv").write_text("path,person\nfilms/a.mp4,1\nclip.mp4,2\n")
+    Image.fromarray(astronaut).save(root / "photo.jpg")
+    Image.fromarray(astronaut).save(root / "photos" / "a.png")
+    Image.fromarray(astronaut[60:190, 160:290]).save(root / "crops" / "b.png")
     rng = np.random.default_rng(0)
     for name in ("happiness", "sadness"):
-        (tmp_path / "faces" / name).mkdir(parents=True)
+        (root / "faces" / name).mkdir(parents=True)
         for number in range(3):
             other = np.clip(astronaut[:, :: 1 - 2 * (number % 2)] * rng.uniform(0.6, 1.2), 0, 255).astype(np.uint8)
-            Image.fromarray(other[:, 20 * number :]).save(tmp_path / "faces" / name / f"{name}{number}.png")
-        (tmp_path / "portraits" / name).mkdir(parents=True)
+            Image.fromarray(other[:, 20 * number :]).save(root / "faces" / name / f"{name}{number}.png")
+        (root / "portraits" / name).mkdir(parents=True)
         for number in range(10):  # ten pictures that have nothing in common
             noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize((96, 96))
-            noise.save(tmp_path / "portraits" / name / f"{number}.png")
-    (tmp_path / "study-pictures" / "anna").mkdir(parents=True)
+            noise.save(root / "portraits" / name / f"{number}.png")
+    (root / "study-pictures" / "anna").mkdir(parents=True)
     for name in ("happiness_1.png", "sadly angry_2.png", "asleep_3.png"):
-        Image.fromarray(astronaut[::4, ::4]).save(tmp_path / "study-pictures" / "anna" / name)
-    trained_run(tmp_path / "runs" / "emotion")
-    made_up_study(tmp_path / "study")
-    made_up_scores(tmp_path / "runs" / "folds" / "oof.parquet")
-    shutil.copytree(REPO / "recipes", tmp_path / "recipes")
-    drawn_shards(tmp_path / "drawn", source="drawn")
-    drawn_shards(tmp_path / "runs" / "data" / "open", source="ferplus", other="lfw")
+        Image.fromarray(astronaut[::4, ::4]).save(root / "study-pictures" / "anna" / name)
+    trained_run(root / "runs" / "emotion")
+    made_up_study(root / "study")
+    made_up_scores(root / "runs" / "folds" / "oof.parquet")
+    shutil.copytree(REPO / "recipes", root / "recipes")
+    drawn_shards(root / "drawn", source="drawn")
+    drawn_shards(root / "runs" / "data" / "open", source="ferplus", other="lfw")
+    return root
+
+
+@pytest.fixture
+def workplace(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, and the tests are in it."""
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

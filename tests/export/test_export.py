@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -278,18 +279,25 @@ def scores_of(run: Path, path: Path, *, num_faces: int = 400) -> Path:
     return path
 
 
-@pytest.mark.parametrize("outputs", [EMOTIONS, (*EMOTIONS, "none")], ids=["six", "and-none"])
+@pytest.fixture(scope="module", params=[EMOTIONS, (*EMOTIONS, "none")], ids=["six", "and-none"])
+def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """A run of six outputs, or of seven; scores of it; and what its label's numbers are after a temperature of 0.8."""
+    folder = tmp_path_factory.mktemp("fitted")
+    run = write_run(folder / "run", outputs=request.param)
+    scores = scores_of(run, folder / "scores.parquet")
+    return run, scores, fit_expression_to_tables([scores], scale=(1.25,) * 6, offset=(0.0,) * 6)
+
+
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".safetensors"])
 def test_the_label_for_people_travels_with_the_file(
-    outputs: tuple[str, ...], suffix: str, tmp_path: Path, astronaut: np.ndarray
+    fitted: tuple[Path, Path, Any], suffix: str, tmp_path: Path, astronaut: np.ndarray
 ) -> None:
-    run = write_run(tmp_path / "run", outputs=outputs)
-    scores, out = scores_of(run, tmp_path / "scores.parquet"), tmp_path / f"model{suffix}"
+    run, scores, expected = fitted
+    out, outputs = tmp_path / f"model{suffix}", read_info(run).outputs
     form = {".onnx": "onnx", ".xml": "openvino", ".safetensors": "safetensors"}[suffix]
     arguments = ["export", str(run), "--format", form, "--out", str(out), "--temperature", "0.8", "--quiet"]
     assert main([*arguments, "--expression-from", str(scores)]) == 0
     predictor = Predictor(model=out, faces="whole", expression_window=0)
-    expected = fit_expression_to_tables([scores], scale=(1.25,) * 6, offset=(0.0,) * 6)
     assert expected is not None and predictor.expression.params == expected
     assert (expected.none_weight > 0) == ("none" in outputs) == predictor.engine.spec.says_none
     about = predictor.schema().metadata

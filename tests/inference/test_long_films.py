@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from femae.cli import main
-from femae.config.predict import DetectConfig, PredictConfig
+from femae.config.predict import DetectConfig, PredictConfig, RuleConfig
 from femae.errors import ConfigError, OutputError
 from femae.inference.console import RunConsole
 from femae.inference.joining import joined, read_part, read_part_notes, write_part
@@ -24,7 +24,8 @@ from femae.video.discover import discover
 from femae.video.source import Tally
 
 Picture = npt.NDArray[np.uint8]
-NUM_FRAMES = 180  # one every two seconds
+NUM_FRAMES = 120  # one every three seconds
+IN_THREE = ["--part-minutes", "2", "--smooth", "1.5", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
     blotches = np.random.default_rng(3).integers(60, 190, (6, 10, 3), dtype=np.uint8)
     scene = np.asarray(Image.fromarray(blotches).resize((400, 224), Image.Resampling.BICUBIC))
     pictures = []
-    for second in range(0, 2 * NUM_FRAMES, 2):
+    for second in range(0, 3 * NUM_FRAMES, 3):
         picture = scene.copy()
         x = 20 + round(30 * (1 + np.sin(second / 9)))
         picture[60:170, x : x + 110] = face
@@ -43,7 +44,15 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
             picture[50:160, 260:370] = other
         pictures.append(picture)
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return make_video(path, pictures, rate=Fraction(1, 2), options={"g": "5", "bf": "2"})
+    return make_video(path, pictures, rate=Fraction(1, 3), options={"g": "5", "bf": "2"})
+
+
+@pytest.fixture(scope="module")
+def table(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What one process with one thread writes of the film, in parts of two minutes."""
+    out = tmp_path_factory.mktemp("one")
+    assert main(["predict", str(film), "--out", str(out), "--threads", "1", *IN_THREE]) == 0
+    return (out / "long.csv").read_bytes()
 
 
 def test_a_film_in_parts_has_the_rows_and_ids_of_the_uncut_one(film: Path) -> None:
@@ -59,33 +68,29 @@ def test_a_film_in_parts_has_the_rows_and_ids_of_the_uncut_one(film: Path) -> No
     assert parts.table["expression"].equals(whole.table["expression"])
 
 
-def test_one_process_twice_and_more_threads_give_the_same_table(film: Path, tmp_path: Path) -> None:
-    found = []
-    for threads in ("1", "3"):
-        out = tmp_path / threads
-        options = ["--part-minutes", "2", "--threads", threads, "--smooth", "1.5", "--quiet"]
-        assert main(["predict", str(film), "--out", str(out), *options]) == 0
-        found.append((out / "long.csv").read_bytes())
-    assert found[0] == found[1]
+def test_one_process_twice_and_more_threads_give_the_same_table(film: Path, table: bytes, tmp_path: Path) -> None:
+    assert main(["predict", str(film), "--out", str(tmp_path), "--threads", "3", *IN_THREE]) == 0
+    assert (tmp_path / "long.csv").read_bytes() == table
 
 
-def test_workers_say_how_a_film_is_divided_and_join_what_is_there(film: Path, tmp_path: Path) -> None:
+def test_workers_say_how_a_film_is_divided_and_join_what_is_there(film: Path, table: bytes, tmp_path: Path) -> None:
     """Parts that are missing when they are to be joined, after a worker's death, are made by the one that joins."""
-    here, out = tmp_path / "here", tmp_path / "there"
-    assert main(["predict", str(film), "--out", str(here), "--part-minutes", "1.5", "--quiet"]) == 0
-    config = PredictConfig(inputs=(str(film),), out=out, detect=DetectConfig(part_minutes=1.5))
+    out = tmp_path / "there"
+    config = PredictConfig(
+        inputs=(str(film),), out=out, detect=DetectConfig(part_minutes=2), rules=RuleConfig(smooth=1.5)
+    )
     worker, quiet = UnitWorker(config, shared=True), RunConsole(quiet=True).frames_of
     (item,) = discover([str(film)])
     unit = WorkUnit(number=0, item=item, stem="long")
     divided = worker(unit, frames_of=quiet)
-    assert divided.num_parts == 4 and divided.record is None and not divided.error
+    assert divided.num_parts == 3 and divided.record is None and not divided.error
     for part in (0, 2):
-        done = worker(replace(unit, num_parts=4, part=part), frames_of=quiet)
+        done = worker(replace(unit, num_parts=3, part=part), frames_of=quiet)
         assert done.record is None and not done.error
     assert len(list((out / ".parts").iterdir())) == 2
-    joined_up = worker(replace(unit, num_parts=4), frames_of=quiet)
+    joined_up = worker(replace(unit, num_parts=3), frames_of=quiet)
     assert joined_up.record is not None and joined_up.record.num_frames == NUM_FRAMES, joined_up.error
-    assert (out / "long.csv").read_bytes() == (here / "long.csv").read_bytes()
+    assert (out / "long.csv").read_bytes() == table
     assert not (out / ".parts").exists()
     alone = UnitWorker(config)(unit, frames_of=quiet)
     assert alone.record is not None and alone.record.num_frames == NUM_FRAMES

@@ -20,22 +20,41 @@ psutil = pytest.importorskip("psutil", reason="needs femae[dev]")
 
 from safetensors.torch import load_file
 
+from femae.cli import main
 from femae.training.loop.checkpoint import LAST
 from femae.training.loop.run_folder import RunFolder
 from femae.training.loop.sharded_state import newest_state, read_sharded_state
 
-COMMAND = "import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(recipe: Path, out: Path, *, processes: int, extra: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def command(recipe: Path, out: Path, *extra: str, processes: int) -> list[str]:
+    """`femae train` under torchrun."""
     script = out.parent / "femae_main.py"
-    script.write_text(COMMAND)
-    train = [str(script), "train", str(recipe), "--out", str(out), "--quiet", *extra]
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(launch + train, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    script.write_text("import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [*launch, str(script), *words(recipe, out, *extra)]
+
+
+def words(recipe: Path, out: Path, *extra: str) -> list[str]:
+    return ["train", str(recipe), "--out", str(out), "--quiet", *extra]
+
+
+def train_here(recipe: Path, out: Path, *extra: str) -> None:
+    """The same in this process."""
+    assert main(words(recipe, out, "--run.threads", "1", *extra)) == 0
+
+
+def train_by(processes: int, recipe: Path, out: Path, *extra: str) -> None:
+    done = subprocess.run(
+        command(recipe, out, *extra, processes=processes),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=ENVIRONMENT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +85,14 @@ def recipe(faces: Path, tiny: dict[str, Any], tmp_path_factory: pytest.TempPathF
 def one(recipe: Path) -> Path:
     """The run of one process."""
     run = recipe.parent / "one"
-    done = start(recipe, run, processes=1)
-    assert done.returncode == 0, done.stderr
+    train_here(recipe, run)
     return run
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_train_as_one_does(recipe: Path, one: Path, tmp_path: Path, strategy: str) -> None:
     two = tmp_path / "two"
-    done = start(recipe, two, processes=2, extra=("--run.strategy", strategy))
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_by(2, recipe, two, "--run.strategy", strategy)
     curves = [[entry["loss"] for entry in RunFolder(run).entries("step")] for run in (one, two)]
     assert len(curves[0]) == 12 and curves[1] == pytest.approx(curves[0], rel=1e-3)
     weights = [load_file(run / "model.safetensors") for run in (one, two)]
@@ -95,29 +112,26 @@ def test_two_processes_pretrain_as_one_does(recipe: Path, tmp_path: Path) -> Non
         settings.pop(name)
     pretrain = tmp_path / "pretrain.yaml"
     pretrain.write_text(yaml.safe_dump(settings | {"stage": "pretrain"}))
-    curves = []
-    for processes in (1, 2):
-        done = start(pretrain, tmp_path / str(processes), processes=processes)
-        assert done.returncode == 0, done.stderr[-3000:]
-        curves.append([entry["loss"] for entry in RunFolder(tmp_path / str(processes)).entries("step")])
+    train_here(pretrain, tmp_path / "one")
+    train_by(2, pretrain, tmp_path / "two")
+    curves = [[entry["loss"] for entry in RunFolder(tmp_path / name).entries("step")] for name in ("one", "two")]
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
-def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path) -> None:
-    done = start(recipe, tmp_path / "run", processes=1, extra=("--run.strategy", "fsdp"))
-    assert done.returncode == 2 and "start it by torchrun" in done.stderr
+def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(recipe, tmp_path / "run", "--run.strategy", "fsdp")) == 2
+    assert "start it by torchrun" in capsys.readouterr().err
 
 
-def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(recipe: Path, tmp_path: Path) -> None:
+def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Killed on two processes, gone on with on one and on three: the curve of one that was not stopped."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     longer = ("--run.epochs", "10")
-    assert start(recipe, whole, processes=1, extra=longer).returncode == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(tmp_path / "femae_main.py"), "train", str(recipe), "--out", str(run), "--quiet"]
-    command += ["--run.strategy", "fsdp", "--run.checkpoint_steps", "2", *longer]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    train_here(recipe, whole, *longer)
+    sharded = ("--run.strategy", "fsdp", "--run.checkpoint_steps", "2", *longer)
+    process = subprocess.Popen(command(recipe, run, *sharded, processes=2), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
@@ -140,11 +154,11 @@ def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(recipe
     shutil.copytree(run, three)
     for part in (damaged / "checkpoint-last").glob("step-*/__1_0.distcp"):
         part.unlink()
-    done = start(recipe, damaged, processes=1, extra=longer)
-    assert done.returncode == 2 and "checkpoint-last" in done.stderr and "is damaged" in done.stderr
-    assert start(recipe, run, processes=1, extra=longer).returncode == 0
-    done = start(recipe, three, processes=3, extra=("--run.strategy", "fsdp", *longer))
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert main(words(recipe, damaged, *longer)) == 2
+    said = capsys.readouterr().err
+    assert "checkpoint-last" in said and "is damaged" in said
+    train_here(recipe, run, *longer)
+    train_by(3, recipe, three, "--run.strategy", "fsdp", *longer)
     folders = (whole, run, three)
     curves = [{entry["step"]: entry["loss"] for entry in RunFolder(folder).entries("step")} for folder in folders]
     for curve in curves[1:]:
