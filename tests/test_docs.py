@@ -229,6 +229,8 @@ def test_the_pages_name_no_option_that_does_not_exist(capsys: pytest.CaptureFixt
 def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if re.fullmatch(r"gallery/[\w-]+\.html", target):  # made when the site is built, which checks it
+                continue
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -32,7 +32,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"FEMAE_VENV": sys.prefix, "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(
-        ["bash", "scripts/site"], cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+        ["bash", "scripts/site"], cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
 
 
@@ -44,8 +44,11 @@ def test_it_is_whole_and_loads_nothing_from_elsewhere(copy: Path) -> None:
     for name in femae.__all__:
         assert name.startswith("__") or f">{name}</span>" in reference, name
     assert "Raises InputError when the input cannot be read" in reference
+    notebook = (site / "docs/notebooks/predict.html").read_text(encoding="utf-8")
+    assert "84 frames" in notebook and (site / "docs/notebooks/predict-1.png").stat().st_size > 1000
+    assert "Play" in (site / "docs/gallery/drawn-film.html").read_text(encoding="utf-8")
     pages = list(site.rglob("*.html"))
-    assert len(pages) > 15
+    assert len(pages) > 25
     for page in pages:
         text = page.read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="https?://', text), page.name
