@@ -21,9 +21,8 @@ psutil = pytest.importorskip("psutil", reason="needs femae[dev]")
 from safetensors.torch import load_file
 
 from femae.cli import main
-from femae.training.loop.checkpoint import LAST
+from femae.training.loop.checkpoint import LAST, newest_state, read_sharded_state
 from femae.training.loop.run_folder import RunFolder
-from femae.training.loop.sharded_state import newest_state, read_sharded_state
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.model import ModelConfig
 from femae.config.train import DataConfig
-from femae.training.loader.loader import Batch, Share, batches
+from femae.training.loader.loader import Batch, Feed, Share, batches
 from femae.training.loader.sampler import RowStream
 from femae.training.loader.sets import FaceSet, load_sets
 
@@ -37,17 +37,8 @@ def run(faces: Path, *, loader: str, world: int = 1, workers: int = 0, first_ste
         stream = RowStream(len(train), batch_size=BATCH, seed=0, blocks=blocks)
         share = Share(rank=rank, world_size=world, accumulate=2)
         last = stream.first_step(EPOCHS)
-        feed = batches(
-            train,
-            stream,
-            share,
-            batch_size=BATCH,
-            model=model,
-            first_step=first_step,
-            last_step=last,
-            workers=workers,
-            device=torch.device("cpu"),
-        )
+        data = Feed(faces=train, model=model, device=torch.device("cpu"), workers=workers)
+        feed = batches(data, stream, share, steps=range(first_step, last))
         got.append([row for batch in feed for row in rows_of(batch)])
     return got
 
@@ -142,7 +133,7 @@ def test_decoding_on_the_device_gives_nearly_the_pixels_of_the_host(
     from PIL import Image
 
     from femae.data.store.shard_reader import decode_picture, frame_picture
-    from femae.training.loader.device_decode import decode_on
+    from femae.training.loader.block_reader import decode_on
 
     if kind == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an accelerator")

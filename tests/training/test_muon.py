@@ -13,8 +13,7 @@ from femae.config.model import ModelConfig
 from femae.config.train import EmotionConfig, OptimConfig
 from femae.errors import ConfigError
 from femae.models.face import FaceModel
-from femae.training.loop.muon import MOMENTUM, MuonAdamW, orthogonalise
-from femae.training.loop.optim import make_optimizer, parameter_groups
+from femae.training.loop.optim import MOMENTUM, MuonAdamW, make_optimizer, orthogonalise, parameter_groups
 
 
 def test_steps_are_those_of_torch() -> None:

@@ -19,13 +19,12 @@ from femae.errors import ConfigError, TrainingError
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.loader.loader import Share, batches
+from femae.training.loader.loader import Feed, Share, batches
 from femae.training.loader.rng import Draws
 from femae.training.loop.checkpoint import TrainState
 from femae.training.loop.cost import training_flops
-from femae.training.loop.readings import Readings
 from femae.training.loop.run_folder import RunFolder
-from femae.training.loop.step import StepResult, clip
+from femae.training.loop.step import Readings, StepResult, clip
 from femae.training.recipes.stage import make_task, train_stage
 
 EVERYTHING = {"sharpen": 0.3, "hue": 0.1}
@@ -64,17 +63,8 @@ def test_a_loss_needs_no_number_of_the_device(name: str, faces: Path, tiny: dict
     """On torch's device without memory whatever asks for a value fails, and so does a shape that hangs on one."""
     task: Any = make_task(stage(name, faces, tiny, tmp_path))
     task.model.to("meta").train()
-    feed = batches(
-        task.train_set,
-        _stream(len(task.train_set)),
-        Share(),
-        batch_size=24,
-        model=task.config.model,
-        first_step=0,
-        last_step=2,
-        workers=0,
-        device=torch.device("meta"),
-    )
+    data = Feed(faces=task.train_set, model=task.config.model, device=torch.device("meta"))
+    feed = batches(data, _stream(len(task.train_set)), Share(), steps=range(2))
     for step, batch in enumerate(feed):
         draws = Draws(step, count=24, device="meta")
         loss = task.loss(task.model, batch, draws=draws, progress=0.5).loss

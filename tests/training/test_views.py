@@ -20,8 +20,7 @@ from femae.models.weights import WeightsInfo, load_model, save_weights
 from femae.training.loader.sets import load_sets
 from femae.training.loop.task import normalise
 from femae.training.recipes.stage import train_stage
-from femae.training.tasks.teachers import load_teacher
-from femae.training.tasks.views import ask_views, taught_loss, taught_shares
+from femae.training.tasks.teachers import ask_views, load_teacher, taught_loss, taught_shares
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 RUN = RunConfig(epochs=2, batch_size=32, precision="32-true", tensorboard=False, threads=1, seed=3)

@@ -141,7 +141,7 @@ def run_train(command: TrainCommand) -> int:
 
 def _print_plan(recipe: Recipe, numbers: dict[str, Any]) -> int:
     try:
-        from femae.training.loop.plan import plan
+        from femae.training.loop.cost import plan
     except ImportError as error:
         raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
     Console(soft_wrap=True).print(Text(plan(recipe, **numbers)))

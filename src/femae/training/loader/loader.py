@@ -11,12 +11,12 @@ import torch
 
 from femae.config.model import ModelConfig
 from femae.errors import DataError
-from femae.training.loader.block_reader import BlockReader, decode_upright
+from femae.training.loader.block_reader import BlockReader, decode_on, decode_upright
 from femae.training.loader.prefetch import Batch, prefetch
 from femae.training.loader.sampler import RowStream
 from femae.training.loader.sets import FaceSet
 
-__all__ = ["Batch", "Share", "batches", "row_batches"]
+__all__ = ["Batch", "Feed", "Share", "batches", "row_batches"]
 
 _LABELS: Final = ("targets", "mask", "au_targets", "au_mask")
 Ints = npt.NDArray[np.int64]
@@ -38,15 +38,27 @@ class Share:
         return [(edges[number], edges[number + 1] - edges[number]) for number in mine]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feed:
+    """Which faces are brought to which device, and how."""
+
+    faces: FaceSet
+    model: ModelConfig  # says their size and colours
+    device: torch.device
+    workers: int = 0  # threads that read from the shards
+    on_device: bool = False  # JPEG files are decoded there
+
+
 class _Faces:
     """A set of faces as prefetch.Filler takes it: labels from memory, pictures from memory or the shards."""
 
-    def __init__(self, faces: FaceSet, model: ModelConfig, *, workers: int, on_device: bool) -> None:
-        self._faces, self._model, self._on_device = faces, model, on_device and faces.pictures is None
+    def __init__(self, feed: Feed) -> None:
+        faces, model = feed.faces, feed.model
+        self._faces, self._model, self._on_device = faces, model, feed.on_device and faces.pictures is None
         self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
         self._reader = None if faces.pictures is not None else BlockReader(faces, model)
         # copying runs at the speed of memory, which a few threads use up
-        self.threads = workers if self._reader is not None else min(4, os.cpu_count() or 1)
+        self.threads = feed.workers if self._reader is not None else min(4, os.cpu_count() or 1)
 
     def empty(self, count: int, *, pinned: bool) -> Batch:
         size, faces = self._model.image_size, self._faces
@@ -73,8 +85,6 @@ class _Faces:
     def finish(self, batch: Batch, filled: list[Any]) -> Batch:
         if not self._on_device:
             return batch
-        from femae.training.loader.device_decode import decode_on
-
         size, channels = self._model.image_size, self._model.in_chans
         stored = [picture for part in filled for picture in part]
         encoded = [(data, margin) for _, data, margin in stored]
@@ -103,43 +113,19 @@ def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
     np.take(column, rows, axis=0, out=out, mode="clip")
 
 
-def row_batches(
-    faces: FaceSet,
-    chunks: Iterable[Ints],
-    *,
-    model: ModelConfig,
-    longest: int,
-    workers: int,
-    device: torch.device,
-    on_device: bool = False,
-) -> Generator[Batch, None, None]:
-    """The faces of each chunk of row numbers, at most `longest` each, in order; `on_device`: JPEG decoded there."""
-    return prefetch(_Faces(faces, model, workers=workers, on_device=on_device), chunks, longest=longest, device=device)
+def row_batches(feed: Feed, chunks: Iterable[Ints], *, longest: int) -> Generator[Batch, None, None]:
+    """The faces of each chunk of row numbers, at most `longest` each, in order."""
+    return prefetch(_Faces(feed), chunks, longest=longest, device=feed.device)
 
 
-def batches(
-    faces: FaceSet,
-    stream: RowStream,
-    share: Share,
-    *,
-    batch_size: int,
-    model: ModelConfig,
-    first_step: int,
-    last_step: int,
-    workers: int,
-    device: torch.device,
-    on_device: bool = False,
-) -> Generator[Batch, None, None]:
-    """Pieces of the steps first_step..last_step-1 in order, `share.accumulate` per step."""
-    pieces = share.pieces(batch_size)
+def batches(feed: Feed, stream: RowStream, share: Share, *, steps: range) -> Generator[Batch, None, None]:
+    """Pieces of the steps in order, `share.accumulate` per step."""
+    pieces = share.pieces(stream.batch_size)
 
     def chunks() -> Iterator[Ints]:
-        for step in range(first_step, last_step):
+        for step in steps:
             rows = stream.rows(step)
             for first, count in pieces:
                 yield rows[first : first + count]
 
-    longest = max(count for _, count in pieces)
-    return row_batches(
-        faces, chunks(), model=model, longest=longest, workers=workers, device=device, on_device=on_device
-    )
+    return row_batches(feed, chunks(), longest=max(count for _, count in pieces))

@@ -122,25 +122,25 @@ class RowStream:
     def __init__(
         self, num_rows: int, *, batch_size: int, seed: int, weights: Floats | None = None, blocks: Ints | None = None
     ) -> None:
-        self._num_rows, self._batch_size, self._seed = num_rows, batch_size, seed
+        self._num_rows, self.batch_size, self._seed = num_rows, batch_size, seed
         self._weights, self._blocks = weights, blocks
         self._known: dict[int, Ints | StreamOrder] = {}
 
     def first_step(self, epoch: int) -> int:
         """Number of the first step that begins in an epoch (both from 0)."""
-        return -(-epoch * self._num_rows // self._batch_size)
+        return -(-epoch * self._num_rows // self.batch_size)
 
     def epoch(self, step: int) -> float:
         """Epochs done before a step begins."""
-        return step * self._batch_size / self._num_rows
+        return step * self.batch_size / self._num_rows
 
     def rows(self, step: int) -> Ints:
         """Row numbers i64[batch_size] of one step."""
-        first = step * self._batch_size
+        first = step * self.batch_size
         parts, place = [], first
-        while place < first + self._batch_size:
+        while place < first + self.batch_size:
             epoch, at = divmod(place, self._num_rows)
-            part = self._order(epoch)[at : at + first + self._batch_size - place]
+            part = self._order(epoch)[at : at + first + self.batch_size - place]
             parts.append(part)
             place += len(part)
         return np.concatenate(parts)

@@ -102,7 +102,7 @@ class FaceSet:
     au_mask: Bools
     fold: npt.NDArray[np.int8]  # -1: none
     pictures: npt.NDArray[np.uint8] | None = None  # u8[N, C, S, S]; None: read as they are needed
-    taught: Floats | None = None  # f32[N, 6 or 13] of training.views; None: no teacher was asked beforehand
+    taught: Floats | None = None  # f32[N, 6 or 13] of tasks.teachers; None: no teacher was asked beforehand
 
     def __len__(self) -> int:
         return len(self.rows)

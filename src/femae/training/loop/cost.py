@@ -1,6 +1,11 @@
-"""What a network costs before it is run: parameters, arithmetic and memory, counted without computing anything."""
+"""What training costs before anything is run: parameters, arithmetic and memory, counted without computing anything.
 
-from typing import Any
+`femae train RECIPE --plan` prints it for every stage of a recipe, before anything is trained or any picture is read.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -8,8 +13,17 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from femae.config.model import ModelConfig
+from femae.config.recipe import AblationConfig, ChainConfig, KfoldConfig, Recipe, Stage
+from femae.config.train import PretrainConfig
+from femae.data.store.addresses import is_file, read_text
+from femae.data.store.shards import ACTION_UNITS
+from femae.labels import EMOTIONS
 
-__all__ = ["example_inputs", "training_flops"]
+__all__ = [
+    "example_inputs",
+    "plan",
+    "training_flops",
+]
 
 
 def example_inputs(model: ModelConfig, *, count: int, masked: bool, device: torch.device | str) -> tuple[Any, ...]:
@@ -32,3 +46,110 @@ def training_flops(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> floa
             outputs = [value for value in output if value.requires_grad] if isinstance(output, tuple) else [output]
             torch.autograd.backward([value.float().sum() for value in outputs])
     return counter.get_total_flops() / len(inputs[0])
+
+
+_STATE_BYTES: Final = 4 + 4 + 8  # per number of the network: weight, gradient, two moments
+_COUNTED: Final = 4  # pictures of which activations are counted
+
+
+def _stages(recipe: Recipe) -> Iterator[tuple[str, Stage, int]]:
+    """(name, stage, how often it is trained)."""
+    if isinstance(recipe, ChainConfig):
+        for step in recipe.steps:
+            for name, stage, times in _stages(step.recipe):
+                yield f"{step.name}: {name}", stage, times
+    elif isinstance(recipe, KfoldConfig):
+        yield f"emotion, {recipe.num_folds} folds", recipe.emotion, recipe.num_folds
+    elif isinstance(recipe, AblationConfig):
+        runs = len(recipe.rows) * len(recipe.seeds)
+        yield f"emotion, {runs} runs", recipe.emotion, runs
+    else:
+        yield recipe.stage, recipe, 1
+
+
+def _network(stage: Stage) -> nn.Module:
+    """The network of a stage without memory for its numbers."""
+    from femae.models.face import FaceModel
+    from femae.models.mae import MaskedAutoencoder
+
+    with torch.device("meta"):
+        if isinstance(stage, PretrainConfig):
+            return MaskedAutoencoder(stage.model, decoder=stage.decoder, mask_ratio=stage.mask_ratio)
+        outputs = EMOTIONS if stage.stage == "emotion" else ()
+        return FaceModel(stage.model, outputs=outputs, au_names=ACTION_UNITS[:12] if stage.stage == "au" else ())
+
+
+def _activation_numbers(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
+    """Numbers kept for the backward pass, per picture."""
+    own = {id(param) for param in network.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        if id(value) not in own:
+            kept[id(value)] = value  # held, so that no other takes its place
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        network(*inputs)
+    return sum(value.numel() for value in kept.values()) / len(inputs[0])
+
+
+def _num_pictures(stage: Stage) -> int | None:
+    """Rows of the folders, all splits and sources together; None where one is not there."""
+    total = 0
+    for folder in stage.data.folders:
+        path = folder / "manifest.json"
+        if not is_file(path):
+            return None
+        total += int(json.loads(read_text(path))["num_samples"])
+    return total or None
+
+
+def _stage_lines(name: str, stage: Stage, times: int, *, devices: int, rate: float, pictures: int | None) -> list[str]:
+    network, run, shape = _network(stage).train(), stage.run, stage.model
+    masked = isinstance(stage, PretrainConfig)
+    inputs = example_inputs(shape, count=_COUNTED, masked=masked, device="meta")
+    flops = training_flops(network, inputs)
+    if run.grad_checkpointing:
+        encoder: Any = network.encoder
+        encoder.set_grad_checkpointing(True)
+    params = sum(param.numel() for param in network.parameters())
+    state = params * (_STATE_BYTES + (4 if run.ema_decay else 0)) / (devices if run.strategy == "fsdp" else 1)
+    parts = run.pieces(devices)
+    piece = -(-run.batch_size // (devices * parts))
+    width = 4 if run.precision == "32-true" else 2
+    activations = _activation_numbers(network, inputs) * width * piece
+    known = pictures or _num_pictures(stage)
+    lines = [
+        f"{name}: {params / 1e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOP per picture (forward and backward pass)",
+        f"  {shape.in_chans * shape.image_size**2:,} bytes per picture in memory; a step of {run.batch_size:,} "
+        f"pictures is {piece:,} on each of {devices} devices, {parts} times",
+        f"  about {(state + activations) / 2**30:,.1f} GB on each device: {state / 2**30:,.1f} for weights, gradients, "
+        f"moments and average, {activations / 2**30:,.1f} for activations",
+    ]
+    if known is None:
+        hours = run.epochs * times * 1e6 / (rate * devices) / 3600
+        lines.append(f"  {run.epochs} epochs of each million pictures: {hours:,.2f} hours, {_stated(rate, devices)}")
+    else:
+        hours = run.epochs * times * known / (rate * devices) / 3600
+        often = f", {times} times" if times > 1 else ""
+        stated = _stated(rate, devices)
+        lines.append(f"  {run.epochs} epochs of {known:,} pictures{often}: {hours:,.2f} hours, {stated}")
+    return [*lines, f"  that is {flops * rate / 1e12:,.1f} TFLOP/s on each device"]
+
+
+def _stated(rate: float, devices: int) -> str:
+    return f"if each of {devices} devices does {rate:,.0f} pictures a second"
+
+
+def plan(recipe: Recipe, *, devices: int = 1, rate: float = 1000.0, pictures: int | None = None) -> str:
+    """Lines for a person: parameters, arithmetic, memory and hours of each stage.
+
+    `rate`: pictures per second and device, e.g. out of benchmarks/results; `pictures`: of an epoch, else all rows of
+    the recipe's folders. Arithmetic is counted, memory estimated: activations as torch keeps them for the backward
+    pass without fusing anything.
+    """
+    lines = []
+    for name, stage, times in _stages(recipe):
+        lines += _stage_lines(name, stage, times, devices=devices, rate=rate, pictures=pictures)
+    return "\n".join(lines)

@@ -16,16 +16,21 @@ import torch
 from lightning_fabric import Fabric
 
 from femae.errors import OutputError, TrainingError
-from femae.training.loader.loader import Share, batches
+from femae.training.loader.loader import Feed, Share, batches
 from femae.training.loader.sampler import RowStream, row_weights
 from femae.training.loop.checkpoint import (
     BEST,
     LAST,
+    ShardedWriter,
     StateWriter,
     TrainState,
     gather_tensors,
+    is_sharded,
     load_checkpoint,
+    load_sharded,
+    newest_state,
     own_tensors,
+    read_sharded_state,
     read_state,
 )
 from femae.training.loop.cost import training_flops
@@ -34,11 +39,9 @@ from femae.training.loop.ema import WeightAverage
 from femae.training.loop.meter import Meter, Timed, machine
 from femae.training.loop.monitor import Monitor
 from femae.training.loop.optim import make_optimizer, make_schedule
-from femae.training.loop.readings import Readings
 from femae.training.loop.run_folder import RunFolder, fingerprint
 from femae.training.loop.scores import write_table
-from femae.training.loop.sharded_state import ShardedWriter, is_sharded, load_sharded, newest_state, read_sharded_state
-from femae.training.loop.step import Stepper
+from femae.training.loop.step import Readings, Stepper
 from femae.training.loop.task import Evaluation, Task
 from femae.training.loop.validate import evaluate
 
@@ -87,18 +90,14 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
     last_step = run.stream.first_step(epochs)
     if run.state.finished or run.state.step >= last_step:
         return _result(run)
-    pieces = batches(
-        task.train_set,
-        run.stream,
-        run.stepper.share,
-        batch_size=config.batch_size,
+    feed = Feed(
+        faces=task.train_set,
         model=task.config.model,
-        first_step=run.state.step,
-        last_step=last_step,
-        workers=task.config.data.workers,
         device=fabric.device,
+        workers=task.config.data.workers,
         on_device=task.config.data.decode == "device",
     )
+    pieces = batches(feed, run.stream, run.stepper.share, steps=range(run.state.step, last_step))
     timed = Timed(pieces)
     took = machine(fabric, config)
     folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **took})

@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from lightning_fabric import Fabric
 
-from femae.training.loader.loader import row_batches
+from femae.training.loader.loader import Feed, row_batches
 from femae.training.loop.task import Evaluation, Task
 
 __all__ = ["evaluate"]
@@ -31,14 +31,8 @@ def evaluate(task: Task, fabric: Fabric) -> Evaluation:
         taken.append(share if len(share) else rows[:1])
     found: list[dict[str, torch.Tensor]] = []
     with torch.inference_mode():
-        feed = row_batches(
-            task.val_set,
-            taken,
-            model=task.config.model,
-            longest=_EVAL_BATCH,
-            workers=task.config.data.workers,
-            device=fabric.device,
-        )
+        data = Feed(faces=task.val_set, model=task.config.model, device=fabric.device, workers=task.config.data.workers)
+        feed = row_batches(data, taken, longest=_EVAL_BATCH)
         for rows, batch in zip(taken, feed, strict=True):
             numbers = torch.from_numpy(rows).to(fabric.device)
             found.append(task.collect(task.model, batch, numbers))

@@ -30,8 +30,7 @@ from femae.training.tasks.expression import fit_expression
 from femae.training.tasks.init_weights import choose_learning, start_emotion_head, start_encoder, start_head
 from femae.training.tasks.losses import cross_entropy_six, weighted_bce
 from femae.training.tasks.mixup import draw_mix
-from femae.training.tasks.teachers import distill_loss, load_teacher
-from femae.training.tasks.views import ask_views, read_taught, taught_loss, taught_shares
+from femae.training.tasks.teachers import ask_views, distill_loss, load_teacher, read_taught, taught_loss, taught_shares
 
 __all__ = ["EmotionTask", "judge_emotions"]
 
