@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from femae.config.recipe import load_recipe
 from femae.config.train import AuConfig, EmotionConfig, PretrainConfig
 from femae.errors import ConfigError, DataError, FemaeError, OutputError, TrainingError
-from femae.models.weights import load_model, read_info
+from femae.models.weights import load_model, read_info, save_weights
 from femae.training.loop.checkpoint import LAST, read_state
 from femae.training.loop.run_folder import RunFolder
 from femae.training.recipes.stage import train_stage
@@ -379,6 +379,31 @@ def test_a_frozen_encoder_stays_as_it_is(faces: Path, tiny: dict[str, Any], tmp_
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("first", "second"))
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("encoder."))
     assert not torch.equal(before["head.weight"], after["head.weight"])
+
+
+def test_a_kept_emotion_model_learns_action_units_and_says_what_it_said(
+    faces: Path, tiny: dict[str, Any], tmp_path: Path
+) -> None:
+    shape = tiny | {"stem": "conv", "stem_width": 8}  # with batch statistics, which move where nothing holds them
+    train_stage(EmotionConfig(**settings(faces, shape, run={"epochs": 2})), run=tmp_path / "six", quiet=True)
+    tensors = load_file(tmp_path / "six" / "model.safetensors")
+    told = read_info(tmp_path / "six").model_copy(update={"scale": (1.5,) * 6, "offset": (0.1,) * 6, "terms": "free"})
+    save_weights(tmp_path / "six" / "model.safetensors", tensors, info=told)
+
+    init = {"weights": str(tmp_path / "six"), "head": "keep", "train": "head"}
+    run = {"epochs": 20, "patience": None}
+    result = train_stage(AuConfig(**settings(faces, shape, init=init, run=run)), run=tmp_path / "au", quiet=True)
+    after = load_file(tmp_path / "au" / "model.safetensors")
+    assert set(after) - set(tensors) == {"au_head.weight", "au_head.bias"}
+    assert all(torch.equal(after[name], value) for name, value in tensors.items())
+    info = read_info(tmp_path / "au")
+    assert info.au_names == ("AU01", "AU02", "AU03")
+    assert info.model_copy(update={"au_names": ()}) == told
+    entries = RunFolder(tmp_path / "au").entries("epoch")
+    assert entries[-1]["loss"] < 0.9 * entries[0]["loss"] and result.best_score > 0.5
+
+    with pytest.raises(ConfigError, match="set init.train to head"):
+        AuConfig(**settings(faces, shape, init=init | {"train": "all"}, run=run))
 
 
 @pytest.mark.parametrize(("workers", "decode"), [(0, "host"), (2, "host"), (2, "device")])

@@ -56,6 +56,14 @@ class ExportConfig(Config):
         description="tables of scores of faces the weights were not trained on (scores.parquet of a fold, oof.parquet "
         "of a kfold run): the numbers of the label for people are fitted to them",
     )
+    units_from: tuple[Path, ...] = Field(
+        (),
+        description="tables of scores of faces that the action units were not trained on (scores.parquet of a run of "
+        "the stage au): each unit's logit is moved so that it counts from 0.5 on, units below --least-unit-f1 are left "
+        "out; safetensors alone",
+    )
+    unit_sources: tuple[str, ...] = Field((), description="of --units-from only these data sets; default: all")
+    least_unit_f1: float = Field(0.6, ge=0, le=1, description="F1 on --units-from below which a unit is left out")
     name: str | None = Field(None, description="of the model, as the file will say; default: the weights' own")
     version: str | None = Field(None, description="as name")
     description: str | None = Field(None, description="what it was trained on; default: the weights' own words")
@@ -73,6 +81,8 @@ class ExportConfig(Config):
             raise ValueError("fp16 and part encoder are of the format safetensors: add --format safetensors")
         if self.mean_with and not plain:
             raise ValueError("mean-with is of the format safetensors: write the mean first, then export that file")
+        if self.units_from and (not plain or self.part == "encoder"):
+            raise ValueError("units-from is of the format safetensors: write the weights first, then export that file")
         if plain and (self.precision == "int8" or self.calibration or self.labels):
             raise ValueError("safetensors holds the weights themselves: int8, calibration and labels do not apply")
         if self.precision == "int8" and self.calibration is None:

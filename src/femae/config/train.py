@@ -122,7 +122,11 @@ class InitConfig(Config):
         "a checkpoint of MAE, MAE-Face, FMAE or timm",
     )
     allow_pickle: bool = Field(False, description="read .pth files too (weights only, no code is run)")
-    head: Literal["new", "keep"] = Field("new", description="keep: take over the emotion head of init.weights, too")
+    head: Literal["new", "keep"] = Field(
+        "new",
+        description="keep: take over the emotion head of init.weights, too (stage au: with train head, "
+        "so that it says what it said)",
+    )
     train: Literal["all", "last_block", "head"] = Field("all", description="what learns; the rest stays as it is")
 
 
@@ -208,6 +212,15 @@ class AuConfig(StageConfig):
     aus: tuple[str, ...] = Field((), description="AU01 AU02 ...; default: each that the training rows know")
     class_weights: Literal["n_max", "none", "pos_weight"] = Field("n_max", description="W_j of eq. (1)")
     max_weight: float | None = Field(None, ge=1, description="largest W_j")
+
+    @model_validator(mode="after")
+    def _kept_head(self) -> "AuConfig":
+        if self.init.head == "keep" and (self.init.weights is None or self.init.train != "head"):
+            raise ValueError(
+                "init.head keep in the stage au gives the emotion model of init.weights action units and leaves its "
+                "emotions as they are: name init.weights and set init.train to head"
+            )
+        return self
 
 
 class MixupConfig(_Settings):

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from femae.config.export import ExportConfig
 from femae.config.model import ExpressionParams
 from femae.errors import ConfigError, DataError, ModelError, OutputError
+from femae.export.units import choose_units
 from femae.labels import EMOTIONS
 from femae.models.weights import WeightsInfo, read_info, save_weights, weights_path
 from femae.training.tasks.expression import MIN_COMPOUNDS, MIN_FACES, fit_expression_to_tables
@@ -100,6 +102,26 @@ def _mean(found: Sequence[dict[str, torch.Tensor]], source: Path) -> dict[str, t
     }
 
 
+def _with_units(
+    tensors: dict[str, torch.Tensor], info: WeightsInfo, config: ExportConfig
+) -> tuple[dict[str, torch.Tensor], WeightsInfo]:
+    """Only the action units that are found well enough, each from 0.5 on. Raises ModelError where there are none."""
+    choice = choose_units(
+        config.units_from, names=info.au_names, least_f1=config.least_unit_f1, sources=config.unit_sources
+    )
+    said = ", ".join(f"{name} {value:.2f}" for name, value in choice.f1.items()) or "it has none"
+    if not choice.offsets:
+        raise ModelError(f"{config.weights} finds no action unit with an F1 of {config.least_unit_f1}: {said}")
+    if not config.quiet:
+        left_out = [name for name in info.au_names if name not in choice.offsets]
+        Console(soft_wrap=True, highlight=False).print(f"F1 of action units: {said}", markup=False)
+        Console(soft_wrap=True, highlight=False).print(f"left out: {', '.join(left_out) or 'none'}", markup=False)
+    rows = torch.tensor([info.au_names.index(name) for name in choice.offsets])
+    kept = {name: value[rows] if ".au_head." in f".{name}" else value for name, value in tensors.items()}
+    units = {"au_names": tuple(choice.offsets), "au_offset": tuple(choice.offsets.values())}
+    return kept, info.model_copy(update=units)
+
+
 def export_weights(config: ExportConfig) -> Path:
     """Write a model.safetensors, or encoder.safetensors, for others; returns its path. Raises FemaeError."""
     source, info = weights_path(config.weights), described(read_info(config.weights), config)
@@ -107,11 +129,13 @@ def export_weights(config: ExportConfig) -> Path:
     if out.resolve() == source.resolve():
         raise OutputError(f"{out} is the file that is exported: name another with --out")
     tensors = _mean([load_file(source), *(_weights_of(path) for path in config.mean_with)], source)
+    if config.units_from:
+        tensors, info = _with_units(tensors, info, config)
     if config.part == "encoder":
         if info.kind == "ensemble":
             raise ModelError(f"{source} is an ensemble of encoders: export one of its members")
         tensors = {name: value for name, value in tensors.items() if name.startswith("encoder.")}
-        of_heads = dict.fromkeys(("outputs", "au_names", "scale", "offset", "thresholds"), ())
+        of_heads = dict.fromkeys(("outputs", "au_names", "scale", "offset", "thresholds", "au_offset"), ())
         info = info.model_copy(update={"kind": "encoder", **of_heads, "expression": None})
     if config.precision == "fp16":
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}

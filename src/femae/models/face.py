@@ -1,7 +1,7 @@
 """The network that reads a face: an encoder with a head of emotions and a head of action units (paper, 3.3, 3.4)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import nn
@@ -34,6 +34,15 @@ class FaceModel(nn.Module):
         self.encoder = build_encoder(config)
         self.head = _head(config.embed_dim, len(self.outputs))
         self.au_head = _head(config.embed_dim, len(self.au_names))
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any network, but what does not learn stays in evaluation: its batch statistics are not to move."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            weights = list(module.parameters())
+            if weights and not any(weight.requires_grad for weight in weights):
+                module.eval()
+        return self
 
     def forward(self, pixels: torch.Tensor) -> FaceOutput:
         features = self.encoder(pixels)

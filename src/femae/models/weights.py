@@ -46,6 +46,7 @@ class WeightsInfo(Config):
     scale: tuple[float, ...] = ()  # calibration of the six logits: scale * logit + offset; empty: none
     offset: tuple[float, ...] = ()
     thresholds: tuple[float, ...] = ()  # per emotion, of the calibrated probability; empty: 0.5
+    au_offset: tuple[float, ...] = ()  # calibration of the AU logits: logit + offset; empty: none
     expression: ExpressionParams | None = None  # of the label for people, for the calibrated probabilities
     description: str = ""
     terms: str = ""
@@ -165,12 +166,14 @@ class FaceProbs(nn.Module):
         self.offset: torch.Tensor
         self.register_buffer("scale", torch.tensor(info.scale or (1.0,) * count))
         self.register_buffer("offset", torch.tensor(info.offset or (0.0,) * count))
+        self.au_offset: torch.Tensor
+        self.register_buffer("au_offset", torch.tensor(info.au_offset or (0.0,) * len(info.au_names)))
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         out = self.model(pixels)
         outputs = [torch.sigmoid(out.logits[:, : len(EMOTIONS)].float() * self.scale + self.offset)]
         if self.has_aus:
-            outputs.append(torch.sigmoid(out.au_logits.float()))
+            outputs.append(torch.sigmoid(out.au_logits.float() + self.au_offset))
         if self.none is not None:
             outputs.append(torch.sigmoid(out.logits[:, self.none : self.none + 1].float()))
         return tuple(outputs)

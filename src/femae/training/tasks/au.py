@@ -15,7 +15,7 @@ from femae.errors import DataError
 from femae.labels import action_unit_name
 from femae.metrics.f1 import binary_f1
 from femae.models.face import FaceModel
-from femae.models.weights import WeightsInfo, save_weights
+from femae.models.weights import WeightsInfo, read_info, save_weights
 from femae.training.loader.loader import Batch
 from femae.training.loader.rng import Draws
 from femae.training.loader.sets import FaceSet, load_sets
@@ -23,7 +23,7 @@ from femae.training.loop.cost import example_inputs
 from femae.training.loop.scores import scores_table
 from femae.training.loop.task import Constants, Evaluation, StepOutput, normalise
 from femae.training.tasks.augment import make_augment
-from femae.training.tasks.init_weights import choose_learning, start_encoder
+from femae.training.tasks.init_weights import choose_learning, start_emotion_head, start_encoder
 from femae.training.tasks.losses import weighted_bce
 
 __all__ = ["AuTask", "au_columns", "judge_units", "loss_weights"]
@@ -66,7 +66,10 @@ def judge_units(probs: Floats, targets: Floats, mask: Bools, *, names: tuple[str
 
 
 class AuTask:
-    """Rows that know at least one of the units."""
+    """Rows that know at least one of the units.
+
+    With `init.head keep` the model of init.weights keeps its emotions as they are, and learns units beside them.
+    """
 
     def __init__(self, config: AuConfig) -> None:
         self.config = config
@@ -85,9 +88,14 @@ class AuTask:
             largest=config.max_weight,
         )
         self._fixed = Constants(units=torch.tensor(self.units), weights=weights, pos_weights=pos_weights)
-        self.model = FaceModel(config.model, au_names=self.names)
+        self.kept = read_info(config.init.weights) if config.init.head == "keep" and config.init.weights else None
+        outputs = self.kept.outputs if self.kept else ()
+        self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
         choose_learning(self.model, config.init)
+        if self.model.head is not None:
+            start_emotion_head(self.model.head, outputs=outputs, init=config.init)
+            self.model.head.requires_grad_(False)
         self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
     def shown(self) -> Floats:
@@ -118,4 +126,7 @@ class AuTask:
         return Evaluation(score=log["macro_f1"], log=log, tables={"scores.parquet": table})
 
     def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
-        save_weights(path, tensors, info=WeightsInfo.of(self.model, name="femae-au"))
+        info = WeightsInfo.of(self.model, name="femae-au")
+        if self.kept is not None:
+            info = self.kept.model_copy(update={"au_names": self.names, "au_offset": ()})
+        save_weights(path, tensors, info=info)
