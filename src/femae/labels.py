@@ -15,6 +15,7 @@ from femae.errors import LabelError
 
 __all__ = [
     "ABAW_COMPOUNDS",
+    "ACTION_UNIT_WORDS",
     "AFFWILD2_AUS",
     "AFFWILD2_OLD_AUS",
     "BP4D_AUS",
@@ -179,6 +180,36 @@ FERPLUS_VOTES: Final = (
 def _units(numbers: str) -> tuple[str, ...]:
     return tuple(f"AU{int(number):02d}" for number in numbers.split())
 
+
+# What moves, in the words of the Facial Action Coding System (Ekman, Friesen and Hager 2002).
+ACTION_UNIT_WORDS: Final[Mapping[str, str]] = {
+    "AU01": "inner brow raiser",
+    "AU02": "outer brow raiser",
+    "AU04": "brow lowerer",
+    "AU05": "upper lid raiser",
+    "AU06": "cheek raiser",
+    "AU07": "lid tightener",
+    "AU09": "nose wrinkler",
+    "AU10": "upper lip raiser",
+    "AU11": "nasolabial deepener",
+    "AU12": "lip corner puller",
+    "AU13": "sharp lip puller",
+    "AU14": "dimpler",
+    "AU15": "lip corner depressor",
+    "AU16": "lower lip depressor",
+    "AU17": "chin raiser",
+    "AU18": "lip pucker",
+    "AU20": "lip stretcher",
+    "AU22": "lip funneler",
+    "AU23": "lip tightener",
+    "AU24": "lip pressor",
+    "AU25": "lips part",
+    "AU26": "jaw drop",
+    "AU27": "mouth stretch",
+    "AU28": "lip suck",
+    "AU43": "eyes closed",
+    "AU45": "blink",
+}
 
 AFFWILD2_AUS: Final = _units("1 2 4 6 7 10 12 15 23 24 25 26")
 AFFWILD2_OLD_AUS: Final = _units("1 2 4 6 12 15 20 25")  # of the first two challenges

@@ -13,7 +13,7 @@ from femae.labels import EMOTIONS
 from femae.report.parts.draw_rows import cut_face, draw_rows, shrink
 from femae.report.parts.page import Page, about_parts, jpeg_uri, write_page, zipped
 from femae.report.parts.tables import PredictionTable, read_predictions, table_csv
-from femae.report.parts.tracks import SHARES_OF, emotion_words, label_words, share_rows
+from femae.report.parts.tracks import SHARES_OF, emotion_words, label_words, share_rows, unit_key, unit_words
 from femae.types import LabelView
 from femae.video.palette import label_styles
 from femae.video.pictures import PictureSource
@@ -95,8 +95,8 @@ def _subtitle(rows: PredictionTable) -> str:
 
 
 def _shares(rows: PredictionTable, faces: npt.NDArray[np.int64]) -> dict[str, Any]:
-    summary = f"{len(faces):,} faces"
-    return {"name": "all pictures", "track": None, "thumb": "", "summary": summary, "rows": share_rows(rows, faces)}
+    table = {"name": "all pictures", "track": None, "thumb": "", "summary": f"{len(faces):,} faces"}
+    return table | {"rows": share_rows(rows, faces), "units": unit_key(rows)}
 
 
 def _strongest_rows(rows: PredictionTable) -> list[int]:
@@ -181,6 +181,7 @@ def _cards(rows: PredictionTable, cut_outs: Mapping[int, str]) -> list[dict[str,
             "face": f"face {rows.face_id[row]}",
             "track": None,
             "emotions": emotion_words([float(v) for v in rows.emotions[row]], EMOTIONS),
+            "units": unit_words(rows, row),
         }
         for row in _strongest_rows(rows)[:_NUM_MOMENTS]
     ]

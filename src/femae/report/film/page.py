@@ -29,6 +29,7 @@ from femae.report.parts.tracks import (
     share_table,
     split_tracks,
     track_summary,
+    unit_words,
     usual_step_s,
 )
 from femae.types import CLEAR_SUM, LabelView
@@ -264,6 +265,7 @@ def _card(moment: Moment, number: int, track: Track, film: FilmPass) -> dict[str
         "face": track.name,
         "track": moment.track,
         "emotions": emotion_words([float(v) for v in table.emotions[row]], EMOTIONS),
+        "units": unit_words(table, row),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from femae.labels import ACTION_UNIT_WORDS
 from femae.report.parts.tables import LABEL_WORDS, PredictionTable
 from femae.types import LabelView
 from femae.video.palette import label_styles
@@ -26,6 +27,8 @@ __all__ = [
     "share_table",
     "split_tracks",
     "track_summary",
+    "unit_key",
+    "unit_words",
     "usual_step_s",
 ]
 SHARES_OF: Final = ("a face's frames", "the faces of all pictures")
@@ -33,6 +36,8 @@ _NOTES: Final[dict[LabelView, str]] = {
     "expression": "Share of {} with each expression, and the mean probability of the expression there.",
     "compound": "Share of {} in which a compound has the largest score. Read shares with the mean scores.",
 }
+_SHOWN: Final = 0.5  # from here on an action unit counts
+_OFTEN: Final = 1 / 3  # of the rows of a label: units seen less often do not speak for it
 _CALIBRATED: Final = " Of ten faces with a probability of 0.7, annotators judge about seven so."
 _ROUGH: Final = " The model has no fitted numbers for expressions, so that the probabilities are rough ones."
 
@@ -166,7 +171,8 @@ def share_rows(table: PredictionTable, rows: npt.NDArray[np.int64]) -> list[dict
             mean = float(np.mean(certainty[mine]))
         else:
             continue
-        entries.append(_entry(style, float(np.mean(mine)) if len(rows) else 0.0, f"{mean:.2f}"))
+        entry = _entry(style, float(np.mean(mine)) if len(rows) else 0.0, f"{mean:.2f}")
+        entries.append(entry | {"units_text": _frequent_units(table, rows[mine])})
     entries.sort(key=lambda entry: -float(entry["percent"]))
     if (label < 0).any():
         entries.append(_entry({"name": "abstained", "colours": []}, float(np.mean(label < 0)), ""))
@@ -186,6 +192,28 @@ def track_summary(track: Track, times: npt.NDArray[np.float64]) -> str:
     return f"{len(frames):,} of {num_frames:,} frames ({share:.1%}), {begin} to {end}"
 
 
+def _frequent_units(table: PredictionTable, rows: npt.NDArray[np.int64]) -> str:
+    """Action units that many of the rows show, the most frequent first: AU12 96%, AU25 81%."""
+    if not table.au_names or not len(rows):
+        return ""
+    shares = (table.aus[rows] >= _SHOWN).mean(0)
+    order = np.argsort(-shares, kind="stable")
+    return ", ".join(f"{table.au_names[unit]} {shares[unit]:.0%}" for unit in order if shares[unit] >= _OFTEN)
+
+
+def unit_words(table: PredictionTable, row: int) -> str:
+    """The action units that a row shows, the surest first: AU12 0.97, AU25 0.88."""
+    if not table.au_names:
+        return ""
+    shown = [(float(value), name) for name, value in zip(table.au_names, table.aus[row], strict=True) if value >= _SHOWN]
+    return ", ".join(f"{name} {value:.2f}" for value, name in sorted(shown, reverse=True))
+
+
+def unit_key(table: PredictionTable) -> str:
+    """What the action units of a table are called; empty where it has none."""
+    return ", ".join(f"{name} {ACTION_UNIT_WORDS.get(name, '')}".strip() for name in table.au_names)
+
+
 def share_table(track: Track, *, number: int | None, thumb: str) -> dict[str, Any]:
     """The table of one face for the template."""
     return {
@@ -194,6 +222,7 @@ def share_table(track: Track, *, number: int | None, thumb: str) -> dict[str, An
         "thumb": thumb,
         "summary": track_summary(track, frame_times(track.table)),
         "rows": share_rows(track.table, track.rows),
+        "units": unit_key(track.table),
     }
 
 
