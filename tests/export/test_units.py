@@ -80,7 +80,8 @@ def test_a_file_says_the_units_that_are_left(
     num_members: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    members = [FaceModel(TINY, outputs=EMOTIONS, au_names=NAMES) for _ in range(num_members)]
+    shape = TINY.model_copy(update={"au_from": "blocks" if num_members > 1 else "last"})
+    members = [FaceModel(shape, outputs=EMOTIONS, au_names=NAMES) for _ in range(num_members)]
     model = Ensemble(members) if num_members > 1 else members[0]
     (tmp_path / "run").mkdir()
     save_weights(tmp_path / "run" / "model.safetensors", model.state_dict(), info=WeightsInfo.of(model, name="tiny"))

@@ -27,6 +27,11 @@ class ModelConfig(Config):
     class_token: bool = Field(False, description="as in MAE's ViT; the head reads the mean over the patch tokens")
     reg_tokens: int = Field(0, ge=0, description="register tokens")
     layer_scale: float | None = Field(None, gt=0, description="start value of layer scale; none: without")
+    au_from: Literal["last", "blocks"] = Field(
+        "last",
+        description="what the AU head reads: what the emotion head reads, or beside it the mean tokens of every block, "
+        "for an encoder that was trained on emotions",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from femae.config.model import ModelConfig
@@ -33,7 +34,8 @@ class FaceModel(nn.Module):
         self.config, self.outputs, self.au_names = config, tuple(outputs), tuple(au_names)
         self.encoder = build_encoder(config)
         self.head = _head(config.embed_dim, len(self.outputs))
-        self.au_head = _head(config.embed_dim, len(self.au_names))
+        self._reads_blocks = config.au_from == "blocks" and bool(self.au_names)
+        self.au_head = _head(config.embed_dim * (1 + config.depth * self._reads_blocks), len(self.au_names))
 
     def train(self, mode: bool = True) -> Self:
         """As of any network, but what does not learn stays in evaluation: its batch statistics are not to move."""
@@ -45,11 +47,17 @@ class FaceModel(nn.Module):
         return self
 
     def forward(self, pixels: torch.Tensor) -> FaceOutput:
-        features = self.encoder(pixels)
+        if self._reads_blocks:
+            tokens, blocks = self.encoder.forward_intermediates(pixels, output_fmt="NLC")  # of each: float[B, N, D]
+            features = self.encoder.forward_head(tokens)
+            dim = features.shape[-1:]
+            au_features = torch.cat([F.layer_norm(part, dim) for part in (*(b.mean(1) for b in blocks), features)], 1)
+        else:
+            features = au_features = self.encoder(pixels)
         empty = features.new_zeros(features.shape[0], 0)
         return FaceOutput(
             logits=self.head(features) if self.head is not None else empty,
-            au_logits=self.au_head(features) if self.au_head is not None else empty,
+            au_logits=self.au_head(au_features) if self.au_head is not None else empty,
             features=features,
         )
 

@@ -205,7 +205,9 @@ def unit_words(table: PredictionTable, row: int) -> str:
     """The action units that a row shows, the surest first: AU12 0.97, AU25 0.88."""
     if not table.au_names:
         return ""
-    shown = [(float(value), name) for name, value in zip(table.au_names, table.aus[row], strict=True) if value >= _SHOWN]
+    shown = [
+        (float(value), name) for name, value in zip(table.au_names, table.aus[row], strict=True) if value >= _SHOWN
+    ]
     return ", ".join(f"{name} {value:.2f}" for value, name in sorted(shown, reverse=True))
 
 

@@ -128,5 +128,5 @@ class AuTask:
     def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
         info = WeightsInfo.of(self.model, name="femae-au")
         if self.kept is not None:
-            info = self.kept.model_copy(update={"au_names": self.names, "au_offset": ()})
+            info = self.kept.model_copy(update={"members": info.members, "au_names": self.names, "au_offset": ()})
         save_weights(path, tensors, info=info)
