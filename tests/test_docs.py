@@ -139,6 +139,8 @@ def in_small(arguments: list[str]) -> list[str]:
     }
     if "au.yaml" in arguments[1]:
         small |= {"data.sources": "ferplus", "data.pseudo_aus": "[]", "aus": "[AU01, AU02]"}
+    if "units.yaml" in arguments[1]:
+        small |= {"data.sources": "ferplus", "data.pseudo_aus": "[]", "aus": "[AU01, AU02]"}
     if "student.yaml" in arguments[1]:
         small["distill.teachers"] = "runs/open-kfold"
     if "born_again.yaml" in arguments[1] or "views.yaml" in arguments[1]:  # the drawn faces have no renders among them
