@@ -101,6 +101,11 @@ def test_a_file_says_the_units_that_are_left(
         moved = np.log(before.au_probs / (1 - before.au_probs))[:, 1:] + info.au_offset
         np.testing.assert_allclose(after.au_probs, 1 / (1 + np.exp(-moved)), atol=1e-5)
 
+    one = tmp_path / "one.safetensors"
+    assert main([*command, "--out", str(one), "--drop-units", "AU12", "--quiet"]) == 0
+    assert read_info(one).au_names == ("AU25",)
+    assert main([*command, "--out", str(one), "--drop-units", "AU17"]) == 2
+    assert "has no AU17 to drop, only AU04, AU12, AU25" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "none.safetensors"), "--least-unit-f1", "1.0"]) == 2
     assert "finds no action unit with an F1 of 1.0" in capsys.readouterr().err
     assert not (tmp_path / "none.safetensors").exists()

@@ -394,7 +394,8 @@ def test_a_kept_emotion_model_learns_action_units_and_says_what_it_said(
     shape |= {"au_from": "blocks"}
     init = {"weights": str(tmp_path / "six"), "head": "keep", "train": "head"}
     run = {"epochs": 20, "patience": None}
-    result = train_stage(AuConfig(**settings(faces, shape, init=init, run=run)), run=tmp_path / "au", quiet=True)
+    base = settings(faces, shape, init=init, run=run, optim={"lr": 3e-2})
+    result = train_stage(AuConfig(**base), run=tmp_path / "au", quiet=True)
     after = load_file(tmp_path / "au" / "model.safetensors")
     assert set(after) - set(tensors) == {"au_head.weight", "au_head.bias"}
     assert all(torch.equal(after[name], value) for name, value in tensors.items())

@@ -63,6 +63,7 @@ class ExportConfig(Config):
         "out; safetensors alone",
     )
     unit_sources: tuple[str, ...] = Field((), description="of --units-from only these data sets; default: all")
+    drop_units: tuple[str, ...] = Field((), description="units that are left out whatever their F1, as in AU07")
     least_unit_f1: float = Field(0.6, ge=0, le=1, description="F1 on --units-from below which a unit is left out")
     name: str | None = Field(None, description="of the model, as the file will say; default: the weights' own")
     version: str | None = Field(None, description="as name")

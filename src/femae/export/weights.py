@@ -106,9 +106,15 @@ def _with_units(
     tensors: dict[str, torch.Tensor], info: WeightsInfo, config: ExportConfig
 ) -> tuple[dict[str, torch.Tensor], WeightsInfo]:
     """Only the action units that are found well enough, each from 0.5 on. Raises ModelError where there are none."""
+    if unknown := sorted(set(config.drop_units) - set(info.au_names)):
+        raise ModelError(
+            f"{config.weights} has no {', '.join(unknown)} to drop, only {', '.join(info.au_names) or 'none'}"
+        )
     choice = choose_units(
         config.units_from, names=info.au_names, least_f1=config.least_unit_f1, sources=config.unit_sources
     )
+    for name in config.drop_units:
+        choice.offsets.pop(name, None)
     said = ", ".join(f"{name} {value:.2f}" for name, value in choice.f1.items()) or "it has none"
     if not choice.offsets:
         raise ModelError(f"{config.weights} finds no action unit with an F1 of {config.least_unit_f1}: {said}")
