@@ -23,7 +23,7 @@ from femae.data.store.manifest import Manifest, read_manifest
 from femae.data.store.shards import ACTION_UNITS
 from femae.engine.load import load_engine
 from femae.engine.spec import Engine
-from femae.export.crops import read_crops
+from femae.export.check import read_crops
 from femae.metrics.f1 import binary_f1
 
 SETS = {"FER+ PublicTest": "ferplus", "LFW, test": "lfw", "renders, test": "synth3d"}
