@@ -1,7 +1,7 @@
 """The network that reads a face: an encoder with a head of emotions and a head of action units (paper, 3.3, 3.4)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -48,7 +48,8 @@ class FaceModel(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> FaceOutput:
         if self._reads_blocks:
-            tokens, blocks = self.encoder.forward_intermediates(pixels, output_fmt="NLC")  # of each: float[B, N, D]
+            through: Any = self.encoder.forward_intermediates(pixels, output_fmt="NLC")
+            tokens, blocks = through  # float[B, N, D], and the same of each block
             features = self.encoder.forward_head(tokens)
             dim = features.shape[-1:]
             au_features = torch.cat([F.layer_norm(part, dim) for part in (*(b.mean(1) for b in blocks), features)], 1)
