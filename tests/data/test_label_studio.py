@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlparse
 
+import krippendorff
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -266,6 +267,7 @@ def test_alpha_is_the_one_of_its_definition() -> None:
     assert by_label["Fear"].pairwise == pytest.approx((1 + 0 + 0 + 1 + 3) / 7)
     assert by_label["Fear"].share == pytest.approx(6 / 9)
     assert by_label["Disgust"].alpha is None and by_label["Disgust"].pairwise == 1
+    assert by_label["Fear"].alpha == pytest.approx(krippendorff.alpha(value_counts=[[1, 2], [2, 0], [0, 3]]))
     assert (agreement.num_faces, agreement.num_faces_with_pairs, agreement.num_ballots) == (4, 3, 9)
     assert agreement.likeness == pytest.approx((1 + 0 + 0 + 1 + 0.5 + 0.5 + 1) / 7)
     assert agreement.exact == pytest.approx(3 / 7)
@@ -277,6 +279,9 @@ def test_overall_alpha_is_one_for_agreement_and_low_for_chance() -> None:
     random = np.random.default_rng(0)
     chance = [[CHOICES[int(n)] for n in random.integers(0, 7, 4)] for _ in range(300)]
     assert measure_agreement(ballots_of(chance)).alpha == pytest.approx(0, abs=0.05)
+    numbers = [[row.count(name) for name in CHOICES] for row in chance]
+    theirs = krippendorff.alpha(value_counts=np.array(numbers), level_of_measurement="nominal")
+    assert measure_agreement(ballots_of(chance)).alpha == pytest.approx(theirs)  # single labels: all distances are 1
     near = measure_agreement(ballots_of([["Fear+Anger", "Fear"], ["Sadness", "Sadness"]]))
     far = measure_agreement(ballots_of([["Disgust+Anger", "Fear"], ["Sadness", "Sadness"]]))
     assert near.alpha is not None and far.alpha is not None and near.alpha > far.alpha

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 import femae
 from femae.data import quality
 from femae.data.folds import Folds, write_folds
-from femae.data.samples import InlinePicture, RawSample
+from femae.data.samples import InlinePicture, PictureFile, RawSample
 from femae.data.store.manifest import (
     MANIFEST_SCHEMA,
     ShardFile,
@@ -27,6 +27,7 @@ from femae.data.store.manifest import (
     write_bytes,
     write_manifest,
 )
+from femae.data.store.pictures import load_picture
 from femae.data.store.shard_reader import ShardReader, decode_picture, frame_picture, load_pictures
 from femae.data.store.shards import (
     ACTION_UNITS,
@@ -274,6 +275,14 @@ def test_a_damaged_picture_is_named(tmp_path: Path, pictures: list[Pixels]) -> N
     write_folder(tmp_path, [sample(0, pictures[0]), replace(sample(1, pictures[1]), image=b"not a picture")])
     with pytest.raises(DataError, match="face 1"):
         load_pictures(tmp_path, size=20)
+
+
+def test_what_is_said_of_a_damaged_picture_names_no_place_in_memory(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^not a readable picture: cannot identify image file$"):
+        decode_picture(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    loaded = load_picture(PictureFile(path=tmp_path / "a.png"))
+    assert loaded.image is None and loaded.detail == "cannot identify image file"
 
 
 def test_a_missing_shard_is_named(tmp_path: Path, pictures: list[Pixels]) -> None:

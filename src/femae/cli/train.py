@@ -130,8 +130,8 @@ def run_train(command: TrainCommand) -> int:
     try:
         from femae.training.loop.devices import first_process
         from femae.training.recipes.run import train
-    except ImportError as error:
-        raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
     out = command.out or Path("runs") / command.recipe.stem
     train(recipe, run=out, quiet=command.quiet)
     if first_process():
@@ -139,11 +139,18 @@ def run_train(command: TrainCommand) -> int:
     return 0
 
 
+def _missing(error: ModuleNotFoundError) -> Exception:
+    """The error as it is where the fault is our own, else what to install."""
+    if (error.name or "").partition(".")[0] == "femae":
+        return error
+    return MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'")
+
+
 def _print_plan(recipe: Recipe, numbers: dict[str, Any]) -> int:
     try:
         from femae.training.loop.cost import plan
-    except ImportError as error:
-        raise MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'") from None
+    except ModuleNotFoundError as error:
+        raise _missing(error) from None
     Console(soft_wrap=True).print(Text(plan(recipe, **numbers)))
     return 0
 

@@ -6,7 +6,7 @@ the mean of that likeness over pairs. Alpha is 1 for perfect agreement, 0 for ch
 (fewer than two ballots on every face, or one value only). Faces with one ballot say nothing about agreement.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.data.annotate.label_studio import CHOICES, Ballot, Ballots
-from femae.errors import MissingDependencyError
 from femae.metrics.tables import markdown_table
 
 __all__ = ["Agreement", "AnnotatorReport", "LabelAgreement", "measure_agreement"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _NUM_BITS = np.array([value.bit_count() for value in range(1 << len(CHOICES))])
 
@@ -115,7 +117,7 @@ class Agreement:
 
 
 def measure_agreement(ballots: Ballots) -> Agreement:
-    """All figures. Raises MissingDependencyError without the package `krippendorff`."""
+    """All figures of the ballots of an import."""
     faces = _by_face(ballots.ballots)
     pairs = [pair for group in faces for pair in combinations(group, 2)]
     sets = np.array([[int(name in one.choices) for name in CHOICES] for one in ballots.ballots], np.int64)
@@ -131,7 +133,7 @@ def measure_agreement(ballots: Ballots) -> Agreement:
             LabelAgreement(
                 label=name,
                 share=float(sets[:, position].mean()) if len(sets) else 0.0,
-                alpha=_alpha(_counts(faces, lambda one, name=name: int(name in one.choices), 2), "nominal"),
+                alpha=_alpha(_counts(faces, lambda one, name=name: int(name in one.choices), 2), _differ),
                 pairwise=_mean(float((name in a.choices) == (name in b.choices)) for a, b in pairs),
             )
             for position, name in enumerate(CHOICES)
@@ -156,26 +158,31 @@ def _counts(faces: Sequence[Sequence[Ballot]], value: Any, num_values: int) -> n
     return counts
 
 
-def _alpha(counts: npt.NDArray[np.int64], metric: Any) -> float | None:
-    try:
-        import krippendorff
-    except ImportError as error:
-        raise MissingDependencyError(
-            "agreement figures need the package krippendorff: pip install 'femae[data]'"
-        ) from error
+def _alpha(counts: npt.NDArray[np.int64], distance: Callable[[Ints, Ints], Floats]) -> float | None:
+    """1 less observed over expected disagreement (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability").
+
+    counts i64[F, V]: ballots on each face with each value; distance: of values a and b, 0 for equal ones.
+    """
     pairable = counts[counts.sum(1) > 1]
-    used = pairable.any(0)
-    if used.sum() < 2:
+    values = np.flatnonzero(pairable.any(0))
+    if len(values) < 2:
         return None
-    values = np.flatnonzero(used)
-    result = krippendorff.alpha(value_counts=pairable[:, used], value_domain=values, level_of_measurement=metric)
-    return float(result) if np.isfinite(result) else None
+    used = pairable[:, values].astype(np.float64)
+    apart = distance(values[:, None], values[None, :])
+    total, sizes = used.sum(0), used.sum(1)
+    observed = float((((used @ apart) * used).sum(1) / (sizes - 1)).sum())
+    expected = float(total @ apart @ total) / (total.sum() - 1)
+    return 1 - observed / expected
 
 
-def _jaccard_distance(v1: Any, v2: Any, i1: Any, i2: Any, n_v: Any, dtype: Any = np.float64) -> Any:  # noqa: ARG001
-    """Distance of two sets of labels written as bits; the arguments are those the package hands over."""
-    shared, either = _NUM_BITS[v1 & v2], _NUM_BITS[v1 | v2]
-    return (1 - shared / np.maximum(either, 1)).astype(dtype)
+def _differ(a: Ints, b: Ints) -> Floats:
+    """Nominal: 1 for values that differ."""
+    return (a != b).astype(np.float64)
+
+
+def _jaccard_distance(a: Ints, b: Ints) -> Floats:
+    """Distance of two sets of labels written as bits."""
+    return 1 - _NUM_BITS[a & b] / np.maximum(_NUM_BITS[a | b], 1)
 
 
 def _likeness(first: Ballot, second: Ballot) -> float:

@@ -1,6 +1,7 @@
 """The pixels behind a picture reference: file, cell of an atlas, pixels in a label file; frames of a film in order."""
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,15 @@ from femae.errors import DataError, InputError
 from femae.video.pictures import read_picture
 from femae.video.pyav import PyAVSource
 
-__all__ = ["MISSING", "LoadedPicture", "decode_bytes", "encode_picture", "load_picture", "load_pictures_of"]
+__all__ = [
+    "MISSING",
+    "LoadedPicture",
+    "decode_bytes",
+    "encode_picture",
+    "error_words",
+    "load_picture",
+    "load_pictures_of",
+]
 
 MISSING: Final = "picture file is missing"
 DAMAGED: Final = "picture cannot be decoded"
@@ -63,7 +72,12 @@ def load_picture(picture: PictureFile | AtlasCell | InlinePicture) -> LoadedPict
 
 def _without_path(error: Exception, path: Path) -> str:
     """The message without the folder, so that an account is the same wherever the data lie."""
-    return str(error).replace(str(path), path.name)
+    return error_words(error).replace(str(path), path.name)
+
+
+def error_words(error: Exception) -> str:
+    """A decoder's message without the place in memory that Pillow names, so that equal inputs give equal words."""
+    return re.sub(r" *<_io\.BytesIO object at 0x[0-9a-fA-F]+>", "", str(error))
 
 
 def _from_bytes(data: bytes) -> LoadedPicture:

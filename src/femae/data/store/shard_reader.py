@@ -18,7 +18,7 @@ from PIL import Image
 
 from femae.data.store.addresses import open_parquet
 from femae.data.store.manifest import Manifest, codes, numbers, read_manifest
-from femae.data.store.pictures import decode_bytes
+from femae.data.store.pictures import decode_bytes, error_words
 from femae.data.store.shards import SHARD_SCHEMA
 from femae.errors import DataError
 from femae.faces.crop import Framing, crop_face
@@ -34,7 +34,7 @@ def decode_picture(data: bytes) -> npt.NDArray[np.uint8]:
     try:
         return decode_bytes(data)
     except Exception as error:  # decoders of damaged pictures raise nearly anything
-        raise DataError(f"not a readable picture: {error}") from error
+        raise DataError(f"not a readable picture: {error_words(error)}") from error
 
 
 def frame_picture(
