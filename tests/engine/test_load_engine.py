@@ -101,7 +101,7 @@ def test_the_shipped_model_in_eight_bits_goes_by_its_name(
     assert float32.spec.name == Predictor(faces="whole").engine.spec.name
     np.testing.assert_allclose(float32.run(crops)[0], small.run(crops)[0], atol=0.1)
     assert main(["models", "femae:model.int8"]) == 0
-    assert "model.int8.onnx (2." in capsys.readouterr().out.replace("\n", "")
+    assert "model.int8.onnx (3." in capsys.readouterr().out.replace("\n", "")
     with pytest.raises(ModelError, match=r"ships no .onnx or .safetensors file 'big'; it ships femae:encoder-au, "):
         load_engine(Path("femae:big"))
 
