@@ -172,17 +172,17 @@ def _alpha(counts: npt.NDArray[np.int64], distance: Callable[[Ints, Ints], Float
     total, sizes = used.sum(0), used.sum(1)
     observed = float((((used @ apart) * used).sum(1) / (sizes - 1)).sum())
     expected = float(total @ apart @ total) / (total.sum() - 1)
-    return 1 - observed / expected
+    return float(1 - observed / expected)
 
 
 def _differ(a: Ints, b: Ints) -> Floats:
     """Nominal: 1 for values that differ."""
-    return (a != b).astype(np.float64)
+    return np.asarray(a != b, np.float64)
 
 
 def _jaccard_distance(a: Ints, b: Ints) -> Floats:
     """Distance of two sets of labels written as bits."""
-    return 1 - _NUM_BITS[a & b] / np.maximum(_NUM_BITS[a | b], 1)
+    return np.asarray(1 - _NUM_BITS[a & b] / np.maximum(_NUM_BITS[a | b], 1), np.float64)
 
 
 def _likeness(first: Ballot, second: Ballot) -> float:
