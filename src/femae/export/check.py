@@ -159,7 +159,7 @@ def compare_f1(before: Engine, after: Engine, *, manifests: Iterable[Manifest]) 
     )
 
 
-def time_per_crop(engine: Engine, *, crops: Crops, batch: int = 8, seconds: float = 0.4) -> float:
+def time_per_crop(engine: Engine, *, crops: Crops, batch: int = 8, seconds: float = 1.0) -> float:
     """Median milliseconds per crop in batches of so many, by as many calls as fit in so many seconds (at least 5)."""
     part = np.resize(crops, (batch, *crops.shape[1:]))
     engine.run(part)

@@ -113,18 +113,17 @@ def _with_units(
     choice = choose_units(
         config.units_from, names=info.au_names, least_f1=config.least_unit_f1, sources=config.unit_sources
     )
-    for name in config.drop_units:
-        choice.offsets.pop(name, None)
+    offsets = {name: value for name, value in choice.offsets.items() if name not in config.drop_units}
     said = ", ".join(f"{name} {value:.2f}" for name, value in choice.f1.items()) or "it has none"
-    if not choice.offsets:
+    if not offsets:
         raise ModelError(f"{config.weights} finds no action unit with an F1 of {config.least_unit_f1}: {said}")
     if not config.quiet:
-        left_out = [name for name in info.au_names if name not in choice.offsets]
-        Console(soft_wrap=True, highlight=False).print(f"F1 of action units: {said}", markup=False)
-        Console(soft_wrap=True, highlight=False).print(f"left out: {', '.join(left_out) or 'none'}", markup=False)
-    rows = torch.tensor([info.au_names.index(name) for name in choice.offsets])
+        left_out = [name for name in info.au_names if name not in offsets]
+        lines = f"F1 of action units: {said}\nleft out: {', '.join(left_out) or 'none'}"
+        Console(soft_wrap=True, highlight=False).print(lines, markup=False)
+    rows = torch.tensor([info.au_names.index(name) for name in offsets])
     kept = {name: value[rows] if ".au_head." in f".{name}" else value for name, value in tensors.items()}
-    units = {"au_names": tuple(choice.offsets), "au_offset": tuple(choice.offsets.values())}
+    units = {"au_names": tuple(offsets), "au_offset": tuple(offsets.values())}
     return kept, info.model_copy(update=units)
 
 
