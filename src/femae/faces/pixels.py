@@ -14,6 +14,11 @@ __all__ = ["brighten", "brightening", "cut_region", "lift_crop", "resize_rgb"]
 
 _NEUTRAL = 117  # what lies beyond a picture's border: the mean of photographs
 _SMALLEST_PX = 16  # below this the scaler's filters do not fit; Pillow's do
+_DARK_LEVEL: Final = 150  # below this, of 255, the brightest hundredth of a picture makes it a dark one
+_WANTED_LEVEL: Final = 220.0  # to which that hundredth is brought
+_LARGEST_GAIN: Final = 14.0
+_LEAST_CONTRAST: Final = 8.0  # from the darkest to the brightest hundredth; below, black stays black
+_SAMPLES: Final = 64  # in each direction
 _per_thread = threading.local()  # a reformatter keeps its tables between calls and must not be shared
 
 
@@ -52,15 +57,6 @@ def cut_region(image: npt.NDArray[np.uint8], *, left: int, top: int, width: int,
     y, x = max(-top, 0), max(-left, 0)
     region[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
     return region
-
-
-_DARK_LEVEL: Final = 150  # below this, of 255, the brightest hundredth of a picture makes it a dark one
-_WANTED_LEVEL: Final = 220.0  # to which that hundredth is brought
-_LARGEST_GAIN: Final = 14.0
-_LEAST_CONTRAST: Final = (
-    8.0  # from the darkest to the brightest hundredth; below, nothing is seen and black stays black
-)
-_SAMPLES: Final = 64  # in each direction
 
 
 def brightening(image: npt.NDArray[np.uint8]) -> float:
