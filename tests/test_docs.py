@@ -220,12 +220,14 @@ def test_python_example_runs(code: str, workplace: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.strip()
 
 
-def test_the_pages_name_no_option_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_has_every_option_of_predict_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["predict", "--help"])
-    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
+    known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
     text = (REPO / "docs" / "usage.md").read_text(encoding="utf-8")
     assert set(re.findall(r"--[a-z][a-z-]+", text)) - known == set()
+    listed = text.partition("## All options")[2].partition("## Background")[0]
+    assert set(re.findall(r"^\| `(--[a-z-]+)`", listed, re.MULTILINE)) == known
 
 
 def test_links_between_pages_lead_somewhere() -> None:
