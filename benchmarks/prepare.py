@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from femae.data.prepare.find_faces import FaceFinder
-from femae.data.prepare.run import PrepareSettings, num_cores, prepare
+from femae.data.prepare.pool import num_cores
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.samples import PictureFile, PictureRef, RawSample, Reading, VideoFrame
 from femae.faces.crop import crop_face
 from femae.faces.load import load_detector
@@ -98,7 +99,7 @@ def timed(name: str, work: Callable[[], int], rows: list[Row]) -> None:
 def run_prepare(references: dict[str, PictureRef], out: Path, *, workers: int, shard_size: int) -> int:
     shutil.rmtree(out, ignore_errors=True)
     settings = PrepareSettings(shard_size=shard_size)
-    result = prepare([Listed(references)], out=out, settings=settings, num_workers=workers, quiet=True)
+    result = prepare([Listed(references)], out=out, settings=settings, workers=Workers(num=workers), quiet=True)
     return result.num_faces
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from femae.cli import main
 from femae.data.annotate.label_studio import CONTROL
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.samples import InlinePicture, RawSample, Reading
 from femae.data.store.manifest import read_manifest
 
@@ -37,7 +37,7 @@ class Faces:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    prepare([Faces(30)], out=tmp_path / "shards", settings=PrepareSettings(), num_workers=1, quiet=True)
+    prepare([Faces(30)], out=tmp_path / "shards", settings=PrepareSettings(), workers=Workers(num=1), quiet=True)
     return tmp_path / "shards"
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 
 from femae.data.doctor.page import ContactSheets, draw_sheet
 from femae.data.doctor.run import Diagnosis, diagnose_raw, diagnose_shards
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.samples import InlinePicture, PictureFile, RawSample, Reading
 from femae.errors import DataError
 
@@ -61,7 +61,7 @@ def sound(count: int = 12, *, start: int = 0) -> list[RawSample]:
 
 def shards_of(folder: Path, *sets: Sequence[RawSample]) -> Path:
     readers = [Listed(samples, name=f"set{number}") for number, samples in enumerate(sets)]
-    prepare(readers, out=folder, settings=PrepareSettings(shard_size=5), num_workers=1, quiet=True)
+    prepare(readers, out=folder, settings=PrepareSettings(shard_size=5), workers=Workers(num=1), quiet=True)
     return folder
 
 

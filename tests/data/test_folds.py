@@ -21,7 +21,7 @@ from femae.data.folds import (
     validation_fold,
     write_folds,
 )
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.sources.folders import FolderPerClassSource
 from femae.data.store.manifest import read_manifest
 from femae.errors import ConfigError, DataError
@@ -211,7 +211,9 @@ def shards(layouts: Any, tmp_path: Path) -> Path:
     for number in range(3):
         layouts.picture(root / "test" / "happiness" / f"{number}.png")
     out = tmp_path / "shards"
-    prepare([FolderPerClassSource(root)], out=out, settings=PrepareSettings(crops=True), num_workers=1, quiet=True)
+    prepare(
+        [FolderPerClassSource(root)], out=out, settings=PrepareSettings(crops=True), workers=Workers(num=1), quiet=True
+    )
     return out
 
 

@@ -15,9 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from femae.data.annotate.agreement import measure_agreement
-from femae.data.annotate.label_studio import CHOICES, CONTROL, Ballot, Ballots, export_label_studio, read_label_studio
+from femae.data.annotate.label_studio import (
+    CHOICES,
+    CONTROL,
+    Ballot,
+    Ballots,
+    FaceDraw,
+    export_label_studio,
+    read_label_studio,
+)
 from femae.data.annotate.voted_shards import import_label_studio
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.samples import InlinePicture, RawSample, Reading
 from femae.data.store.manifest import read_manifest
 from femae.data.store.shard_reader import ShardReader
@@ -41,7 +49,7 @@ class Faces:
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
     readers = [Faces(6, name="one"), Faces(4, name="two")]
-    prepare(readers, out=folder, settings=PrepareSettings(), num_workers=1, quiet=True)
+    prepare(readers, out=folder, settings=PrepareSettings(), workers=Workers(num=1), quiet=True)
     return folder
 
 
@@ -113,12 +121,12 @@ def test_files_lie_where_the_task_says(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_part_can_be_drawn(shards: Path, tmp_path: Path) -> None:
-    export_label_studio(shards, out=tmp_path / "a", limit=4, seed=1)
-    export_label_studio(shards, out=tmp_path / "b", limit=4, seed=1)
-    export_label_studio(shards, out=tmp_path / "c", limit=4, seed=2)
+    export_label_studio(shards, out=tmp_path / "a", faces=FaceDraw(limit=4, seed=1))
+    export_label_studio(shards, out=tmp_path / "b", faces=FaceDraw(limit=4, seed=1))
+    export_label_studio(shards, out=tmp_path / "c", faces=FaceDraw(limit=4, seed=2))
     a, b, c = (tasks_of(tmp_path / name) for name in "abc")
     assert len(a) == 4 and a == b != c
-    export_label_studio(shards, out=tmp_path / "d", unlabelled_only=True)
+    export_label_studio(shards, out=tmp_path / "d", faces=FaceDraw(unlabelled_only=True))
     assert all(int(task["data"]["key"].split()[1]) % 2 for task in tasks_of(tmp_path / "d"))
     with pytest.raises(OutputError, match="not empty"):
         export_label_studio(shards, out=tmp_path / "a")

@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
-from femae.data.annotate.label_studio import CONTROL, Ballots, export_label_studio, read_label_studio
+from femae.data.annotate.label_studio import CONTROL, Ballots, FaceDraw, export_label_studio, read_label_studio
 from femae.data.annotate.voted_shards import import_label_studio
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.samples import InlinePicture, RawSample, Reading
 from femae.data.store.manifest import read_manifest
 from femae.data.store.shard_reader import ShardReader
@@ -44,7 +44,7 @@ class Faces:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What Label Studio may serve; it holds the shards."""
     folder = tmp_path_factory.mktemp("annotation")
-    prepare([Faces()], out=folder / "shards", settings=PrepareSettings(), num_workers=1, quiet=True)
+    prepare([Faces()], out=folder / "shards", settings=PrepareSettings(), workers=Workers(num=1), quiet=True)
     return folder
 
 
@@ -174,7 +174,7 @@ def test_answers_come_back_as_shares_of_votes(folder: Path, people: tuple[httpx.
 
 def test_the_server_reads_the_interface(folder: Path, people: tuple[httpx.Client, ...], tmp_path: Path) -> None:
     """The interface is one that the server understands: it knows the control and its seven choices."""
-    export_label_studio(folder / "shards", out=tmp_path / "project", limit=1)
+    export_label_studio(folder / "shards", out=tmp_path / "project", faces=FaceDraw(limit=1))
     number, _ = new_project(people[0], tmp_path / "project")
     control = answer(people[0], f"/api/projects/{number}")["parsed_label_config"][CONTROL]
     assert control["type"] == "Choices" and control["to_name"] == ["image"]

@@ -8,6 +8,7 @@ import shutil
 import threading
 import zipfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from femae.cli import main
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.pseudo_aus import blendshapes as blendshapes_module
 from femae.data.pseudo_aus.blendshapes import (
     BLENDSHAPES,
@@ -25,7 +26,7 @@ from femae.data.pseudo_aus.blendshapes import (
     find_landmarker,
     read_landmarker,
 )
-from femae.data.pseudo_aus.measure import PseudoAuResult, make_pseudo_aus
+from femae.data.pseudo_aus.measure import LandmarkerModel, PseudoAuOptions, PseudoAuResult, make_pseudo_aus
 from femae.data.pseudo_aus.table import read_pseudo_aus, read_pseudo_note
 from femae.data.sources.folders import FolderPerClassSource
 from femae.data.store.manifest import Manifest, read_manifest
@@ -68,13 +69,21 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((20, 20), 255 * number // (count - 1), np.uint8)).save(path)
     readers = [FolderPerClassSource(root / source, name=source) for source in ("gray", "more")]
-    prepare(readers, out=root / "shards", settings=PrepareSettings(crops=True, shard_size=3), num_workers=1, quiet=True)
+    prepare(
+        readers,
+        out=root / "shards",
+        settings=PrepareSettings(crops=True, shard_size=3),
+        workers=Workers(num=1),
+        quiet=True,
+    )
     return root / "shards"
 
 
 def make(shards: Path, out: Path, landmarker: FaceLandmarker, **changes: object) -> PseudoAuResult:
-    options: dict[str, object] = {"landmarker_sha256": "0" * 64, "quiet": True, **changes}
-    return make_pseudo_aus(shards, out=out, open_landmarker=lambda: landmarker, **options)  # type: ignore[arg-type]
+    model = LandmarkerModel(open=lambda: landmarker, sha256=str(changes.pop("sha256", "0" * 64)))
+    num_workers = cast(int, changes.pop("num_workers", 1))
+    options = PseudoAuOptions(**changes)  # type: ignore[arg-type]
+    return make_pseudo_aus(shards, out=out, landmarker=model, options=options, num_workers=num_workers, quiet=True)
 
 
 def by_key(manifest: Manifest, values: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -124,7 +133,7 @@ def test_a_stopped_run_goes_on_where_it_was(shards: Path, tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         make(shards, out, Brightness(fail_after=8))
     other = Brightness()
-    make(shards, out, other, landmarker_sha256="1" * 64)
+    make(shards, out, other, sha256="1" * 64)
     assert other.num_measured == 14  # what other networks measured is not taken
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from femae.data.prepare.find_faces import box_iou, choose_faces
-from femae.data.prepare.run import PrepareResult, PrepareSettings, prepare
+from femae.data.prepare.run import PrepareResult, PrepareSettings, Workers, prepare
 from femae.data.samples import AtlasCell, InlinePicture, PictureFile, PictureRef, RawSample, Reading, VideoFrame
 from femae.data.store.manifest import read_manifest
 from femae.data.store.shard_reader import ShardReader, decode_picture, load_pictures
@@ -58,7 +58,7 @@ def run(samples: Sequence[RawSample], out: Path, *, num_workers: int = 1, **sett
         [ListReader(samples)],
         out=out,
         settings=PrepareSettings(**settings),  # type: ignore[arg-type]
-        num_workers=num_workers,
+        workers=Workers(num=num_workers),
         quiet=True,
     )
 

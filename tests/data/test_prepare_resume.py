@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from femae.data.prepare.run import PrepareResult, PrepareSettings, prepare
+from femae.data.prepare.run import PrepareResult, PrepareSettings, Workers, prepare
 from femae.data.samples import InlinePicture, PictureFile, PictureRef, RawSample, Reading
 from femae.data.store.manifest import read_manifest
 from femae.data.store.shard_reader import ShardReader
@@ -53,7 +53,7 @@ def run(samples: Sequence[RawSample], out: Path, *, num_workers: int = 1, **sett
         [ListReader(samples)],
         out=out,
         settings=PrepareSettings(**settings),  # type: ignore[arg-type]
-        num_workers=num_workers,
+        workers=Workers(num=num_workers),
         quiet=True,
     )
 
@@ -122,9 +122,9 @@ def test_changed_labels_and_mended_files_are_made_anew(tmp_path: Path) -> None:
 def test_several_sets_share_a_folder(tmp_path: Path) -> None:
     settings = PrepareSettings()
     both = [ListReader(crops(3), name="a"), ListReader(crops(4), name="b")]
-    prepare(both, out=tmp_path / "at once", settings=settings, num_workers=1, quiet=True)
+    prepare(both, out=tmp_path / "at once", settings=settings, workers=Workers(num=1), quiet=True)
     for reader in both:
-        prepare([reader], out=tmp_path / "one by one", settings=settings, num_workers=1, quiet=True)
+        prepare([reader], out=tmp_path / "one by one", settings=settings, workers=Workers(num=1), quiet=True)
     assert digests_of(tmp_path / "at once") == digests_of(tmp_path / "one by one")
     assert len(read_manifest(tmp_path / "at once")) == 7
     with pytest.raises(DataError, match="two data sets are called a"):
@@ -171,7 +171,7 @@ def test_a_lost_or_cut_shard_is_made_again(tmp_path: Path) -> None:
 _SCRIPT = """
 import sys
 from pathlib import Path
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.samples import PictureFile, RawSample, Reading
 
 class Reader:
@@ -184,7 +184,8 @@ class Reader:
 if __name__ == "__main__":
     out, picture, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     try:
-        prepare([Reader(picture)], out=out, settings=PrepareSettings(shard_size=3), num_workers=workers, quiet=True)
+        settings = PrepareSettings(shard_size=3)
+        prepare([Reader(picture)], out=out, settings=settings, workers=Workers(num=workers), quiet=True)
     except KeyboardInterrupt:
         sys.exit(130)
 """
@@ -197,7 +198,8 @@ def start(script: Path, out: Path, picture: Path, *, workers: int) -> "subproces
 
 def wait_for_shards(process: "subprocess.Popen[bytes]", out: Path, *, count: int) -> None:
     until = time.monotonic() + 120
-    while len(list((out / "shards").glob("*.parquet"))) < count and process.poll() is None:
+    while len(list((out / "shards").glob("*.parquet"))) < count:
+        assert process.poll() is None, f"it ended by itself: {process.communicate()[1].decode()}"
         assert time.monotonic() < until, "no shard within two minutes"
         time.sleep(0.01)
 
@@ -219,7 +221,13 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path: Path,
         assert not (out / "manifest.json").exists()
     samples = [raw(f"{n:02d}", PictureFile(path=portrait)) for n in range(24)]
     for folder in (out, tmp_path / "whole"):
-        prepare([ListReader(samples)], out=folder, settings=PrepareSettings(shard_size=3), num_workers=1, quiet=True)
+        prepare(
+            [ListReader(samples)],
+            out=folder,
+            settings=PrepareSettings(shard_size=3),
+            workers=Workers(num=1),
+            quiet=True,
+        )
     assert digests_of(out) == digests_of(tmp_path / "whole")
     assert [row["key"] for row in ShardReader(out).rows()] == [f"{n:02d}" for n in range(24)]
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from femae.data.prepare.run import PrepareSettings, prepare
-from femae.data.pseudo_aus.table import PSEUDO_AU_SCHEMA, read_pseudo_aus, read_pseudo_note, write_pseudo_aus
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
+from femae.data.pseudo_aus.table import PSEUDO_AU_SCHEMA, PseudoAus, read_pseudo_aus, read_pseudo_note, write_pseudo_aus
 from femae.data.sources.folders import FolderPerClassSource
 from femae.data.store.manifest import Manifest, read_manifest
 from femae.data.store.shards import ACTION_UNITS
@@ -31,7 +31,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (32, 32), np.uint8)).save(path)
     readers = [FolderPerClassSource(root / source, name=source) for source in ("one", "two")]
-    prepare(readers, out=root / "shards", settings=PrepareSettings(crops=True), num_workers=1, quiet=True)
+    prepare(readers, out=root / "shards", settings=PrepareSettings(crops=True), workers=Workers(num=1), quiet=True)
     return read_manifest(root / "shards")
 
 
@@ -49,10 +49,12 @@ def write(path: Path, manifest: Manifest, targets: npt.NDArray[np.float32], mask
     write_pseudo_aus(
         path,
         manifest=manifest,
-        presence=np.linspace(0, 1, len(manifest), dtype=np.float32),
-        blendshapes=np.tile(np.linspace(0, 1, 52, dtype=np.float32), (len(manifest), 1)),
-        au_targets=targets,
-        au_mask=mask,
+        measured=PseudoAus(
+            presence=np.linspace(0, 1, len(manifest), dtype=np.float32),
+            blendshapes=np.tile(np.linspace(0, 1, 52, dtype=np.float32), (len(manifest), 1)),
+            au_targets=targets,
+            au_mask=mask,
+        ),
         note={"settings": 1},
     )
 

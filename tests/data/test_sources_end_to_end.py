@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from femae.data.prepare.run import PrepareSettings, prepare
+from femae.data.prepare.run import PrepareSettings, Workers, prepare
 from femae.data.sources.catalog import SOURCES, open_source
 from femae.data.store.manifest import read_manifest
 from femae.labels import EMOTIONS
@@ -77,7 +77,7 @@ def test_a_raw_data_set_becomes_shards_with_its_labels(
     samples = {sample.key: sample for sample in reader}
     assert samples
     out = tmp_path / "shards"
-    prepare([reader], out=out, settings=PrepareSettings(crops=True), num_workers=1, quiet=True)
+    prepare([reader], out=out, settings=PrepareSettings(crops=True), workers=Workers(num=1), quiet=True)
     manifest = read_manifest(out)
     assert sorted(manifest.strings("key")) == sorted(samples)
     assert set(manifest.strings("source")) == {source}
@@ -102,7 +102,7 @@ def test_whole_photographs_go_through_the_detector_with_the_data_sets_own_box(la
         layouts.picture(root / "1" / f"{name}.jpg", layouts.photograph)
     out = tmp_path / "shards"
     reader = open_source("affectnet", root)
-    prepare([reader], out=out, settings=PrepareSettings(), num_workers=1, quiet=True)
+    prepare([reader], out=out, settings=PrepareSettings(), workers=Workers(num=1), quiet=True)
     manifest = read_manifest(out)
     assert manifest.strings("key") == ["1/a.jpg"] and manifest.strings("class_name") == ["happiness"]
     assert manifest.info["sources"]["affectnet"]["left_out"] == {

@@ -1,11 +1,13 @@
 """Bootstrap over groups: equal to drawing whole groups one by one, seeded, and wide where groups are few."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from femae.metrics import bootstrap
-from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
+from femae.metrics.bootstrap import GroupDraws, bootstrap_f1, bootstrap_sums, group_sums, interval
 from femae.metrics.calibration import bootstrap_ece, reliability
 from femae.metrics.f1 import f1_per_class
 from femae.metrics.ranking import bootstrap_ranking
@@ -75,8 +77,10 @@ def test_ranking_and_calibration_of_a_draw_are_those_of_the_samples_of_the_group
     monkeypatch.setattr(bootstrap, "_DRAWN_AT_ONCE", 700)
     example = labelled()
     groups = example["groups"]
-    precision, area = bootstrap_ranking(**example, num=40, seed=3)
-    error = bootstrap_ece(**example, num=40, seed=3, num_bins=7)
+    draws = GroupDraws(groups=groups, num=40, seed=3)
+    sample: Any = {name: example[name] for name in ("probs", "targets", "mask")}
+    precision, area = bootstrap_ranking(**sample, draws=draws)
+    error = bootstrap_ece(**sample, draws=draws, num_bins=7)
     codes = np.unique(groups)
     undefined = 0
     for draw, picked in enumerate(np.random.default_rng(3).integers(0, len(codes), (40, len(codes)))):

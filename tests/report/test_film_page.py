@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from femae.labels import ABAW_COMPOUNDS
-from femae.report import write_video_report
+from femae.report import PageOptions, write_video_report
 from femae.video.palette import EMOTION_COLOURS, NONE_COLOUR, label_colours
 
 NUM_FRAMES, RATE = 75, 25.0
@@ -116,7 +116,9 @@ def test_the_papers_view(
 ) -> None:
     for lift, weak in ((-0.75, True), (-0.2, False)):  # all below 0.06; none above 0.6, two or three of them high
         table = make_table(num_frames=NUM_FRAMES, rate=RATE, lift=lift)
-        page = open_page(write_video_report(table, out=tmp_path / f"{weak}.html", labels="compound")).page
+        page = open_page(
+            write_video_report(table, out=tmp_path / f"{weak}.html", options=PageOptions(labels="compound"))
+        ).page
         canvas(page, 0, "lane").hover(position={"x": x_of(page, 1.0), "y": 8})
         tip = page.locator("#tip").inner_text()
         assert ("nothing clear" in tip) is weak
@@ -288,7 +290,7 @@ def test_hostile_names_cannot_run_script(
         table.table.replace_schema_metadata({"model": hostile, "rules": '{"</script><script>alert(2)</script>":1}'}),
         problems=[f"<img src=http://localhost:9/{n} onerror=alert(3)>" for n in range(2)],
     )
-    out = write_video_report(table, out=tmp_path / "page.html", video=small_film, title=hostile)
+    out = write_video_report(table, out=tmp_path / "page.html", video=small_film, options=PageOptions(title=hostile))
     watched = open_page(out)
     assert watched.page.locator("h1").inner_text().startswith("</script><img src=x onerror=alert(1)>{{7*7}}&amp;")
     assert watched.page.locator("img[src^='http'], img[src='x']").count() == 0

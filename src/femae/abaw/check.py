@@ -5,8 +5,9 @@ from collections import Counter
 from femae.abaw.label_file import read_labels, read_template
 from femae.abaw.score import is_challenge, score_labels
 from femae.abaw.validate import check_file
-from femae.abaw.write import class_shares, say
+from femae.abaw.write import class_shares
 from femae.config.abaw import ScoreConfig, ValidateConfig
+from femae.files import print_lines
 
 __all__ = ["run_score", "run_validate"]
 
@@ -18,18 +19,20 @@ def run_validate(config: ValidateConfig) -> int:
     if not checked.faults:
         shares = class_shares(checked.values, track=checked.track)
         videos = f"{checked.num_videos} video{'s' * (checked.num_videos != 1)}"
-        say([f"{config.file}: {checked.track.name}, {checked.num_rows:,} frames of {videos}, no faults; {shares}"])
+        print_lines(
+            [f"{config.file}: {checked.track.name}, {checked.num_rows:,} frames of {videos}, no faults; {shares}"]
+        )
         return 0
     shown: Counter[str] = Counter()
     for fault in checked.faults:
         shown[fault.kind] += 1
         if shown[fault.kind] <= config.limit:
-            say([f"{config.file}, line {fault.line}: {fault.kind}: {fault.text}"])
+            print_lines([f"{config.file}, line {fault.line}: {fault.kind}: {fault.text}"])
     more = [f"{count - config.limit:,} more: {kind}" for kind, count in shown.items() if count > config.limit]
-    say([f"... and {', '.join(more)} (--limit N shows more)"] if more else [])
+    print_lines([f"... and {', '.join(more)} (--limit N shows more)"] if more else [])
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in shown.most_common())
     count = len(checked.faults)
-    say([f"{config.file}: {checked.track.name}, {count:,} fault{'s' * (count != 1)}: {kinds}"])
+    print_lines([f"{config.file}: {checked.track.name}, {count:,} fault{'s' * (count != 1)}: {kinds}"])
     return 1
 
 
@@ -40,20 +43,20 @@ def run_score(config: ScoreConfig) -> int:
     score = score_labels(predictions, labels=labels)
     track = labels.track
     left_out = f"; {score.num_unknown:,} without a known label do not count" if score.num_unknown else ""
-    say([f"macro-F1 {score.macro_f1:.4f} over {score.num_frames:,} frames{left_out}"])
+    print_lines([f"macro-F1 {score.macro_f1:.4f} over {score.num_frames:,} frames{left_out}"])
     width = max(map(len, track.classes))
     rows = zip(track.classes, score.f1, score.support, score.predicted, strict=True)
-    say(
+    print_lines(
         f"  {name:<{width}}  F1 {f1:.4f}  {support:,} frames, {predicted:,} predicted"
         for name, f1, support, predicted in rows
     )
     absent = [name for name, support in zip(track.classes, score.support, strict=True) if not support]
     if absent:
-        say([f"  without a single frame in the labels, and counted as 0: {', '.join(absent)}"])
+        print_lines([f"  without a single frame in the labels, and counted as 0: {', '.join(absent)}"])
     if track.name == "ce":
         from femae.metrics.tables import table3
 
-        say(["", table3(score.macro_f1, name=config.name)])
+        print_lines(["", table3(score.macro_f1, name=config.name)])
         if not is_challenge(labels):
-            say(["The published scores are over the challenge's own frames, this one is not: they do not compare."])
+            print_lines(["Not comparable with the published scores: those are over the challenge's own frames."])
     return 0

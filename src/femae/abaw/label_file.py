@@ -9,7 +9,6 @@ Reading is for files that are meant to be right: the first fault ends it with th
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.errors import DataError, InputError, OutputError
+from femae.files import replacing
 from femae.labels import ABAW_COMPOUNDS, AFFWILD2_AUS, LABEL_ORDERS
 
 __all__ = [
@@ -201,23 +201,17 @@ def write_labels(path: Path, rows: Iterable[tuple[str, int, Sequence[int]]], *, 
 
     Returns the number of rows. Raises OutputError.
     """
-    part = path.with_name(f"{path.name}.part")
     count = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="\n") as file:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
             file.write(f"{track.header}\n")
             for video, frame, values in rows:
                 assert len(values) == track.num_values
                 file.write(f"{location(video, frame)},{','.join(str(int(value)) for value in values)}\n")
                 count += 1
-        part.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
-        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
     return count
 
 

@@ -3,7 +3,6 @@
 import csv
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from femae.abaw.labelling import labels_of
 from femae.abaw.submission import Submission, VideoReport, label_videos
 from femae.config.abaw import WriteConfig
 from femae.errors import OutputError
+from femae.files import print_lines, replacing
 
-__all__ = ["class_shares", "run_write", "say"]
+__all__ = ["class_shares", "run_write"]
 
 
 def run_write(config: WriteConfig) -> int:
@@ -42,32 +42,21 @@ def run_write(config: WriteConfig) -> int:
     if config.details is not None:
         write_details(config.details, submission.reports)
     if not config.quiet:
-        say(_lines(submission, track=labels.track, config=config))
+        print_lines(_lines(submission, track=labels.track, config=config))
     return 1 if damaged else 0
 
 
 def write_details(path: Path, reports: Iterable[VideoReport]) -> None:
     """A csv with one row per video. Raises OutputError."""
-    part = path.with_name(f"{path.name}.part")
     names = [field.name for field in fields(VideoReport)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*names, "difference"])
             writer.writerows([*(getattr(one, name) for name in names), one.difference] for one in reports)
-        part.replace(path)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --details") from error
-
-
-def say(lines: Iterable[str]) -> None:
-    """Lines on the screen, whatever its encoding."""
-    encoding = sys.stdout.encoding or "utf-8"
-    text = "".join(f"{line}\n" for line in lines)
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def class_shares(values: npt.NDArray[np.int64], *, track: Track) -> str:

@@ -125,13 +125,15 @@ def run_app(config: Any) -> int:
 
 def _report_for_the_app(table: Any, *, subject: Any, out: Any, title: str, labels: Any, advance: Any) -> None:
     from femae.report.film.page import write_video_report
+    from femae.report.parts.page import PageOptions
     from femae.report.pictures import write_pictures_report
 
+    options = PageOptions(title=title, labels=labels)
     if isinstance(subject, Path):
-        write_video_report(table, video=subject, out=out, title=title, labels=labels, advance=advance)
+        write_video_report(table, video=subject, out=out, options=options, advance=advance)
     else:
         names = {path.name: name for path, name in subject.items()}
-        write_pictures_report(table, out=out, pictures=list(subject), names=names, title=title, labels=labels)
+        write_pictures_report(table, out=out, pictures=list(subject), names=names, options=options)
 
 
 def run_webcam(config: Any) -> int:

@@ -1,7 +1,6 @@
 """`femae data ...`: the one call that does each subcommand."""
 
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from femae.config.data import (
     PseudoAuConfig,
     SourcesConfig,
 )
+from femae.files import print_lines
 
 __all__ = ["run_data"]
 
@@ -42,13 +42,11 @@ def run_data(command: Any) -> int:
 
 def _say(lines: Iterable[str], *, quiet: bool = False) -> None:
     if not quiet:
-        text = "".join(f"{line}\n" for line in lines)
-        encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        print_lines(lines)
 
 
 def _prepare(config: PrepareConfig) -> int:
-    from femae.data.prepare.run import PrepareSettings, prepare
+    from femae.data.prepare.run import PrepareSettings, Workers, prepare
     from femae.data.summary import prepare_lines
 
     settings = PrepareSettings(
@@ -66,9 +64,7 @@ def _prepare(config: PrepareConfig) -> int:
         _readers(config.sources, config.options),
         out=config.out,
         settings=settings,
-        detector_path=config.detector,
-        num_workers=config.workers,
-        cluster=config.cluster,
+        workers=Workers(num=config.workers, cluster=config.cluster, detector_path=config.detector),
         quiet=config.quiet,
     )
     _say(prepare_lines(result), quiet=config.quiet)
@@ -107,7 +103,7 @@ def _import(config: ImportConfig) -> int:
 
 
 def _export(config: ExportAnnotationConfig) -> int:
-    from femae.data.annotate.label_studio import export_label_studio
+    from femae.data.annotate.label_studio import FaceDraw, export_label_studio
     from femae.data.summary import export_lines
 
     project = export_label_studio(
@@ -115,9 +111,7 @@ def _export(config: ExportAnnotationConfig) -> int:
         out=config.out,
         pictures=config.pictures,
         document_root=config.document_root,
-        limit=config.limit,
-        unlabelled_only=config.unlabelled_only,
-        seed=config.seed,
+        faces=FaceDraw(limit=config.limit, unlabelled_only=config.unlabelled_only, seed=config.seed),
     )
     _say(export_lines(project))
     return 0
@@ -152,17 +146,15 @@ def _folds(config: FoldsConfig) -> int:
 def _pseudo_au(config: PseudoAuConfig) -> int:
     """Returns 1 when no face was seen at all."""
     from femae.data.pseudo_aus import blendshapes
-    from femae.data.pseudo_aus.measure import make_pseudo_aus
+    from femae.data.pseudo_aus.measure import LandmarkerModel, PseudoAuOptions, make_pseudo_aus
     from femae.data.summary import pseudo_au_lines
 
     task, sha256 = blendshapes.read_landmarker(config.landmarker or blendshapes.find_landmarker())
     result = make_pseudo_aus(
         config.shards,
         out=config.out,
-        open_landmarker=lambda: blendshapes.BlendshapeNet(task),
-        landmarker_sha256=sha256,
-        sources=config.sources,
-        min_presence=config.min_presence,
+        landmarker=LandmarkerModel(open=lambda: blendshapes.BlendshapeNet(task), sha256=sha256),
+        options=PseudoAuOptions(sources=config.sources, min_presence=config.min_presence),
         num_workers=config.workers or os.cpu_count() or 1,
         quiet=config.quiet,
     )

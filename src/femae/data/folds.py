@@ -29,8 +29,8 @@ from femae.data.duplicates import THUMBNAIL_SIZE, duplicate_pairs, thumbnail
 from femae.data.store.addresses import is_file, open_parquet
 from femae.data.store.manifest import Manifest
 from femae.data.store.shard_reader import ShardReader, decode_picture
-from femae.data.store.shards import replace_file
 from femae.errors import ConfigError, DataError, MissingDependencyError
+from femae.files import replacing
 from femae.labels import EMOTIONS
 
 try:
@@ -361,9 +361,8 @@ def write_folds(path: Path, folds: Folds, *, manifest: Manifest) -> None:
     """Write the table of FOLD_SCHEMA, one row per row of the manifest."""
     columns: list[Any] = [manifest.strings("source"), manifest.strings("key"), folds.fold, folds.joined]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, FOLD_SCHEMA, strict=True)]
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_arrays(arrays, schema=FOLD_SCHEMA), partial)
-    replace_file(partial, target=path)
+    with replacing(path) as partial:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=FOLD_SCHEMA), partial)
 
 
 def read_folds(path: Path, *, manifest: Manifest) -> Folds:

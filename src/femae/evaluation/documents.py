@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from femae.evaluation.expressions import ExpressionRates
-from femae.evaluation.measure import ClassFigures, Interval, LabelFigures, Measures, Subgroup
+from femae.evaluation.measure import ClassFigures, Evaluation, Interval, LabelFigures, Measures, Subgroup
 from femae.metrics.calibration import Reliability
 from femae.metrics.tables import markdown_table
 
@@ -254,16 +254,10 @@ def rates_of(rates: ExpressionRates) -> list[tuple[str, str]]:
 
 
 def markdown_report(
-    measures: Measures,
-    found_only: Measures | None,
-    *,
-    title: str,
-    facts: Mapping[str, str],
-    notes: Sequence[str],
-    by: Mapping[str, Sequence[Subgroup]],
-    figures: Sequence[str],
+    found: Evaluation, *, title: str, facts: Mapping[str, str], notes: Sequence[str], figures: Sequence[str]
 ) -> str:
     """The page report.md: facts, main figures, tables, file names of figures."""
+    measures, found_only = found.measures, found.found_only
     parts = [f"# {title}\n", "".join(f"- {name}: {value}\n" for name, value in facts.items())]
     parts += ["".join(f"- {note}\n" for note in notes)] * bool(notes)
     heads = {
@@ -289,7 +283,7 @@ def markdown_report(
         if labels is not None:
             rows = _label_rows(labels)
             parts += [f"## {head}\n", markdown_table(rows[0], rows[1:]), _undefined(labels)]
-    for column, groups in by.items():
+    for column, groups in found.by.items():
         rows = _subgroup_rows(column, groups)
         parts += [f"## By {column}\n", markdown_table(rows[0], rows[1:])]
     parts += ["".join(f"![{name}]({name})\n" for name in figures)] * bool(figures)

@@ -16,7 +16,7 @@ from femae.compound.expression import ExpressionRule
 from femae.evaluation.labels import Ints
 from femae.evaluation.tables import float_column, text_column
 from femae.labels import EMOTIONS, Compound
-from femae.metrics.bootstrap import bootstrap_sums, group_sums, interval
+from femae.metrics.bootstrap import GroupDraws, bootstrap_sums, group_sums, interval
 from femae.metrics.calibration import Reliability, bootstrap_ece, reliability
 
 __all__ = ["NUM_BINS", "ExpressionRates", "expression_rates", "given_answers", "with_expression"]
@@ -76,7 +76,7 @@ def expression_rates(
     said, right, is_compound = answers >= _FIRST_COMPOUND, answers == truth, truth >= _FIRST_COMPOUND
     counts = np.stack([said & ~is_compound, ~is_compound, right & is_compound, is_compound], axis=1).astype(np.int64)
     draws = bootstrap_sums(group_sums(counts, groups=groups), num=num_draws, seed=seed)
-    given = ~np.isnan(probs)
+    given, again = ~np.isnan(probs), GroupDraws(groups=groups, num=num_draws, seed=seed)
     ece: dict[str, Any] = {"targets": right[:, None].astype(np.float64), "mask": given[:, None], "num_bins": NUM_BINS}
     filled = np.nan_to_num(probs)[:, None]
     return ExpressionRates(
@@ -85,7 +85,7 @@ def expression_rates(
         compound_found=_share(counts.sum(0)[2:]),
         compound_found_interval=interval(_shares(draws[:, 2:])),
         bins=reliability(filled, **ece),
-        ece_interval=interval(bootstrap_ece(filled, groups=groups, num=num_draws, seed=seed, **ece)[:, 0]),
+        ece_interval=interval(bootstrap_ece(filled, draws=again, **ece)[:, 0]),
     )
 
 

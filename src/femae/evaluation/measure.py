@@ -13,6 +13,7 @@ Subgroups have the main figures for each part of a column: texts by value, numbe
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from femae.errors import ConfigError
 from femae.evaluation.expressions import ExpressionRates, expression_rates
 from femae.evaluation.labels import Bools, Ints, Samples
 from femae.labels import EMOTIONS, Compound
-from femae.metrics.bootstrap import bootstrap_f1, bootstrap_sums, group_sums, interval
+from femae.metrics.bootstrap import GroupDraws, bootstrap_f1, bootstrap_sums, group_sums, interval
 from femae.metrics.calibration import Reliability, best_thresholds, bootstrap_ece, reliability
 from femae.metrics.f1 import binary_f1, confusion, f1_from_counts, f1_per_class
 from femae.metrics.ranking import auroc, average_precision, bootstrap_ranking
@@ -219,8 +220,8 @@ def _labels(samples: Samples, settings: Settings, *, of_units: bool) -> LabelFig
     sums = group_sums(np.concatenate([given & present, given.astype(np.int64) + present], axis=1), groups=groups)
     totals = bootstrap_sums(sums, num=settings.num_draws, seed=settings.seed)
     draws = f1_from_counts(totals[:, : len(names)], both=totals[:, len(names) :])
-    bootstrap: Any = {"targets": targets, "mask": seen, "groups": groups}
-    bootstrap |= {"num": settings.num_draws, "seed": settings.seed}
+    bootstrap: Any = {"targets": targets, "mask": seen}
+    bootstrap["draws"] = GroupDraws(groups=groups, num=settings.num_draws, seed=settings.seed)
     precisions, areas = bootstrap_ranking(filled, **bootstrap)
     return LabelFigures(
         names=names,
@@ -248,6 +249,18 @@ class Subgroup:
 
     name: str
     measures: Measures
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Everything one run found."""
+
+    samples: Samples
+    measures: Measures
+    found_only: Measures | None  # where faces were missed: without them
+    by: Mapping[str, Sequence[Subgroup]]
+    model: str  # that was run; empty: none was
+    scores: pa.Table | None  # what the model gave for shards
 
 
 def subgroups(samples: Samples, *, column: str, settings: Settings, num_quantiles: int) -> list[Subgroup]:

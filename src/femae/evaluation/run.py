@@ -7,10 +7,7 @@ import csv
 import io
 import json
 import math
-import os
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,27 +20,15 @@ from femae.compound.rules import parse_weights
 from femae.config.evaluate import EvaluateConfig
 from femae.errors import ConfigError, DataError, OutputError
 from femae.evaluation.documents import as_json, csv_tables, markdown_report, show
-from femae.evaluation.labels import Samples
 from femae.evaluation.load import load_samples, load_table
-from femae.evaluation.measure import Measures, Settings, Subgroup, measure, subgroups
+from femae.evaluation.measure import Evaluation, Measures, Settings, measure, subgroups
+from femae.files import print_lines, replacing
 from femae.labels import EMOTIONS, parse_class_set
 from femae.metrics.tables import ablation_table, kfold_table, table3
 
 __all__ = ["Evaluation", "csv_bytes", "evaluate", "parse_thresholds", "run_evaluate", "write_file"]
 
 _FOLDER = Path("femae-evaluation")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """Everything one run found."""
-
-    samples: Samples
-    measures: Measures
-    found_only: Measures | None  # where faces were missed: without them
-    by: Mapping[str, Sequence[Subgroup]]
-    model: str  # that was run; empty: none was
-    scores: pa.Table | None  # what the model gave for shards
 
 
 def parse_thresholds(text: str) -> npt.NDArray[np.float64]:
@@ -97,7 +82,7 @@ def run_evaluate(config: EvaluateConfig) -> int:
     """Print and write what the settings ask for; returns 0. Raises FemaeError."""
     if config.table in (1, 2):
         text = kfold_table(config.input) if config.table == 1 else ablation_table(config.input)
-        _print(text)
+        print_lines(text.splitlines())
         if config.out is not None:
             write_file(config.out / f"table{config.table}.md", text.encode())
         return 0
@@ -108,7 +93,7 @@ def run_evaluate(config: EvaluateConfig) -> int:
     if not config.quiet:
         show(found.measures, by=found.by, notes=_notes(found), out=out)
     if tables:
-        _print(tables)
+        print_lines(tables.splitlines())
     return 0
 
 
@@ -118,11 +103,6 @@ def _table3(config: EvaluateConfig, measures: Measures) -> str:
     if measures.compound is None:
         raise DataError(f"{config.labels or config.input} has no compound labels, which Table 3 needs")
     return table3(measures.compound.macro_f1, name=config.name)
-
-
-def _print(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _facts(found: Evaluation, config: EvaluateConfig) -> dict[str, str]:
@@ -153,12 +133,10 @@ def _write(found: Evaluation, config: EvaluateConfig, *, out: Path, table: str) 
     if table:
         write_file(out / "table3.md", table.encode())
     page = markdown_report(
-        found.measures,
-        found.found_only,
+        found,
         title=f"Evaluation of {config.name}",
         facts=_facts(found, config),
         notes=_notes(found),
-        by=found.by,
         figures=[name for name in drawn if name.endswith(".svg")],
     )
     write_file(out / "report.md", page.encode("utf-8", "backslashreplace"))
@@ -203,17 +181,11 @@ def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write a whole file; one of that name is replaced. Raises OutputError, and then nothing is left behind."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
-        if path.parent.is_dir():
-            partial.unlink(missing_ok=True)
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another folder with --out"
         ) from error

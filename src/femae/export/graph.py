@@ -13,6 +13,7 @@ import torch
 
 from femae.engine.spec import METADATA_KEY, ModelSpec
 from femae.errors import ModelError
+from femae.files import replacing
 from femae.models.weights import FaceProbs
 
 __all__ = ["to_onnx", "write_onnx", "write_openvino"]
@@ -56,12 +57,8 @@ def write_onnx(proto: onnx.ModelProto, path: Path, *, spec: ModelSpec) -> None:
     del complete.metadata_props[:]
     for key, value in spec.to_metadata().items():
         complete.metadata_props.add(key=key, value=value)
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        onnx.save(complete, str(part))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        onnx.save(complete, str(partial))
 
 
 def _forget_origin(proto: onnx.ModelProto) -> None:

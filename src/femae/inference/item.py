@@ -13,6 +13,7 @@ from PIL import Image
 
 from femae.config.predict import DerivedConfig
 from femae.errors import OutputError
+from femae.files import replacing
 from femae.inference.baseline import BaselineSink
 from femae.inference.derived.outputs import open_derived
 from femae.inference.derived.totals import Totals
@@ -201,12 +202,10 @@ class _Folder:
         while (stem := name if number == 1 else f"{name}-{number}").lower() in self._taken:
             number += 1
         self._taken.add(stem.lower())
-        part = self.path / f"{stem}.png.part"
         try:
-            Image.fromarray(self._draw(result.frame.image, result)).save(part, format="PNG")
-            part.replace(self.path / f"{stem}.png")
+            with replacing(self.path / f"{stem}.png") as partial:
+                Image.fromarray(self._draw(result.frame.image, result)).save(partial, format="PNG")
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise OutputError(f"cannot write {self.path / stem}.png: {error.strerror or error}") from error
 
 

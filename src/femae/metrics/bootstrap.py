@@ -6,15 +6,25 @@ Those that follow from an order (average precision, AUROC) count each sample as 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.metrics.f1 import f1_from_counts
 
-__all__ = ["bootstrap_f1", "bootstrap_sums", "draw_groups", "group_sums", "interval"]
+__all__ = ["GroupDraws", "bootstrap_f1", "bootstrap_sums", "draw_groups", "group_sums", "interval"]
 
 _DRAWN_AT_ONCE = 4_000_000  # numbers
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupDraws:
+    """How samples are drawn: by their groups i[N], `num` times. Equal ones give equal draws."""
+
+    groups: npt.NDArray[np.integer]
+    num: int = 1000
+    seed: int = 0
 
 
 def group_sums(values: npt.NDArray[np.number], *, groups: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from femae.metrics.bootstrap import bootstrap_sums, group_sums
+from femae.metrics.bootstrap import GroupDraws, bootstrap_sums, group_sums
 
 __all__ = ["Reliability", "best_thresholds", "bootstrap_ece", "fit_platt", "reliability"]
 
@@ -154,23 +154,21 @@ def bootstrap_ece(
     probs: Floats,
     *,
     targets: Floats,
-    groups: npt.NDArray[np.integer],
+    draws: GroupDraws,
     mask: npt.NDArray[np.bool_] | None = None,
     num_bins: int = 15,
-    num: int = 1000,
-    seed: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """ECE f64[num, C] of `num` draws of groups i[N]; NaN where a draw holds no sample of which the label is known."""
+    """ECE f64[num, C] of `draws`, else as `reliability`; NaN where a draw holds no sample with a known label."""
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     num_labels = targets.shape[1]
-    codes, group = np.unique(groups, return_inverse=True)
+    codes, group = np.unique(draws.groups, return_inverse=True)
     row, column = np.nonzero(known)
     chosen = probs[row, column].astype(np.float64)
     place = (group[row] * num_labels + column) * num_bins + _bin_of(chosen, num_bins)
     surplus = np.bincount(place, weights=chosen - targets[row, column], minlength=len(codes) * num_labels * num_bins)
-    counts = group_sums(known.astype(np.int64), groups=groups)  # [G, C]
+    counts = group_sums(known.astype(np.int64), groups=draws.groups)  # [G, C]
     sums = np.concatenate([surplus.reshape(len(codes), -1), counts], axis=1)  # [G, C * B + C]
-    totals = bootstrap_sums(sums, num=num, seed=seed)
-    distance = np.abs(totals[:, :-num_labels]).reshape(num, num_labels, num_bins).sum(2)
+    totals = bootstrap_sums(sums, num=draws.num, seed=draws.seed)
+    distance = np.abs(totals[:, :-num_labels]).reshape(draws.num, num_labels, num_bins).sum(2)
     count = totals[:, -num_labels:]
     return np.asarray(np.where(count > 0, distance / np.maximum(count, 1), np.nan), np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.errors import MissingDependencyError
-from femae.metrics.bootstrap import draw_groups
+from femae.metrics.bootstrap import GroupDraws, draw_groups
 
 __all__ = ["auroc", "average_precision", "bootstrap_ranking"]
 
@@ -54,24 +54,22 @@ def bootstrap_ranking(
     *,
     targets: Floats,
     mask: Mask = None,
-    groups: npt.NDArray[np.integer],
-    num: int = 1000,
-    seed: int = 0,
+    draws: GroupDraws,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Average precision and AUROC, f64[num, C] each, of `num` draws of groups; groups i[N], else as above.
+    """Average precision and AUROC, f64[num, C] each, of `draws`, else as above.
 
     NaN where a draw makes none. Equal arguments give equal draws, those of `bootstrap_f1`.
     """
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     assert probs.shape == targets.shape == known.shape and probs.ndim == 2, (probs.shape, targets.shape, known.shape)
-    codes, group = np.unique(groups, return_inverse=True)
-    precision, area = np.full((2, num, targets.shape[1]), np.nan)
+    codes, group = np.unique(draws.groups, return_inverse=True)
+    precision, area = np.full((2, draws.num, targets.shape[1]), np.nan)
     orders = []  # per label: known samples, the most probable first, and the last one of each run of equal ones
     for column, chosen in enumerate(known.T):
         rows = np.flatnonzero(chosen)
         rows = rows[np.argsort(-probs[rows, column], kind="stable")]
         orders.append((rows, np.flatnonzero(np.diff(probs[rows, column], append=np.nan) != 0)))
-    for place, times in draw_groups(len(codes), num=num, seed=seed, width=len(probs)):
+    for place, times in draw_groups(len(codes), num=draws.num, seed=draws.seed, width=len(probs)):
         for column, (rows, last) in enumerate(orders):
             if len(rows):
                 weights = times[:, group[rows]].astype(np.float64)  # [K, n]

@@ -14,6 +14,7 @@ from torch import nn
 from femae.config.base import Config
 from femae.config.model import ExpressionParams, ModelConfig
 from femae.errors import ConfigError, ModelError
+from femae.files import replacing
 from femae.labels import EMOTIONS, NO_EXPRESSION
 from femae.models.face import Ensemble, FaceModel
 from femae.shipped import shipped
@@ -84,15 +85,11 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], *, metadata: dic
 
     Raises OSError or SafetensorError with the old file intact.
     """
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        part.touch()
-        mode = part.stat().st_mode & 0o777
-        save_file(tensors, part, metadata=metadata)
-        part.chmod(mode)  # safetensors lets nobody but the owner read what it writes
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode & 0o777
+        save_file(tensors, partial, metadata=metadata)
+        partial.chmod(mode)  # safetensors lets nobody but the owner read what it writes
 
 
 def weights_path(path: Path) -> Path:

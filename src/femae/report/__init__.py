@@ -1,6 +1,7 @@
 """Self-contained pages and figures for print, made from tables of predictions and from folders of training runs."""
 
 from femae.report.film.page import write_video_report
+from femae.report.parts.page import PageOptions
 from femae.report.pictures import write_pictures_report
 
-__all__ = ["write_pictures_report", "write_video_report"]
+__all__ = ["PageOptions", "write_pictures_report", "write_video_report"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from femae.config.report import ReportConfig
 from femae.errors import InputError, MissingDependencyError, OutputError
+from femae.files import replacing
 from femae.labels import EMOTIONS
 from femae.metrics.f1 import confusion
 from femae.report.parts.series import OKABE_ITO, compound_style, emotion_style, is_light
@@ -96,15 +97,12 @@ def save(figure: "Figure", folder: Path, *, stem: str, formats: Sequence[str]) -
     paths = []
     for kind in formats:
         path = folder / f"{stem}.{kind}"
-        part = path.with_name(path.name + ".part")
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with matplotlib.rc_context(_STYLE):
-                figure.savefig(part, format=kind, metadata=metadata)
-            part.replace(path)
+            with matplotlib.rc_context(_STYLE), replacing(path) as partial:
+                figure.savefig(partial, format=kind, metadata=metadata)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise OutputError(f"the figure '{path}' cannot be written: {error.strerror or error}") from error
         paths.append(path)
     return paths

@@ -11,10 +11,9 @@ from femae.errors import InputError
 from femae.inference.tables import Predictions
 from femae.labels import EMOTIONS
 from femae.report.parts.draw_rows import cut_face, draw_rows, shrink
-from femae.report.parts.page import Page, about_parts, jpeg_uri, write_page, zipped
+from femae.report.parts.page import DEFAULT_PAGE, Page, PageOptions, about_parts, jpeg_uri, write_page, zipped
 from femae.report.parts.tables import PredictionTable, read_predictions, table_csv
 from femae.report.parts.tracks import SHARES_OF, emotion_words, label_words, share_rows, unit_key, unit_words
-from femae.types import LabelView
 from femae.video.palette import label_styles
 from femae.video.pictures import PictureSource
 
@@ -32,26 +31,22 @@ def write_pictures_report(
     out: str | Path,
     pictures: Sequence[Path] = (),
     names: Mapping[str, str] | None = None,
-    title: str = "",
-    settings: Mapping[str, str] | None = None,
-    problems: Sequence[str] = (),
-    max_mb: float = 24.0,
-    labels: LabelView = "expression",
+    options: PageOptions = DEFAULT_PAGE,
 ) -> Path:
     """One HTML file at `out` with the pictures of a table; returns its path.
 
     `pictures`: the files, found by their names in the column `source`, or by what `names` calls a file of theirs; none:
-    a page of words only. Where they do not all fit into `max_mb`, the ones with the strongest faces stay. `labels`:
-    which label is shown. Raises InputError, OutputError.
+    a page of words only. Where they do not all fit into the page, the ones with the strongest faces stay. Raises
+    InputError, OutputError.
     """
-    rows = read_predictions(table, labels=labels)
+    rows = read_predictions(table, labels=options.labels)
     if not len(rows):
         raise InputError(f"'{rows.name}' has no rows: there is nothing to report")
-    longest, quality, count = _fit(len(np.unique(rows.source)), max_mb)
+    longest, quality, count = _fit(len(np.unique(rows.source)), options.max_mb)
     figures, cut_outs, left_out = _figures(
         rows, pictures, names=names or {}, longest=longest, quality=quality, keep=count
     )
-    known = {**rows.metadata, **(settings or {})}
+    known = {**rows.metadata, **options.settings}
     all_faces = np.flatnonzero(rows.face_id > 0)
     values: dict[str, Any] = {
         "figures": figures,
@@ -62,14 +57,14 @@ def write_pictures_report(
     }
     page = Page(
         template="pictures.html.j2",
-        title=title or rows.name,
+        title=options.title or rows.name,
         subtitle=_subtitle(rows),
         scripts=("common.js", "gallery.js"),
         values=values,
         blobs={"blob-csv": zipped(table_csv(rows))},
         downloads=({"id": "blob-csv", "name": f"{rows.name}.csv", "word": "table (CSV)"},),
         about=about_parts(known, inputs=[("table", rows.name)]),
-        problems=(*rows.problems, *problems, *left_out),
+        problems=(*rows.problems, *options.problems, *left_out),
     )
     return write_page(Path(out), page)
 

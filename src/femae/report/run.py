@@ -13,7 +13,7 @@ from femae.config.report import ReportConfig
 from femae.errors import ConfigError, FemaeError, InputError
 from femae.report.compare import is_one_film, write_conditions_report, write_models_report
 from femae.report.film.page import write_video_report
-from femae.report.parts.page import require_report
+from femae.report.parts.page import PageOptions, require_report
 from femae.report.parts.tables import read_predictions
 from femae.report.pictures import write_pictures_report
 from femae.report.training_runs.page import write_run_report
@@ -83,21 +83,18 @@ def _folder(folder: Path, config: ReportConfig) -> list[Path]:
 
 def _one_table(table: Path, config: ReportConfig) -> list[Path]:
     out = config.out / f"{table.stem}.html"
+    options = PageOptions(max_mb=config.max_mb, labels=config.labels)
     if read_predictions(table).is_film:
         if config.pictures is not None:
             raise ConfigError(f"'{table}' is the table of a film: give --film instead of --pictures")
         with _progress("film") as advance:
-            return [
-                write_video_report(
-                    table, out=out, video=config.film, max_mb=config.max_mb, labels=config.labels, advance=advance
-                )
-            ]
+            return [write_video_report(table, out=out, video=config.film, options=options, advance=advance)]
     if config.film is not None:
         raise ConfigError(f"'{table}' is a table of pictures: give --pictures instead of --film")
     paths: tuple[Path, ...] = ()
     if config.pictures is not None:
         paths = tuple(path for item in discover([str(config.pictures)]) for path in item.paths)
-    return [write_pictures_report(table, out=out, pictures=paths, max_mb=config.max_mb, labels=config.labels)]
+    return [write_pictures_report(table, out=out, pictures=paths, options=options)]
 
 
 def _several(tables: list[Path], config: ReportConfig) -> list[Path]:

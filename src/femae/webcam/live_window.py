@@ -10,6 +10,7 @@ from typing import Final
 from PIL import Image
 
 from femae.errors import OutputError
+from femae.files import replacing
 from femae.inference.item import Draw
 from femae.video.palette import WHITE
 from femae.webcam.picture import RED, Part, bar_height, lay_help, paint
@@ -96,13 +97,11 @@ class LiveWindow:
             return
         self._num_pictures += 1
         path = self._out / f"{self._stem}-{self._num_pictures}.png"
-        part = path.with_name(path.name + ".part")
         try:
             self._out.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(self._draw(sight.result.frame.image, sight.result)).save(part, format="PNG")
-            part.replace(path)
+            with replacing(path) as partial:
+                Image.fromarray(self._draw(sight.result.frame.image, sight.result)).save(partial, format="PNG")
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
         self.saved.append(path)
         self._say(f"saved {path.name}")

@@ -81,26 +81,36 @@ def labelling_interface() -> str:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaceDraw:
+    """Which faces of a folder of shards are annotated."""
+
+    limit: int | None = None  # so many, drawn at random by `seed`; None: all
+    unlabelled_only: bool = False
+    seed: int = 0
+
+
+_ALL: Final = FaceDraw()
+
+
 def export_label_studio(
     shards: Path,
     *,
     out: Path,
     pictures: Literal["embed", "files"] = "embed",
     document_root: Path | None = None,
-    limit: int | None = None,
-    unlabelled_only: bool = False,
-    seed: int = 0,
+    faces: FaceDraw = _ALL,
 ) -> AnnotationProject:
     """Write the project into the new folder `out`.
 
-    `limit`: so many faces, drawn at random by `seed`. `document_root`: the folder Label Studio serves, for `files`
-    (default: the folder above `out`). Tasks are in random order, so that neighbouring frames do not follow each other.
-    Raises DataError when there is no face to export, OutputError when `out` exists or is outside of the root.
+    `document_root`: the folder Label Studio serves, for `files` (default: the folder above `out`). Tasks are in random
+    order, so that neighbouring frames do not follow each other. Raises DataError when there is no face to export,
+    OutputError when `out` exists or is outside of the root.
     """
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty: an export goes into a new folder")
     manifest = read_manifest(shards)
-    positions = _draw(manifest, limit=limit, unlabelled_only=unlabelled_only, seed=seed)
+    positions = _draw(manifest, faces)
     root = (document_root or out.parent).resolve()
     if pictures == "files" and not out.resolve().is_relative_to(root):
         raise OutputError(f"{out} is not inside of {root}, the folder that Label Studio serves; see --document-root")
@@ -115,15 +125,15 @@ def export_label_studio(
     return AnnotationProject(folder=out, num_tasks=len(tasks), num_task_files=len(files))
 
 
-def _draw(manifest: Manifest, *, limit: int | None, unlabelled_only: bool, seed: int) -> list[int]:
+def _draw(manifest: Manifest, faces: FaceDraw) -> list[int]:
     chosen = np.arange(len(manifest))
-    if unlabelled_only:
+    if faces.unlabelled_only:
         chosen = np.flatnonzero(~manifest.vectors("mask").any(1))
     if not len(chosen):
-        what = "no face without a label" if unlabelled_only else "no face"
+        what = "no face without a label" if faces.unlabelled_only else "no face"
         raise DataError(f"{manifest.folder} holds {what} to annotate")
-    order: list[int] = np.random.default_rng(seed).permutation(chosen).tolist()
-    return order[:limit]
+    order: list[int] = np.random.default_rng(faces.seed).permutation(chosen).tolist()
+    return order[: faces.limit]
 
 
 def _tasks(manifest: Manifest, positions: Sequence[int], *, out: Path, root: Path | None) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ per class as png. What it looks for: data/doctor/checks.py.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -56,6 +56,17 @@ class Diagnosis:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Examined:
+    """What is examined."""
+
+    subject: str
+    kind: str  # shards or raw
+    items: Iterable[Item | ShardProblem]
+    left_out: Callable[[], dict[str, int]]  # cause -> count, asked when all items were seen
+    quality: Mapping[str, list[float]]
+
+
 def diagnose_shards(folder: Path, *, out: Path, max_distance: int | None = None) -> Diagnosis:
     """Examine a folder of shards. Raises DataError when it has no manifest."""
     manifest = read_manifest(folder)
@@ -63,15 +74,14 @@ def diagnose_shards(folder: Path, *, out: Path, max_distance: int | None = None)
     for source, account in manifest.info["sources"].items():
         for cause, entry in {**account.get("left_out", {}), **account.get("left_out_by_reader", {})}.items():
             left_out[f"{source}: {cause}"] = entry["count"]
-    return _diagnose(
-        scan_shards(manifest),
+    examined = _Examined(
         subject=str(folder),
         kind="shards",
+        items=scan_shards(manifest),
         left_out=lambda: left_out,
         quality=_quality(manifest),
-        out=out,
-        max_distance=max_distance,
     )
+    return _diagnose(examined, out=out, max_distance=max_distance)
 
 
 def diagnose_raw(
@@ -91,29 +101,19 @@ def diagnose_raw(
             for cause, count in reader.reading.excluded.items()
         }
 
-    return _diagnose(
-        items(), subject=subject, kind="raw", left_out=left_out, quality={}, out=out, max_distance=max_distance
-    )
+    examined = _Examined(subject=subject, kind="raw", items=items(), left_out=left_out, quality={})
+    return _diagnose(examined, out=out, max_distance=max_distance)
 
 
-def _diagnose(
-    items: Iterable[Item | ShardProblem],
-    *,
-    subject: str,
-    kind: str,
-    left_out: Any,
-    quality: Mapping[str, list[float]],
-    out: Path,
-    max_distance: int | None,
-) -> Diagnosis:
+def _diagnose(examined: _Examined, *, out: Path, max_distance: int | None) -> Diagnosis:
     from femae.data.doctor.page import render_page
 
     checks, sheets = Checks(), ContactSheets()
-    for item in items:
+    for item in examined.items:
         checks.add(item)
         if isinstance(item, Item) and item.image is not None:
             sheets.add(item.class_name, item.image, item.pixel_digest)
-    findings = checks.findings(left_out=left_out(), max_distance=max_distance)
+    findings = checks.findings(left_out=examined.left_out(), max_distance=max_distance)
     out.mkdir(parents=True, exist_ok=True)
     files: list[tuple[str, int, str]] = []
     pictures: dict[str, bytes] = {}
@@ -123,11 +123,11 @@ def _diagnose(
         files.append((name, total, file))
         pictures[file] = png
     diagnosis = Diagnosis(
-        subject=subject,
-        kind=kind,
+        subject=examined.subject,
+        kind=examined.kind,
         num_samples=checks.num_samples,
         sources={source: _source_counts(checks, source) for source in sorted(checks.labels)},
-        quality=dict(quality),
+        quality=dict(examined.quality),
         findings=tuple(findings),
         sheets=tuple(files),
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ from femae.data.prepare.plan import PrepareSettings, Unit
 from femae.data.prepare.unit import UnitResult, UnitWorker
 from femae.errors import FemaeError
 
-__all__ = ["num_cores", "run_units"]
+__all__ = ["Workers", "num_cores", "run_units"]
 
 _POLL_S: Final = 0.2
 _worker: "_Process | None" = None  # of a worker process
@@ -33,26 +34,28 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workers:
+    """Who makes the shards."""
+
+    num: int | None = None  # processes; None: one for each core
+    cluster: str | None = None  # address of a Ray cluster whose machines see data sets and output under the same paths
+    detector_path: Path | None = None  # an ONNX detector instead of the built-in one
+
+
 def run_units(
-    units: Sequence[Unit],
-    *,
-    settings: PrepareSettings,
-    detector_path: Path | None,
-    num_workers: int | None,
-    on_progress: Callable[[int, int], None],
-    cluster: str | None = None,
+    units: Sequence[Unit], *, settings: PrepareSettings, workers: Workers, on_progress: Callable[[int, int], None]
 ) -> Iterator[UnitResult]:
     """Make the shards of `units` and give their results as they are finished, in any order.
-
-    `num_workers`: default one for each core. `cluster`: the address of a Ray cluster that does it.
 
     `on_progress` is called with the numbers of samples and faces done so far. One worker works in this process.
     Raises FemaeError when a worker dies, and whatever a worker raises.
     """
-    if cluster is not None:
-        yield from _run_on_cluster(units, cluster, num_workers, partial(_make, settings, detector_path), on_progress)
+    detector_path = workers.detector_path
+    if workers.cluster is not None:
+        yield from _run_on_cluster(units, workers, partial(_make, settings, detector_path), on_progress)
         return
-    num_workers = num_workers or num_cores()
+    num_workers = workers.num or num_cores()
     if num_workers == 1 or len(units) == 1:
         yield from _run_here(units, UnitWorker(settings, detector_path=detector_path), on_progress)
         return
@@ -86,14 +89,14 @@ def _make(settings: PrepareSettings, detector_path: Path | None) -> Callable[[Un
 
 def _run_on_cluster(
     units: Sequence[Unit],
-    address: str,
-    num_workers: int | None,
+    workers: Workers,
     make: Callable[[], Callable[[Unit], UnitResult]],
     on_progress: Callable[[int, int], None],
 ) -> Iterator[UnitResult]:
     """Progress comes shard by shard. A unit that fails ends the run, as in a pool."""
+    assert workers.cluster is not None
     samples, faces = 0, 0
-    with Cluster(address, num_workers=num_workers) as cluster:
+    with Cluster(workers.cluster, num_workers=workers.num) as cluster:
         for ended in cluster.run(make, units):
             if ended.result is None:
                 assert ended.error is not None

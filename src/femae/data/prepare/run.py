@@ -25,15 +25,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from femae.data.prepare.plan import Account, PrepareSettings, Unit, plan_units, reading_account
-from femae.data.prepare.pool import num_cores, run_units
+from femae.data.prepare.pool import Workers, num_cores, run_units
 from femae.data.prepare.unit import UnitResult
 from femae.data.samples import SourceReader
 from femae.data.store.manifest import ShardFile, file_sha256, write_bytes, write_manifest
 from femae.data.store.shards import read_shard_note
 from femae.errors import DataError, OutputError
 
-__all__ = ["PrepareProgress", "PrepareResult", "PrepareSettings", "num_cores", "prepare"]
+__all__ = ["PrepareProgress", "PrepareResult", "PrepareSettings", "Workers", "prepare"]
 
+_HERE: Final = Workers()
 _PACKAGES: Final = ("av", "numpy", "onnxruntime", "pillow", "pyarrow")
 _SHARD_NAME: Final = re.compile(r"(?P<source>.+)-(?P<number>\d{5,})\.parquet")
 
@@ -111,22 +112,19 @@ def prepare(
     *,
     out: Path,
     settings: PrepareSettings,
-    detector_path: Path | None = None,
-    num_workers: int | None = None,
-    cluster: str | None = None,
+    workers: Workers = _HERE,
     quiet: bool = False,
 ) -> PrepareResult:
     """Make or complete the shards of data sets in `out`; see the file's docstring.
 
-    `detector_path`: an ONNX detector instead of the built-in one. `cluster`: the address of a Ray cluster whose
-    machines see the data sets and `out` under the same paths (cluster.py). Raises DataError when `out` holds shards of
-    other settings or two data sets have one name, OutputError when it cannot be written or another run works in it.
+    Raises DataError when `out` holds shards of other settings or two data sets have one name, OutputError when it
+    cannot be written or another run works in it.
     """
     names = [reader.reading.source for reader in readers]
     if doubles := {name for name in names if names.count(name) > 1}:
         raise DataError(f"two data sets are called {', '.join(sorted(doubles))}: prepare them in two folders")
-    if detector_path is not None:
-        settings = replace(settings, detector=_detector_digest(detector_path))
+    if workers.detector_path is not None:
+        settings = replace(settings, detector=_detector_digest(workers.detector_path))
     with _lock(out), PrepareProgress(quiet=quiet) as progress:
         _check_settings(out, settings)
         units, records = _plan(readers, out, settings, progress)
@@ -135,7 +133,7 @@ def prepare(
         if not todo and _is_complete(out, records):
             info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         else:
-            work = partial(run_units, detector_path=detector_path, num_workers=num_workers, cluster=cluster)
+            work = partial(run_units, workers=workers)
             try:
                 info = _work(out, todo, records, settings, work, progress)
             except OSError as error:
@@ -149,7 +147,7 @@ def prepare(
         num_pictures=progress.num_samples,
         num_faces=progress.num_faces,
         seconds=time.perf_counter() - started,
-        num_workers=min(num_workers or num_cores(), max(len(todo), 1)),
+        num_workers=min(workers.num or num_cores(), max(len(todo), 1)),
     )
 
 

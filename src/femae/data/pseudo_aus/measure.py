@@ -24,16 +24,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from femae import __version__
 from femae.data.pseudo_aus.arkit_aus import AU_RULES, action_units_from_blendshapes
 from femae.data.pseudo_aus.blendshapes import BLENDSHAPES, FIRST_SIDE, SECOND_SIDE, FaceLandmarker
-from femae.data.pseudo_aus.table import write_pseudo_aus
+from femae.data.pseudo_aus.table import PseudoAus, write_pseudo_aus
 from femae.data.store.manifest import Manifest, ShardFile, distinct, read_manifest
 from femae.data.store.shard_reader import ShardReader, decode_picture
 from femae.errors import DataError, OutputError
+from femae.files import replacing
 
-__all__ = ["PseudoAuResult", "make_pseudo_aus"]
+__all__ = ["LandmarkerModel", "PseudoAuOptions", "PseudoAuResult", "make_pseudo_aus"]
 
 _METHOD: Final = f"1 {FIRST_SIDE} {SECOND_SIDE}"  # changes when equal pictures would be measured otherwise
 
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LandmarkerModel:
+    """The networks that measure a face."""
+
+    open: Callable[[], FaceLandmarker]  # called once per worker thread
+    sha256: str  # says which networks it opens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PseudoAuOptions:
+    """What goes into the table."""
+
+    sources: Sequence[str] = ()  # only these data sets; none: all
+    min_presence: float = 0.5  # 0..1; below it all units of a picture are unknown
+
+
+_DEFAULTS: Final = PseudoAuOptions()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,37 +72,31 @@ def make_pseudo_aus(
     shards: Path,
     *,
     out: Path,
-    open_landmarker: Callable[[], FaceLandmarker],
-    landmarker_sha256: str,
-    sources: Sequence[str] = (),
-    min_presence: float = 0.5,
+    landmarker: LandmarkerModel,
+    options: PseudoAuOptions = _DEFAULTS,
     num_workers: int = 1,
     quiet: bool = False,
 ) -> PseudoAuResult:
     """Measure every picture of a folder of shards and write the table `out` (data/pseudo_aus/table.py).
 
-    `open_landmarker` is called once per worker thread; `landmarker_sha256` says which networks it opens. `sources`:
-    only these data sets (default: all). Below `min_presence`, 0..1, all units of a picture are unknown. Raises
-    DataError for shards that cannot be read or a source that is not there, OutputError when nothing can be written.
+    `num_workers`: threads. Raises DataError for shards that cannot be read or a source that is not there, OutputError
+    when nothing can be written.
     """
     started = time.perf_counter()
-    manifest = _chosen(read_manifest(shards), sources)
-    work = _Work(manifest, folder=out.with_name(f"{out.name}.parts"), sha256=landmarker_sha256, opening=open_landmarker)
+    manifest = _chosen(read_manifest(shards), options.sources)
+    work = _Work(manifest, folder=out.with_name(f"{out.name}.parts"), model=landmarker)
     measured = work.run(num_workers=num_workers, quiet=quiet)  # f32[N, 1 + 52]
     presence, blendshapes = measured[:, 0], measured[:, 1:]
     au_targets, au_mask = action_units_from_blendshapes(blendshapes)
-    seen = presence >= min_presence
+    seen = presence >= options.min_presence
     au_mask &= seen[:, None]
     num_pictures, num_seen = _counts(manifest), _counts(manifest.select(seen))
     write_pseudo_aus(
         out,
         manifest=manifest,
-        presence=presence,
-        blendshapes=blendshapes,
-        au_targets=au_targets,
-        au_mask=au_mask,
+        measured=PseudoAus(presence=presence, blendshapes=blendshapes, au_targets=au_targets, au_mask=au_mask),
         note={
-            **_settings(landmarker_sha256, min_presence),
+            **_settings(landmarker.sha256, options.min_presence),
             "num_pictures": num_pictures,
             "num_seen": num_seen,
         },
@@ -128,12 +142,11 @@ def _chosen(manifest: Manifest, sources: Sequence[str]) -> Manifest:
 class _Work:
     """Measurements of the rows of a manifest, shard by shard, kept in a folder until they are complete."""
 
-    def __init__(self, manifest: Manifest, *, folder: Path, sha256: str, opening: Callable[[], FaceLandmarker]) -> None:
+    def __init__(self, manifest: Manifest, *, folder: Path, model: LandmarkerModel) -> None:
         self.num_measured = 0
         self._manifest = manifest
         self._folder = folder
-        self._sha256 = sha256
-        self._opening = opening
+        self._model = model
         self._own = threading.local()  # .landmarker of each worker thread
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -168,14 +181,14 @@ class _Work:
 
     def _shard(self, shard: ShardFile, positions: npt.NDArray[np.intp], on_picture: Callable[[], Any]) -> Floats:
         """Measure the pictures of a shard, or take what an earlier run measured."""
-        digest = hashlib.sha256(f"{_METHOD} {self._sha256} {shard.sha256} {positions.size}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{_METHOD} {self._model.sha256} {shard.sha256} {positions.size}".encode()).hexdigest()
         part = self._folder / f"{shard.file}-{digest[:16]}.npy"
         if part.is_file():
             for _ in positions:
                 on_picture()
             return np.asarray(np.load(part), np.float32)
         if not hasattr(self._own, "landmarker"):
-            self._own.landmarker = self._opening()
+            self._own.landmarker = self._model.open()
         landmarker: FaceLandmarker = self._own.landmarker
         margins = self._manifest.numbers("margin")
         place = {int(position): number for number, position in enumerate(positions)}
@@ -198,12 +211,10 @@ class _Work:
             raise DataError(f"{self._manifest.folder}, {key}: {error}; see `femae data doctor`") from error
 
     def _keep(self, part: Path, measured: Floats) -> None:
-        partial = part.with_name(f".{part.name}.partial")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with replacing(part) as partial, partial.open("wb") as file:
                 np.save(file, measured)
-            partial.replace(part)
         except OSError as error:
             raise OutputError(f"cannot write {part}: {error.strerror or error}; choose another --out") from error
         with self._lock:

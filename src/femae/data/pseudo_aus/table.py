@@ -7,6 +7,7 @@ another model says, not what a coder of FACS saw.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from femae.data.store.manifest import Manifest, distinct, numbers, strings
-from femae.data.store.shards import ACTION_UNITS, replace_file
+from femae.data.store.shards import ACTION_UNITS
 from femae.errors import DataError, OutputError
+from femae.files import replacing
 
-__all__ = ["PSEUDO_AU_SCHEMA", "read_pseudo_aus", "read_pseudo_note", "write_pseudo_aus"]
+__all__ = ["PSEUDO_AU_SCHEMA", "PseudoAus", "read_pseudo_aus", "read_pseudo_note", "write_pseudo_aus"]
 
 _NOTE_KEY: Final = b"femae"
 _NUM_BLENDSHAPES: Final = 52
@@ -35,36 +37,32 @@ _FIELDS: Final[list[Any]] = [
 PSEUDO_AU_SCHEMA: Final = pa.schema(_FIELDS)
 
 
-def write_pseudo_aus(
-    path: Path,
-    *,
-    manifest: Manifest,
-    presence: npt.NDArray[np.float32],
-    blendshapes: npt.NDArray[np.float32],
-    au_targets: npt.NDArray[np.float32],
-    au_mask: npt.NDArray[np.bool_],
-    note: Mapping[str, Any],
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PseudoAus:
+    """What was measured of N pictures."""
+
+    presence: npt.NDArray[np.float32]  # f32[N] 0..1
+    blendshapes: npt.NDArray[np.float32]  # f32[N, 52] 0..1
+    au_targets: npt.NDArray[np.float32]  # f32[N, 46] 0..1
+    au_mask: npt.NDArray[np.bool_]  # bool[N, 46]; True: known
+
+
+def write_pseudo_aus(path: Path, *, manifest: Manifest, measured: PseudoAus, note: Mapping[str, Any]) -> None:
     """Write the table for the rows of a manifest, in its order; it appears at once, when it is complete.
 
-    presence f32[N] 0..1, blendshapes f32[N, 52] 0..1, au_targets f32[N, 46] 0..1, au_mask bool[N, 46] (True: known),
     `note`: JSON values kept in the file's metadata. Raises OutputError when the file cannot be written.
     """
     columns: list[Any] = [pa.array(manifest.strings(name), pa.string()) for name in ("source", "key", "split")]
-    columns.append(pa.array(presence.astype(np.float32)))
+    columns.append(pa.array(measured.presence.astype(np.float32)))
     for unit in range(len(ACTION_UNITS)):
-        columns.append(pa.array(au_targets[:, unit].astype(np.float32), mask=~au_mask[:, unit]))
-    flat: Any = pa.array(blendshapes.astype(np.float32).ravel())
+        columns.append(pa.array(measured.au_targets[:, unit].astype(np.float32), mask=~measured.au_mask[:, unit]))
+    flat: Any = pa.array(measured.blendshapes.astype(np.float32).ravel())
     columns.append(pa.FixedSizeListArray.from_arrays(flat, _NUM_BLENDSHAPES))
     schema = PSEUDO_AU_SCHEMA.with_metadata({_NOTE_KEY: json.dumps(note, sort_keys=True).encode()})
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path) as partial:
             pq.write_table(pa.Table.from_arrays(columns, schema=schema), partial, compression="zstd")
-            replace_file(partial, target=path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
 

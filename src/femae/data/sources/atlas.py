@@ -15,6 +15,7 @@
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,38 +31,32 @@ __all__ = ["AtlasSource", "LfwSource", "Synth3dSource"]
 
 _LABELS: Final = "labels.csv"
 Row = dict[str, str]
-_CELL = 96
-_COLUMNS = 24
 _UNIT = re.compile(r"AU\d+")
 _RENAMED = {"AU10": None, "AU11": "AU10"}  # column -> unit of FACS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtlasLayout:
+    """How the atlases of a data set are laid out."""
+
+    file: str  # name of atlas n, as `lfw_{:02d}.jpg`
+    needs: Sequence[str]  # columns of labels.csv, beside atlas and cell
+    size: int = 96  # pixels a side of a cell
+    columns: int = 24  # cells side by side
 
 
 class AtlasSource(Source[Row]):
     """Goes through labels.csv; `_labelled` makes the sample of a row."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        file: str,
-        size: int,
-        columns: int,
-        needs: Sequence[str],
-        keep_unlabelled: bool = False,
-    ) -> None:
-        """`file`: name of atlas n, as `lfw_{:02d}.jpg`; `size`: pixels of a cell; `columns`: cells side by side.
-
-        Raises DataError when labels.csv or one of the columns `needs` is not there.
-        """
+    def __init__(self, folder: Path, *, name: str, layout: AtlasLayout, keep_unlabelled: bool = False) -> None:
+        """Raises DataError when labels.csv or one of its columns is not there."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
-        self._folder, self._file, self._size, self._columns = folder, file, size, columns
+        self._folder, self._layout = folder, layout
         self._labels = folder / _LABELS
-        require(
-            self._labels.is_file(), what=f"{folder} holds no atlases with labels", looked_for=[_LABELS, file.format(0)]
-        )
+        looked_for = [_LABELS, layout.file.format(0)]
+        require(self._labels.is_file(), what=f"{folder} holds no atlases with labels", looked_for=looked_for)
         header = next((row for _, row in csv_rows(self._labels) if row), [])
-        missing = [column for column in ("atlas", "cell", *needs) if column not in header]
+        missing = [column for column in ("atlas", "cell", *layout.needs) if column not in header]
         if missing:
             raise DataError(f"{self._labels} lacks the columns {', '.join(missing)}")
         self._sizes: dict[Path, tuple[int, int] | None] = {}
@@ -91,17 +86,18 @@ class AtlasSource(Source[Row]):
         """The sample of a row. `key` is the default key. Raises LeftOut."""
 
     def _cell(self, atlas: int, cell: int) -> AtlasCell:
-        path = self._folder / self._file.format(atlas)
+        path = self._folder / self._layout.file.format(atlas)
         if path not in self._sizes:
             self._sizes[path] = _size_of(path)
         size = self._sizes[path]
         if size is None:
             raise LeftOut("atlas is missing or is not a picture")
-        row, column = divmod(cell, self._columns)
-        left, top = column * self._size, row * self._size
-        if cell < 0 or left + self._size > size[0] or top + self._size > size[1]:
+        row, column = divmod(cell, self._layout.columns)
+        side = self._layout.size
+        left, top = column * side, row * side
+        if cell < 0 or left + side > size[0] or top + side > size[1]:
             raise LeftOut("cell is outside of its atlas")
-        return AtlasCell(path=path, left=left, top=top, size=self._size)
+        return AtlasCell(path=path, left=left, top=top, size=side)
 
 
 def _size_of(path: Path) -> tuple[int, int] | None:
@@ -117,15 +113,8 @@ class LfwSource(AtlasSource):
 
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "lfw") -> None:
         """Raises DataError when labels.csv or a column is not there."""
-        super().__init__(
-            folder,
-            name=name,
-            file="lfw_{:02d}.jpg",
-            size=_CELL,
-            columns=_COLUMNS,
-            needs=("name", "emotion", "person"),
-            keep_unlabelled=keep_unlabelled,
-        )
+        layout = AtlasLayout(file="lfw_{:02d}.jpg", needs=("name", "emotion", "person"))
+        super().__init__(folder, name=name, layout=layout, keep_unlabelled=keep_unlabelled)
 
     def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
         try:
@@ -150,9 +139,7 @@ class Synth3dSource(AtlasSource):
 
     def __init__(self, folder: Path, *, name: str = "synth3d") -> None:
         """Raises DataError when labels.csv or a column is not there."""
-        super().__init__(
-            folder, name=name, file="syn_{:02d}.jpg", size=_CELL, columns=_COLUMNS, needs=("compound", "AU1")
-        )
+        super().__init__(folder, name=name, layout=AtlasLayout(file="syn_{:02d}.jpg", needs=("compound", "AU1")))
 
     def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
         try:

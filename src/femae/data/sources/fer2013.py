@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 
 from femae.data.samples import AtlasCell, InlinePicture, PictureFile, RawSample
-from femae.data.sources.atlas import AtlasSource
+from femae.data.sources.atlas import AtlasLayout, AtlasSource
 from femae.data.sources.base import (
     BLANK_LINE,
     WRONG_COLUMNS,
@@ -215,15 +215,8 @@ class FerPlusSource(AtlasSource):
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "ferplus") -> None:
         """Raises DataError when labels.csv or a column is not there."""
         needs = ("name", "split", *FERPLUS_VOTES)
-        super().__init__(
-            folder,
-            name=name,
-            file="atlas_{:02d}.png",
-            size=_SIZE,
-            columns=_COLUMNS,
-            needs=needs,
-            keep_unlabelled=keep_unlabelled,
-        )
+        layout = AtlasLayout(file="atlas_{:02d}.png", needs=needs, size=_SIZE, columns=_COLUMNS)
+        super().__init__(folder, name=name, layout=layout, keep_unlabelled=keep_unlabelled)
 
     def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:
         split = _SPLITS.get(row["split"], "")

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from femae.data.store.addresses import is_file, open_parquet, read_text
-from femae.data.store.shards import ACTION_UNITS, SHARD_SCHEMA, replace_file
+from femae.data.store.shards import ACTION_UNITS, SHARD_SCHEMA
 from femae.errors import DataError
+from femae.files import replacing
 from femae.labels import EMOTIONS
 
 __all__ = [
@@ -187,9 +188,8 @@ def write_bytes(path: Path, data: bytes) -> bool:
     """Write a small file at once; a file that holds these bytes already is not touched. True: written."""
     if path.is_file() and path.read_bytes() == data:
         return False
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    replace_file(partial, target=path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
     return True
 
 
@@ -238,16 +238,17 @@ def write_manifest(
 
     Returns what manifest.json holds. manifest.json is written last: without it a folder counts as unfinished.
     """
-    partial = folder / ".manifest.parquet.partial"
     counts = _Counts()
-    with pq.ParquetWriter(partial, MANIFEST_SCHEMA, compression="zstd") as writer:
+    with (
+        replacing(folder / "manifest.parquet") as partial,
+        pq.ParquetWriter(partial, MANIFEST_SCHEMA, compression="zstd") as writer,
+    ):
         for shard in shards:
             table = pq.read_table(folder / "shards" / shard.file, columns=_COLUMNS, partitioning=None)
             counts.add(table)
             columns: list[Any] = [pa.array([shard.file] * table.num_rows), pa.array(range(table.num_rows))]
             columns += [table.column(name) for name in _COLUMNS]
             writer.write_table(pa.Table.from_arrays(columns, names=MANIFEST_SCHEMA.names).cast(MANIFEST_SCHEMA))
-    replace_file(partial, target=folder / "manifest.parquet")
     info = {
         "format": FORMAT,
         "version": FORMAT_VERSION,

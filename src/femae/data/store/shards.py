@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from femae.data.samples import RawSample
 from femae.errors import DataError, LabelError
+from femae.files import move_into_place
 from femae.labels import EMOTIONS
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "ShardWriter",
     "action_unit_arrays",
     "read_shard_note",
-    "replace_file",
     "shard_path",
 ]
 
@@ -158,13 +158,6 @@ def shard_path(folder: Path, *, source: str, number: int) -> Path:
     return folder / "shards" / f"{source}-{number:05d}.parquet"
 
 
-def replace_file(partial: Path, *, target: Path) -> None:
-    """Put a finished file in its place at once and lastingly: flush it to disk, then rename."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(target)
-
-
 @dataclass(kw_only=True, slots=True)
 class ShardWriter:
     """Writes one shard beside its place and moves it there on `commit`; leaving without commit leaves nothing.
@@ -214,7 +207,7 @@ class ShardWriter:
         self._writer.add_key_value_metadata({_NOTE_KEY: json.dumps(note, sort_keys=True).encode()})  # type: ignore[dict-item]
         self._writer.close()
         self._writer = None
-        replace_file(self._partial, target=self.path)
+        move_into_place(self._partial, target=self.path)
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:

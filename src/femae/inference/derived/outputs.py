@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from femae.config.predict import DerivedConfig
 from femae.errors import MissingDependencyError, OutputError
+from femae.files import replacing
 from femae.inference.derived.frames import Durations, TimedFrame, seen
 from femae.inference.derived.segments import (
     SEGMENT_SCHEMA,
@@ -174,13 +175,11 @@ def write_export(name: str, folder: Path, *, stem: str, segments: Sequence[Segme
     """Write one of config.predict.EXPORTS, whole or not at all; media: the film that it is of. Raises OutputError."""
     write = {"elan": _elan, "textgrid": _textgrid, "webvtt": _webvtt}[name]
     path = folder / f"{stem}{_SUFFIX[name]}"
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.unlink(missing_ok=True)
-        write(part, sorted(segments, key=lambda segment: (segment.start_s, segment.face_id)), media)
-        part.replace(path)
+        with replacing(path) as partial:
+            partial.unlink(missing_ok=True)
+            write(partial, sorted(segments, key=lambda segment: (segment.start_s, segment.face_id)), media)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
     return path
 

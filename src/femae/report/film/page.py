@@ -15,7 +15,7 @@ from femae.inference.tables import Predictions
 from femae.labels import EMOTIONS
 from femae.report.film.contents import Moment, pack_tracks, portrait_row, series_groups, strongest
 from femae.report.film.small_film import FilmPass, pass_over_film
-from femae.report.parts.page import Page, about_parts, jpeg_uri, write_page, zipped
+from femae.report.parts.page import DEFAULT_PAGE, Page, PageOptions, about_parts, jpeg_uri, write_page, zipped
 from femae.report.parts.tables import PredictionTable, read_predictions, table_csv
 from femae.report.parts.tracks import (
     SHARES_OF,
@@ -65,30 +65,24 @@ def write_video_report(
     *,
     out: str | Path,
     video: str | Path | None = None,
-    title: str = "",
-    settings: Mapping[str, str] | None = None,
-    problems: Sequence[str] = (),
-    max_mb: float = 24.0,
-    labels: LabelView = "expression",
+    options: PageOptions = DEFAULT_PAGE,
     advance: Callable[[], None] = lambda: None,
 ) -> Path:
     """One HTML file at `out` from a table of predictions and the film it was made from; returns its path.
 
-    `video`: a path or address; None: a page without film and pictures. `settings`: metadata of the table, where the
-    table has none itself (CSV); `problems`: sentences to show at the top. `max_mb`: the page's size in millions of
-    bytes; the film inside is encoded to fit. `labels`: which label is shown. `advance` is called after each frame of
-    the film. Raises InputError (table or film), OutputError, MissingDependencyError.
+    `video`: a path or address; None: a page without film and pictures. `advance` is called after each frame of the
+    film. Raises InputError (table or film), OutputError, MissingDependencyError.
     """
     film = None if video is None else folder_address(video)
     name = file_name(film) if film is not None else (table.stem if isinstance(table, Path) else "")
     stem = Path(name).stem if isinstance(table, Predictions) and film is not None else ""
-    rows = read_predictions(table, name=stem, labels=labels)
+    rows = read_predictions(table, name=stem, labels=options.labels)
     page = film_page(
         [rows],
-        title=title or name or rows.name,
-        film=FilmToShow(path=film, max_mb=max_mb, advance=advance),
-        settings={**rows.metadata, **(settings or {})},
-        problems=problems,
+        title=options.title or name or rows.name,
+        film=FilmToShow(path=film, max_mb=options.max_mb, advance=advance),
+        settings={**rows.metadata, **options.settings},
+        problems=options.problems,
     )
     return write_page(Path(out), page)
 

@@ -25,6 +25,8 @@ from PIL import Image
 
 from femae import __version__
 from femae.errors import MissingDependencyError, OutputError
+from femae.files import replacing
+from femae.types import LabelView
 
 __all__ = [
     "Page",
@@ -44,6 +46,20 @@ _POLICY: Final = (
 )
 _ESCAPES: Final = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&'\u2028\u2029"}
 _PACKAGES = ("numpy", "av", "onnxruntime", "pyarrow", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageOptions:
+    """What can be chosen of a page of predictions."""
+
+    title: str = ""  # empty: the name of the film or table
+    labels: LabelView = "expression"  # which label is shown
+    max_mb: float = 24.0  # of the page, millions of bytes: film and pictures are made to fit
+    settings: Mapping[str, str] = field(default_factory=dict)  # the table's metadata, where it has none itself (CSV)
+    problems: Sequence[str] = ()  # sentences to show at the top
+
+
+DEFAULT_PAGE: Final = PageOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +181,11 @@ def _render(page: Page) -> str:
 def write_page(path: Path, page: Page) -> Path:
     """Write the page under a temporary name, then give it its own. Raises OutputError."""
     text = _render(page)
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-        part.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(f"the report '{path}' cannot be written: {error.strerror or error}") from error
     return path
 

@@ -15,6 +15,7 @@ import yaml
 from femae import __version__
 from femae.config.base import Config
 from femae.errors import OutputError
+from femae.files import replacing
 from femae.training.loader.sets import FaceSet
 
 __all__ = ["RunFolder", "data_fingerprint", "fingerprint", "git_revision", "write_text"]
@@ -24,10 +25,9 @@ _PACKAGES: Final = ("torch", "torchvision", "timm", "lightning-fabric", "numpy",
 
 def write_text(path: Path, text: str) -> None:
     """Write a small file at once. Raises OutputError when that fails."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error}): make room, or choose another --out") from error
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from femae.data.store.shards import ACTION_UNITS, replace_file
+from femae.data.store.shards import ACTION_UNITS
+from femae.files import replacing
 from femae.labels import EMOTIONS, NO_EXPRESSION
 from femae.training.loader.sets import FaceSet
 
@@ -52,9 +53,8 @@ def _pairs(names: Sequence[str], probs: Floats, targets: Floats, mask: npt.NDArr
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet file at once."""
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial, compression="zstd")
-    replace_file(partial, target=path)
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def read_scores(path: Path) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:

@@ -13,6 +13,7 @@ from femae.compound.rules import combine
 from femae.config.model import ExpressionParams
 from femae.config.train import EmotionConfig
 from femae.errors import ConfigError, DataError
+from femae.files import replacing
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, NO_EXPRESSION, emotion_indices
 from femae.metrics.f1 import f1_per_class, macro_f1
 from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
@@ -124,10 +125,8 @@ class EmotionTask:
             if logits.shape[1] < width:
                 raise ConfigError("distill.teachers say nothing of 'none of them': set softmax_weight to 0")
             if writes:
-                part = path.with_name(f"{path.name}.part")
-                with part.open("wb") as file:
+                with replacing(path) as partial, partial.open("wb") as file:
                     np.save(file, logits)
-                part.replace(path)
         self.train_set = replace(self.train_set, taught=taught_shares(logits))
 
     def shown(self) -> Floats:
