@@ -56,7 +56,7 @@ def test_a_device_that_is_not_installed(
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="CoreML is there")
 def test_coreml_elsewhere() -> None:
-    with pytest.raises(MissingDependencyError, match="which runs on macOS alone"):
+    with pytest.raises(MissingDependencyError, match="which runs only on macOS"):
         Predictor(device="coreml")
 
 
@@ -90,7 +90,7 @@ def test_a_session_that_goes_on_without_its_device_is_refused(monkeypatch: pytes
 
 
 def test_words_that_are_no_device_and_engines_of_their_own() -> None:
-    with pytest.raises(ConfigError, match="'tpu' is no device; expected auto, cpu"):
+    with pytest.raises(ConfigError, match="'tpu' is not a device; expected auto, cpu"):
         Predictor(device="tpu")  # type: ignore[arg-type]
     with shipped_model() as path:
         pytest.importorskip("openvino", reason="needs femae[openvino]")

@@ -57,7 +57,7 @@ class _Try(Generic[J]):
 def check_address(address: str) -> str:
     """The address as it is. Raises ValueError for what names no cluster."""
     if not _ADDRESS.fullmatch(address):
-        raise ValueError(f"'{address}' is no cluster; expected local, auto, HOST:PORT or ray://HOST:PORT")
+        raise ValueError(f"'{address}' is not a cluster; expected local, auto, HOST:PORT or ray://HOST:PORT")
     return address
 
 
@@ -164,15 +164,18 @@ class Cluster:
             self._num_failed_starts += 1
             if self._num_failed_starts >= _MAX_STARTS:
                 raise FemaeError(
-                    f"no worker of the cluster lives long enough to begin ({reason}): is femae installed on all of its "
-                    "machines, in this version, and is there memory enough?"
+                    f"no worker of the cluster survives long enough to start ({reason}): check that all of "
+                    "its machines have this version of femae and enough memory"
                 ) from error
             return None
         if attempt.number < _MAX_TRIES:
-            self._say("a worker of the cluster is gone; what it had is done by another")
+            self._say("a worker of the cluster died; another one takes over its work")
             again.append(_Try(attempt.job, attempt.number + 1))
             return None
-        sentence = f"{_MAX_TRIES} workers died over it, most often for lack of memory, or of a damaged file ({reason})"
+        sentence = (
+            f"{_MAX_TRIES} workers died while processing it, usually for lack of memory or because of a damaged file "
+            f"({reason})"
+        )
         return Ended(job=attempt.job, error=FemaeError(sentence))
 
     def _dismiss(self) -> None:
@@ -230,5 +233,5 @@ def _connect(ray: Any, address: str) -> None:
     except Exception as error:  # Ray raises ConnectionError, RuntimeError, ValueError and its client's own
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
-            f"no Ray cluster answers at '{address}': {reason}; start one with `ray start --head`, or say local"
+            f"no Ray cluster answers at '{address}': {reason}; start one with `ray start --head`, or use local"
         ) from error

@@ -136,7 +136,7 @@ def parse_class_set(text: str) -> tuple[Compound, ...]:
     seen: set[frozenset[str]] = set()
     for compound in compounds:
         if frozenset(compound.pair) in seen:
-            raise LabelError(f"the pair {'+'.join(compound.pair)} stands twice in '{text}'")
+            raise LabelError(f"the pair {'+'.join(compound.pair)} appears twice in '{text}'")
         seen.add(frozenset(compound.pair))
     return compounds
 
@@ -247,7 +247,7 @@ def parse_label(text: str) -> str:
     pair = [_WORDS[word] for word in words if word in _WORDS]
     if len(words) != 2 or len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(EMOTIONS):
         raise LabelError(
-            f"'{text}' is no label: expected one of {', '.join((*EMOTIONS, *OTHER_EXPRESSIONS))}, "
+            f"'{text}' is not a label: expected one of {', '.join((*EMOTIONS, *OTHER_EXPRESSIONS))}, "
             "or a compound such as Fearfully Surprised or fear+surprise"
         )
     for compound in COMPOUNDS:
@@ -261,5 +261,5 @@ def action_unit_name(text: str | int) -> str:
     """`AU1`, `au_01`, `AU01` or 1 -> `AU01`. Raises LabelError when it is no number of FACS (1..99)."""
     match = re.fullmatch(r"(?:au[ _-]?)?0*([1-9]\d?)", str(text).strip().lower())
     if match is None:
-        raise LabelError(f"'{text}' is no action unit: expected a name such as AU1, AU01 or 1")
+        raise LabelError(f"'{text}' is not an action unit: expected a name such as AU1, AU01 or 1")
     return f"AU{int(match[1]):02d}"

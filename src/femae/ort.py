@@ -89,11 +89,11 @@ def open_session(model: bytes | Path, *, options: Any, device: DeviceName = "cpu
     Raises ConfigError for a device that cannot be used here, MissingDependencyError for one whose package is missing.
     """
     if device not in DEVICES:
-        raise ConfigError(f"'{device}' is no device; expected {', '.join(DEVICES)}")
+        raise ConfigError(f"'{device}' is not a device; expected {', '.join(DEVICES)}")
     installed = installed_devices()
     if device != "auto" and device not in installed:
         provider = _PROVIDERS[device]
-        where = ", which runs on macOS alone" if device == "coreml" and sys.platform != "darwin" else ""
+        where = ", which runs only on macOS" if device == "coreml" and sys.platform != "darwin" else ""
         raise MissingDependencyError(
             f"--device {device} needs the package {provider.package}{where} in place of onnxruntime "
             f"(pip uninstall onnxruntime; pip install {provider.package.split()[0]}); installed is what runs "
@@ -105,8 +105,8 @@ def open_session(model: bytes | Path, *, options: Any, device: DeviceName = "cpu
         if session is not None:
             return session
     raise ConfigError(
-        f"--device {device} cannot be used on this machine: {'; '.join(reasons) or 'it does not start'}; --device auto "
-        "takes what works"
+        f"--device {device} cannot be used on this machine: {'; '.join(reasons) or 'it does not start'}; --device "
+        f"auto uses what works"
     )
 
 

@@ -109,7 +109,7 @@ def test_wrong_templates_are_refused_with_their_line(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     for text, words in (
         ("h\n01/00001.jpg\nfoo/bar\n", "line 3: 'foo/bar'"),
-        ("h\n01/00001.jpg\n01/00001.jpg,\n", "line 3: 01/00001.jpg was listed on line 2"),
+        ("h\n01/00001.jpg\n01/00001.jpg,\n", "line 3: 01/00001.jpg is already listed on line 2"),
         ("h\n", "lists no frames"),
         ("h\n01/00000.jpg\n", "line 2"),
     ):
@@ -127,7 +127,7 @@ def test_wrong_label_files_are_refused_with_their_line(tmp_path: Path) -> None:
         ("01/00001.jpg,\n", "line 2: '' is not an integer"),
         ("01/00001.jpg,1,2\n", "line 2: 2 values"),
         ("01/00001.jpg,1\n01/00001.jpg,1\n", "line 3: .*second time"),
-        ("x,1\n", "line 2: 'x' is no frame"),
+        ("x,1\n", "line 2: 'x' is not a frame"),
         ("", "no rows"),
     ):
         path.write_text(f"{CE_HEADER}\n{rows}")
@@ -156,7 +156,7 @@ def test_thresholds_of_single_units() -> None:
     expected[0], expected[7] = 0.25, 0.75
     np.testing.assert_array_equal(parse_thresholds("AU1=0.25,au15=0.75", default=0.5), expected)
     for text in ("AU05=0.3", "AU1=0.3,AU01=0.4", "AU1", "AU1=2"):
-        with pytest.raises(ConfigError, match="is no threshold"):
+        with pytest.raises(ConfigError, match="is not a threshold"):
             parse_thresholds(text, default=0.5)
     with pytest.raises(LabelError):
         parse_thresholds("smile=0.3", default=0.5)

@@ -64,7 +64,7 @@ def test_labels_that_are_not_known_do_not_count(tmp_path: Path, capsys: pytest.C
 def test_a_labelled_frame_must_be_predicted(tmp_path: Path) -> None:
     labels = read_labels(save(tmp_path / "true.txt", np.ones((5, 1), int), track="ce"))
     short = read_labels(save(tmp_path / "pred.txt", np.ones((3, 1), int), track="ce"))
-    with pytest.raises(DataError, match=r"2 of 5 labelled frames are not predicted, the first 01/00004.jpg"):
+    with pytest.raises(DataError, match=r"2 of 5 labelled frames have no prediction, the first of them 01/00004.jpg"):
         score_labels(short, labels=labels)
     assert score_labels(labels, labels=short).num_frames == 3  # more predictions than labels are well
 

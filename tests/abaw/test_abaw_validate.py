@@ -207,7 +207,7 @@ def test_without_a_template_the_challenge_is_expected(
     path.write_bytes(b"".join([*kept, b"57/00001.jpg,1\n"]))
     assert main(["abaw", "validate", str(path)]) == 1
     said = capsys.readouterr().out
-    assert f"line {len(kept) + 1}: extra video: video 57 is none of 01 to 56" in said
+    assert f"line {len(kept) + 1}: extra video: video 57 is not one of 01 to 56" in said
     assert "missing video: video 33" in said
     assert "row count" in said and "26,145" in said
     assert main(["abaw", "validate", str(path), "--any-videos"]) == 0

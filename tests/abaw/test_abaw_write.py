@@ -197,7 +197,7 @@ def test_pictures_carry_their_numbers_in_their_names(
     assert abaw("ce", table, "--out", out, "--several-faces", "track") == 2
     table = write_table(tmp_path / "02.csv", frames, sources=["a.jpg", "b.jpg", "c.jpg"], rate=None)
     assert abaw("ce", table, "--out", out) == 2
-    assert "'a.jpg' ends in no frame number" in capsys.readouterr().err
+    assert "the name 'a.jpg' does not end in a frame number" in capsys.readouterr().err
 
 
 def test_folders_of_face_pictures(tmp_path: Path, astronaut: np.ndarray, write_template: Any) -> None:
@@ -291,11 +291,11 @@ def test_wrong_inputs_are_refused_and_nothing_is_written(
         ([tmp_path / "bad.jsonl"], 2, "not a table"),
         ([tmp_path / "not.mp4"], 1, "not.mp4"),
         ([tmp_path / "none.csv"], 1, "does not exist"),
-        ([tables, tables / "01.csv"], 2, "two inputs are the video 01"),
-        ([spaced], 2, "'a clip' cannot name a video"),
+        ([tables, tables / "01.csv"], 2, "two inputs have the video name 01"),
+        ([spaced], 2, "'a clip' cannot be the name of a video"),
         ([tables, "--no-face", "joy"], 2, "'joy' is not a class of ce"),
         ([tables, "--template", tmp_path / "none.txt"], 1, "cannot read"),
-        ([tables / "03.jsonl"], 2, "no frame of any video has a face"),
+        ([tables / "03.jsonl"], 2, "no video has a frame with a face"),
         ([tables, "--weights", "joy=2"], 2, "no emotion 'joy'"),
     ]
     for words, status, sentence in cases:

@@ -157,7 +157,7 @@ def test_bad_files_say_why_by_the_users_own_name(serve: Serve, carphone: Path) -
     assert served.post(f"api/jobs/{created['id']}/start").status_code == 400
     for content, name in ((carphone.read_bytes(), "a.mp4"), (b"x", "b.png")):
         mixed = served.post(f"api/jobs/{created['id']}/files", content=content, headers={"X-File-Name": name})
-    assert mixed.status_code == 400 and "one film, or pictures" in mixed.json()["error"]
+    assert mixed.status_code == 400 and "one film or pictures" in mixed.json()["error"]
 
 
 def test_settings_are_checked_in_words(serve: Serve) -> None:
@@ -250,7 +250,7 @@ def workers() -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (signal.SIGKILL, "ended by the system (SIGKILL), most often for lack of memory"),
+        (signal.SIGKILL, "killed by the system (SIGKILL), usually for lack of memory"),
         (signal.SIGSEGV, "crashed (SIGSEGV)"),
     ],
 )

@@ -275,5 +275,5 @@ def test_contact_sheets_hold_the_faces_of_their_class() -> None:
 
 
 def test_a_folder_that_holds_no_shards_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no folder of shards"):
+    with pytest.raises(DataError, match="not a folder of shards"):
         diagnose_shards(tmp_path, out=tmp_path / "report")

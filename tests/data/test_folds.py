@@ -247,7 +247,7 @@ def test_a_table_of_folds_that_does_not_fit_is_refused(shards: Path, tmp_path: P
     with pytest.raises(DataError, match="femae data folds"):
         read_folds(path, manifest=manifest)
     path.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="no table of folds"):
+    with pytest.raises(DataError, match="is not a table of folds"):
         read_folds(path, manifest=manifest)
     part = manifest.select(np.arange(len(manifest)) > 3)
     write_folds(path, make_folds(part, num_folds=3, look=False), manifest=part)

@@ -215,8 +215,8 @@ def test_people_without_a_name_are_not_one_person(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nothing", "no JSON"),
-        ('{"a": 1}', "no export of Label Studio"),
+        ("nothing", "not JSON"),
+        ('{"a": 1}', "not an export of Label Studio"),
         ('[{"data": {"image": "x"}, "annotations": []}]', "no 'source' and 'key'"),
         (
             '[{"data": {"source": "one", "key": "a"}, "annotations": [{"completed_by": 1, "result": '

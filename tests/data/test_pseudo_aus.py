@@ -108,7 +108,7 @@ def test_what_is_missing_is_named(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="outside 0 to 1 in AU04"):
         read_pseudo_aus(path, manifest)
     path.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="no whole Parquet file"):
+    with pytest.raises(DataError, match="not a complete Parquet file"):
         read_pseudo_aus(path, manifest)
     with pytest.raises(DataError, match="does not exist"):
         read_pseudo_aus(tmp_path / "none.parquet", manifest)

@@ -175,7 +175,7 @@ def test_a_shard_carries_its_note(tmp_path: Path, pictures: list[Pixels]) -> Non
     assert json.loads(metadata[b"action_units"]) == list(ACTION_UNITS)
     assert json.loads(metadata[b"emotions"]) == list(EMOTIONS)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match="no whole Parquet file"):
+    with pytest.raises(DataError, match="not a complete Parquet file"):
         read_shard_note(path)
 
 
@@ -217,7 +217,7 @@ def test_hugging_face_datasets_read_the_tables(tmp_path: Path, pictures: list[Pi
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda folder: (folder / "manifest.json").unlink(), "is no folder of shards"),
+        (lambda folder: (folder / "manifest.json").unlink(), "is not a folder of shards"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "damaged"),
         (lambda folder: (folder / "manifest.json").write_text('{"format": "other"}'), "not of format"),
         (lambda folder: (folder / "manifest.parquet").write_bytes(b"PAR1"), "damaged"),

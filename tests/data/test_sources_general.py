@@ -185,15 +185,15 @@ def test_table_with_columns_of_its_own_names(layouts: Any, collect: Any, tmp_pat
     with pytest.raises(DataError, match="no column of paths"):
         TableSource(path)
     twice = layouts.table(tmp_path / "u.csv", [{"path": "a.png", "AU1": 1, "AU01": 1}])
-    with pytest.raises(DataError, match="two columns are AU01"):
+    with pytest.raises(DataError, match="two columns hold AU01"):
         TableSource(twice)
     bare = layouts.table(tmp_path / "v.csv", [{"path": "a.png", "age": 3}])
     with pytest.raises(DataError, match="no column of labels"):
         TableSource(bare)
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="is not a file"):
         TableSource(tmp_path)
     (tmp_path / "w.parquet").write_bytes(b"no parquet")
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         TableSource(tmp_path / "w.parquet")
 
 

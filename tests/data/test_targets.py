@@ -76,7 +76,7 @@ def test_names_of_action_units(text: str | int, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "AU", "AU0", "AU100", "AU1x", "1.0", "-1", "BU1"])
 def test_what_is_no_action_unit(text: str) -> None:
-    with pytest.raises(LabelError, match="no action unit"):
+    with pytest.raises(LabelError, match="not an action unit"):
         action_unit_name(text)
 
 
@@ -94,7 +94,7 @@ def test_words_of_labels(text: str, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "grumpy", "happy sad angry", "happy happy", "neutral sad", "7", "happily"[:4]])
 def test_what_is_no_label(text: str) -> None:
-    with pytest.raises(LabelError, match="is no label"):
+    with pytest.raises(LabelError, match="is not a label"):
         parse_label(text)
 
 

@@ -135,5 +135,5 @@ def test_eight_bits_are_eight_bits(exported) -> None:
 
 def test_a_file_without_its_other_half_is_refused_in_words(exported, tmp_path) -> None:
     (tmp_path / "alone.xml").write_bytes((exported.folder / "model.xml").read_bytes())
-    with pytest.raises(ModelError, match=r"lacks its weights: alone\.bin must stand beside it"):
+    with pytest.raises(ModelError, match=r"lacks its weights: alone\.bin must be in the same folder"):
         load_engine(tmp_path / "alone.xml")

@@ -34,10 +34,10 @@ def test_a_folder_is_a_run(tmp_path: Path) -> None:
     ("file", "engine", "words"),
     [
         ("no.onnx", None, "there is no model file"),
-        ("model.pt", None, r"model\.pt is no kind of model file that femae knows"),
-        ("model.onnx", "torch", r"the engine torch does not read model\.onnx; it reads \.safetensors"),
-        ("model.xml", "onnx", r"the engine onnx does not read model\.xml; it reads \.onnx"),
-        ("model.safetensors", "openvino", r"the engine openvino does not read model\.safetensors; it reads \.xml or"),
+        ("model.pt", None, r"model\.pt is not a kind of model file that femae can read"),
+        ("model.onnx", "torch", r"the engine torch does not read model\.onnx, only \.safetensors"),
+        ("model.xml", "onnx", r"the engine onnx does not read model\.xml, only \.onnx"),
+        ("model.safetensors", "openvino", r"the engine openvino does not read model\.safetensors, only \.xml or"),
         ("model.onnx", None, "cannot be read as an ONNX model"),
         ("model.onnx", "openvino", "cannot be read as an OpenVINO or ONNX model"),
         ("model.xml", None, "cannot be read as an OpenVINO or ONNX model"),
@@ -142,7 +142,7 @@ def test_models_of_the_hub_load_by_address(tmp_path: Path) -> None:
         assert "surprise, fear, disgust" in done.stdout and address in done.stdout.replace("\n", "")
     done = models("hf://owner/name/other.onnx")
     assert done.returncode == 2
-    assert "hf://owner/name/other.onnx cannot be had" in done.stderr and "Traceback" not in done.stderr
+    assert "hf://owner/name/other.onnx cannot be downloaded" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_hub_address_without_a_name_is_refused() -> None:

@@ -214,7 +214,7 @@ def test_the_label_for_people_is_judged_by_its_rule(tmp_path: Path, votes: list[
         assert low < high and low - 0.05 < have[name] < high + 0.05
     assert sum(map(sum, have["confusion"]["rows"])) == want["num"]
     page = (tmp_path / "out" / "report.md").read_text("utf-8")
-    assert "## One label for each face" in page and "a compound said of others" in page and "ECE in 10 bins" in page
+    assert "## One label for each face" in page and "other faces called a compound" in page and "ECE in 10 bins" in page
 
 
 def test_tables_without_the_label_are_not_judged_by_it(tmp_path: Path, votes: list[dict[str, Any]]) -> None:

@@ -94,7 +94,7 @@ def test_files_are_whole_and_equal_for_equal_input(shards: Path, tmp_path: Path)
 
 def test_wrong_folders_and_splits(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
-        ([str(tmp_path)], "is no folder of shards"),
+        ([str(tmp_path)], "is not a folder of shards"),
         ([str(shards / "shards"), "--split", "test"], "has no sample of the split 'test'"),
         ([str(shards / "shards"), "--model", "gone.onnx"], "there is no model file gone.onnx"),
         ([str(tmp_path), "--table", "1"], "kfold.json: give the folder of a k-fold run"),
@@ -138,4 +138,4 @@ def test_table_2_of_an_ablation_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "row none: a seed lacks `macro_f1`" in capsys.readouterr().err
     (tmp_path / "ablation.json").write_text("{")
     assert main(["evaluate", str(tmp_path), "--table", "2"]) == 2
-    assert "is no JSON" in capsys.readouterr().err
+    assert "is not JSON" in capsys.readouterr().err

@@ -241,9 +241,9 @@ def test_wrong_tables_are_refused_in_one_sentence(tmp_path: Path, capsys: pytest
         ),
         (
             [good, "--labels", write_csv(tmp_path / "w.csv", labels_of(["fear", "hungry"]))],
-            "row 2: 'hungry' is no label",
+            "row 2: 'hungry' is not a label",
         ),
-        ([good, "--labels", write_csv(tmp_path / "i.csv", labels_of(["3", "4"]))], "say with --label-order"),
+        ([good, "--labels", write_csv(tmp_path / "i.csv", labels_of(["3", "4"]))], "with --label-order"),
         (
             [good, "--labels", write_csv(tmp_path / "r.csv", labels_of(["3", "9"])), "--label-order", "affwild2"],
             "0 to 7",
@@ -255,8 +255,8 @@ def test_wrong_tables_are_refused_in_one_sentence(tmp_path: Path, capsys: pytest
         ([good, "--labels", write_csv(tmp_path / "u.csv", labels_of(["other", "unknown"]))], "no sample of"),
         ([good, "--labels", labels, "--split", "test"], "no row of the split 'test'"),
         ([good, "--labels", labels, "--by", "age"], "--by age: there is no such column"),
-        ([good, "--labels", labels, "--threshold", "fear=2"], "is no threshold"),
-        ([good, "--labels", labels, "--model", "m.onnx"], "has its scores already"),
+        ([good, "--labels", labels, "--threshold", "fear=2"], "is not a threshold"),
+        ([good, "--labels", labels, "--model", "m.onnx"], "already has scores"),
         ([good, "--labels", labels, "--key", "film"], "has no column 'film'"),
         ([good, "--labels", labels, "--table", "3"], "has no compound labels"),
     ]

@@ -86,7 +86,7 @@ def test_openvino_beside_the_weights_and_through_predict(
     pytest.importorskip("openvino", reason="needs femae[openvino]")
     before = {path.name for path in run.iterdir()}
     assert main(["export", str(run), "--format", "openvino"]) == 0
-    assert "made-up pictures (give real ones with --calibration)" in capsys.readouterr().out
+    assert "synthetic pictures (give real ones with --calibration)" in capsys.readouterr().out
     assert {path.name for path in run.iterdir()} - before == {"model.xml", "model.bin"}
     (tmp_path / "crops").mkdir()
     Image.fromarray(astronaut[60:190, 160:290]).save(tmp_path / "crops" / "a.png")
@@ -128,9 +128,9 @@ def test_settings_that_do_not_fit_are_refused_in_words(settings: dict[str, objec
 
 def test_weights_without_emotions_are_refused_in_words(tmp_path: Path) -> None:
     run = write_run(tmp_path / "au", outputs=(), au_names=("AU12",))
-    with pytest.raises(ModelError, match="gives no emotions; expected one of the stage emotion"):
+    with pytest.raises(ModelError, match="has no emotions; expected a model of the stage emotion"):
         export_model(ExportConfig(weights=run))
-    with pytest.raises(ModelError, match="gives no emotions"):
+    with pytest.raises(ModelError, match="has no emotions"):
         load_engine(run)
     assert [path.name for path in run.iterdir()] == ["model.safetensors"]
 
@@ -225,7 +225,7 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
     with pytest.raises(ModelError, match="is an encoder of pretraining"):
         load_engine(part)
     assert main(["export", str(run), "--format", "safetensors"]) == 1
-    assert "is the file that is exported: name another with --out" in capsys.readouterr().err
+    assert "is the file being exported: choose another with --out" in capsys.readouterr().err
     assert main(["export", str(run), "--precision", "fp16"]) == 2
     assert "add --format safetensors" in capsys.readouterr().err
 
@@ -245,9 +245,9 @@ def test_the_mean_of_weights_and_of_a_runs_state(run: Path, tmp_path: Path, caps
     small = write_run(tmp_path / "small")
     capsys.readouterr()
     assert main([*command, str(small)]) == 2
-    assert "are not of the network of" in capsys.readouterr().err
+    assert "do not belong to the network of" in capsys.readouterr().err
     assert main(["export", str(run), "--mean-with", str(other)]) == 2
-    assert "mean-with is of the format safetensors" in capsys.readouterr().err
+    assert "mean-with needs the format safetensors" in capsys.readouterr().err
 
 
 def test_a_shipped_start_is_named_by_the_package() -> None:
@@ -319,7 +319,7 @@ def test_numbers_of_the_label_that_cannot_be_fitted_or_kept(tmp_path: Path, caps
     assert main([*plain, "--expression-from", str(scores_of(run, tmp_path / "scores.parquet"))]) == 0
     cooler = ["export", str(tmp_path / "out.safetensors"), "--format", "safetensors", "--temperature", "0.9"]
     assert main([*cooler, "--out", str(tmp_path / "cool.safetensors")]) == 2
-    assert "fit them anew with --expression-from" in capsys.readouterr().err
+    assert "with --expression-from to fit it again" in capsys.readouterr().err
     encoder = tmp_path / "encoder.safetensors"
     assert (
         main(["export", str(tmp_path / "out.safetensors"), *plain[2:4], "--part", "encoder", "--out", str(encoder)])

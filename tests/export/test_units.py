@@ -69,7 +69,7 @@ def test_units_are_judged_by_thresholds_from_other_persons(tmp_path: Path) -> No
     assert both.offsets != choice.offsets
     with pytest.raises(DataError, match="has no rows of drawn"):
         choose_units([table], names=NAMES, least_f1=0.6, sources=["drawn"])
-    with pytest.raises(DataError, match="does not judge AU01"):
+    with pytest.raises(DataError, match="has no scores of AU01"):
         choose_units([table], names=("AU01", "AU12"), least_f1=0.6)
     few = write_scores(tmp_path / "few.parquet", num_faces=MIN_SHOWN)
     assert not choose_units([few], names=NAMES, least_f1=0.0).offsets
@@ -107,7 +107,7 @@ def test_a_file_says_the_units_that_are_left(
     assert main([*command, "--out", str(one), "--drop-units", "AU17"]) == 2
     assert "has no AU17 to drop, only AU04, AU12, AU25" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path / "none.safetensors"), "--least-unit-f1", "1.0"]) == 2
-    assert "finds no action unit with an F1 of 1.0" in capsys.readouterr().err
+    assert "has no action unit with an F1 of 1.0" in capsys.readouterr().err
     assert not (tmp_path / "none.safetensors").exists()
     assert main(["export", str(tmp_path / "run"), "--units-from", str(scores)]) == 2
-    assert "units-from is of the format safetensors" in capsys.readouterr().err
+    assert "units-from needs the format safetensors" in capsys.readouterr().err

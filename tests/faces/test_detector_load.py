@@ -119,7 +119,7 @@ def test_a_classifier_is_refused_with_the_known_kinds(tmp_path: Path) -> None:
             helper.make_node("Softmax", ["flat"], ["probs"]),
         ],
     )
-    with pytest.raises(ModelError, match=r"not a face detector that is known.*\[1, 3\].*RetinaFace.*SCRFD.*YuNet"):
+    with pytest.raises(ModelError, match=r"not a supported face detector.*\[1, 3\].*RetinaFace.*SCRFD.*YuNet"):
         load_detector(path)
 
 

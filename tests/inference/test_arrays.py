@@ -107,5 +107,5 @@ def test_wrong_order_and_rate(predictor: femae.Predictor, face: Picture, carphon
         predictor.predict(face, order="gbr")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="frame_rate cannot be 0"):
         predictor.predict([face], frame_rate=0)
-    with pytest.raises(InputError, match="a file knows its own times"):
+    with pytest.raises(InputError, match="files have their own times"):
         predictor.predict(carphone, frame_rate=25)

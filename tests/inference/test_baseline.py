@@ -103,7 +103,7 @@ def test_the_command_and_python(carphone: Path, astronaut: np.ndarray, tmp_path:
 
 @pytest.mark.parametrize("kind", ["mean", "first", "first:", "first:-1", "first:nan", "median:3"])
 def test_other_baselines_are_refused(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match="is no baseline; expected median, or first:SECONDS"):
+    with pytest.raises(ConfigError, match="is not a baseline; expected median, or first:SECONDS"):
         with_baseline(table(), kind)
     assert main(["predict", "a.mp4", "--baseline", kind]) == 2
-    assert "is no baseline" in capsys.readouterr().err
+    assert "is not a baseline" in capsys.readouterr().err

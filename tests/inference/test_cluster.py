@@ -236,7 +236,7 @@ def test_each_job_ends_once_whatever_happens(nodes: Nodes, tmp_path: Path) -> No
             ended[one.job] = one
     assert len(ended) == 200
     assert all(isinstance(ended[n].error, InputError) and ended[n].result is None for n in range(7, 200, 50))
-    assert "4 workers died over it" in str(ended[13].error)
+    assert "4 workers died while processing it" in str(ended[13].error)
     good = [n for n in range(200) if n % 50 != 7 and n != 13]
     assert all(ended[n].result == n * n and ended[n].error is None for n in good)
     assert sum((tmp_path / str(n)).exists() for n in range(11, 200, 60)) == 4
@@ -253,7 +253,7 @@ def _dies() -> Callable[[int], int]:
 def test_workers_that_cannot_begin(nodes: Nodes) -> None:
     with Cluster(nodes.address) as cluster, pytest.raises(InputError, match="no such model here"):
         list(cluster.run(_no_model, [1, 2]))
-    with Cluster(nodes.address) as cluster, pytest.raises(FemaeError, match="lives long enough to begin"):
+    with Cluster(nodes.address) as cluster, pytest.raises(FemaeError, match="survives long enough to start"):
         list(cluster.run(_dies, [1, 2]))
 
 
@@ -261,8 +261,8 @@ def test_addresses_where_no_cluster_is(capsys: pytest.CaptureFixture[str], tmp_p
     with pytest.raises(ConfigError, match=r"no Ray cluster answers at '127\.0\.0\.1:9'"):
         Cluster("127.0.0.1:9")
     for options, words in [
-        (["--cluster", "nonsense"], "'nonsense' is no cluster; expected local, auto, HOST:PORT or ray://HOST:PORT"),
-        (["--workers", "2"], "--workers goes with --cluster"),
+        (["--cluster", "nonsense"], "'nonsense' is not a cluster; expected local, auto, HOST:PORT or ray://HOST:PORT"),
+        (["--workers", "2"], "--workers needs --cluster"),
     ]:
         assert main(["predict", "a.mp4", "--out", str(tmp_path), *options]) == 2
         assert words in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_a_folder_in_a_bucket_gives_the_tables_of_the_disk(
         assert (tmp_path / name).read_bytes() == (local / name).read_bytes()
     pictures = next(path for path in local.glob("inputs*.csv"))
     assert (tmp_path / "in.csv").read_bytes() == pictures.read_bytes()
-    assert f"{bucket}/a.mp4: 12 frames" in said.out and "passed over" in said.out
+    assert f"{bucket}/a.mp4: 12 frames" in said.out and "skipped" in said.out
     record = json.loads((tmp_path / "run.json").read_text())
     assert {entry["input"] for entry in record["inputs"]} == {bucket, f"{bucket}/a.mp4", f"{bucket}/b 1.mp4"}
 
@@ -125,7 +125,7 @@ def test_results_in_a_bucket_are_those_of_the_disk_and_are_taken_up_again(
 
     before = tables()
     assert predict([bucket], out, *options) == 0
-    assert "nothing was left to do" in capsys.readouterr().err and tables() == before
+    assert "nothing is left to do" in capsys.readouterr().err and tables() == before
     client(store).delete_object(Bucket=BUCKET, Key="results/one/a.csv")
     client(store).put_object(Bucket=BUCKET, Key="in/b 1.mp4", Body=(folder / "a.mp4").read_bytes())
     assert predict([bucket], out, *options, "--quiet") == 0
@@ -185,7 +185,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     assert predict([f"{bucket}/a.mp4"], f"s3://{BUCKET}/out") == 1
     assert "cannot write" in capsys.readouterr().err
     assert predict([f"{bucket}/a.mp4"], "http://127.0.0.1:9/out") == 2
-    assert "web servers can be read, not written" in capsys.readouterr().err
+    assert "web servers can only be read" in capsys.readouterr().err
 
 
 def test_tables_of_paths_carry_their_columns_into_the_summary(

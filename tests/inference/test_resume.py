@@ -86,7 +86,7 @@ def test_the_same_command_does_nothing_twice_and_says_so(
     said = capsys.readouterr()
     assert {path.name: path.stat().st_mtime_ns for path in done.glob("film*")} == before
     assert tables(done) == tables(fresh) and len(taken_over(done)) == 6
-    assert "nothing was left to do" in said.err and "--overwrite" in said.err
+    assert "nothing is left to do" in said.err and "--overwrite" in said.err
     assert said.out.count("frames/s") == 6  # the summaries are said again
     assert predict(films, done, "--overwrite") == 0
     assert taken_over(done) == [] and tables(done) == tables(fresh)
@@ -127,7 +127,7 @@ def test_other_settings_are_done_anew_and_named(
     done: Path, films: list[Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert predict(films[:3], done, "--smooth", "0.5") == 0
-    assert "3 inputs done before, done anew (other settings: smooth)" in capsys.readouterr().err
+    assert "3 inputs done before, processed again (other settings: smooth)" in capsys.readouterr().err
     assert predict(films[:3], tmp_path / "other", "--smooth", "0.5") == 0
     for path in films[:3]:
         assert (done / f"{path.stem}.csv").read_bytes() == (tmp_path / "other" / f"{path.stem}.csv").read_bytes()
@@ -195,7 +195,7 @@ def test_a_run_that_was_killed_goes_on(blow: signal.Signals, films: list[Path], 
         _, said = process.communicate(timeout=60)
         in_the_midst = before < _num_done(out) < len(films)  # not while it was starting, nor when all was done
         if blow == signal.SIGINT and process.returncode == 130 and in_the_midst:
-            assert "the same command goes on with the others" in said
+            assert "the same command continues with the others" in said
             assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
         assert "Traceback" not in said
     assert kills >= 2
@@ -251,7 +251,7 @@ def test_a_fault_of_ours_does_not_cost_the_other_inputs(
     monkeypatch.setattr(work, "process_item", faulty)
     assert predict(films[:3], tmp_path / "out", "--debug") == 1
     said = capsys.readouterr().err
-    assert "film1.mp4: a fault of femae" in said and "Traceback" in said
+    assert "film1.mp4: a bug in femae" in said and "Traceback" in said
     assert sorted(tables(tmp_path / "out")) == ["film0.csv", "film2.csv", "summary.csv"]
 
 

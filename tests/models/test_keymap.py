@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     torch.save({"model": vit_tensors()}, tmp_path / "c.pth")
     with pytest.raises(ModelError, match=r"pickle.*init.allow_pickle"):
         read_checkpoint(tmp_path / "c.pth")
-    with pytest.raises(ModelError, match="of another shape than the model of the recipe"):
+    with pytest.raises(ModelError, match="differs in shape from the recipe's model"):
         load_encoder(build_encoder(shape(embed_dim=32)), vit_tensors(), name="c.pth")
     with pytest.raises(ModelError, match="lacks blocks"):
         load_encoder(build_encoder(shape(depth=4)), vit_tensors(), name="c.pth")
@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no checkpoint"):
         read_checkpoint(tmp_path / "absent.safetensors")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ModelError, match="holds no tensors"):
+    with pytest.raises(ModelError, match="has no named tensors"):
         read_checkpoint(tmp_path / "list.pth", allow_pickle=True)
 
 
@@ -158,7 +158,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"model": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(ModelError, match="cannot be read, tensors alone"):
+    with pytest.raises(ModelError, match="with weights_only"):
         read_checkpoint(tmp_path / "evil.pth", allow_pickle=True)
     assert not (tmp_path / "ran").exists()
 

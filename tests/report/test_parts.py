@@ -109,7 +109,7 @@ def test_what_a_probability_means_is_said_where_it_is_known() -> None:
         label_words("expression", SHARES_OF[0], settings=settings)["note"]
         for settings in ({"expression": fitted}, {"expression": ExpressionRule(ABAW_COMPOUNDS).describe()}, {})
     ]
-    assert "annotators judge about seven so" in notes[0] and "rough ones" in notes[1]
+    assert "annotators agree on about seven" in notes[0] and "are rough" in notes[1]
     assert notes[0].startswith(notes[2]) and notes[1].startswith(notes[2]) and "rough" not in notes[2]
     assert "mean scores" in label_words("compound", SHARES_OF[1], settings={"expression": fitted})["note"]
 
@@ -243,7 +243,7 @@ def test_speed_and_use_of_the_device_are_drawn_where_the_log_has_them() -> None:
     }
     log = RunLog(steps=[step, step | {"step": 2, "epoch": 1.0, "mfu": 1.2}])
     charts = {figure["caption"]: str(figure["svg"]) for figure in curve_figures(log)}
-    assert {"Loss", "Speed", "Use of the device", "Memory"} <= set(charts)
-    assert "waiting for data" in charts["Use of the device"] and "arithmetic used" in charts["Use of the device"]
+    assert {"Loss", "Speed", "Device utilisation", "Memory"} <= set(charts)
+    assert "waiting for data" in charts["Device utilisation"] and "arithmetic used" in charts["Device utilisation"]
     old = RunLog(steps=[{"step": 1, "epoch": 0.5, "loss": 1.0}])
     assert [figure["caption"] for figure in curve_figures(old)] == ["Loss"]

@@ -119,7 +119,7 @@ def test_two_processes_pretrain_as_one_does(recipe: Path, tmp_path: Path) -> Non
 
 def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(recipe, tmp_path / "run", "--run.strategy", "fsdp")) == 2
-    assert "start it by torchrun" in capsys.readouterr().err
+    assert "start it with torchrun" in capsys.readouterr().err
 
 
 def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(

@@ -305,7 +305,7 @@ def test_a_full_disk_leaves_the_last_state_whole(faces: Path, tiny: dict[str, An
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))
     try:
-        with pytest.raises(OutputError, match="make room and start the same command again"):
+        with pytest.raises(OutputError, match="free some space and run the same command again"):
             save_checkpoint(result.folder / LAST, tensors, state)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -322,9 +322,9 @@ def test_a_damaged_state_and_wrong_data_are_named(faces: Path, tiny: dict[str, A
         train_stage(EmotionConfig(**base), run=tmp_path / "run", quiet=True)
     for changes, words in (
         ({"folders": []}, "names no folder"),
-        ({"sources": ["affectnet"]}, "the folders hold drawn"),
-        ({"train_splits": ["test"]}, "no row is left to train on"),
-        ({"val_splits": ["test"]}, "no row with emotions validates"),
+        ({"sources": ["affectnet"]}, "the folders have no data set affectnet, only drawn"),
+        ({"train_splits": ["test"]}, "no rows are left to train on"),
+        ({"val_splits": ["test"]}, "there are no rows with emotions to validate on"),
     ):
         with pytest.raises(DataError, match=words):
             wrong = settings(faces, tiny, data=changes)

@@ -70,7 +70,7 @@ def test_overrides_and_wrong_keys(tmp_path: Path, capsys: pytest.CaptureFixture[
         ("stage: emotions\n", "needs a line `stage:` with one of pretrain"),
         ("- a\n", "holds no settings"),
         ("stage: emotion\noptim: {lr: fast}\n", "optim.lr cannot be 'fast'"),
-        ("stage: emotion\nrun: {on: 1}\n", "True is no name of a setting"),
+        ("stage: emotion\nrun: {on: 1}\n", "True is not the name of a setting"),
         ("stage: [\n", "cannot be read as YAML"),
         ("stage: ablation\nrows: [{name: a, changes: {optim.lrr: 1}}]\n", "there is no setting 'optim.lrr'"),
     ):

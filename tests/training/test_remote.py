@@ -93,7 +93,7 @@ def test_what_is_wrong_with_an_address_is_said(
 ) -> None:
     address = upload(faces, store)
     assert train(recipe, f"s3://{BUCKET}/nowhere", tmp_path / "a") == 2
-    assert f"s3://{BUCKET}/nowhere is no folder of shards" in capsys.readouterr().err
+    assert f"s3://{BUCKET}/nowhere is not a folder of shards" in capsys.readouterr().err
     denied = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
     store.answer = lambda number, path: ("403 Forbidden", denied)
     with pytest.raises(DataError, match=r"s3://faces/open cannot be reached: .*[Ff]orbidden"):

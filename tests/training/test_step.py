@@ -254,7 +254,9 @@ def test_an_accelerator_that_is_absent_is_an_error() -> None:
 
     for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
         if not there:
-            with pytest.raises(ConfigError, match=f"run.accelerator is {name}, and torch finds none here: set it to"):
+            with pytest.raises(
+                ConfigError, match=f"run.accelerator is {name}, but torch finds no such device here: set it to"
+            ):
                 make_fabric(RunConfig(accelerator=name))
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert make_fabric(RunConfig(precision="32-true")).device.type == "cpu"

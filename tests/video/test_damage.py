@@ -183,7 +183,7 @@ def test_cut_off_mpeg_program_stream(films: dict[str, Path]) -> None:
 def test_cut_off_matroska_says_that_it_breaks_off(films: dict[str, Path], name: str) -> None:
     frames, problems = read(cut(films[name], 0.5))
     assert 10 <= len(frames) < 48
-    assert f"the film breaks off after {frames[-1].time_s:.3f} s" in problems[-1]
+    assert f"the film ends early, after {frames[-1].time_s:.3f} s" in problems[-1]
 
 
 def test_damaged_gif(tmp_path: Path, scene: Scene) -> None:

@@ -115,7 +115,7 @@ def test_same_stem_in_two_folders_stays_two_items(folder: Path) -> None:
         ("none/*.png", "matches no file"),
         ("texts/*", "matches no picture or film"),
         ("texts", "holds neither pictures nor films"),
-        ("nonsense://bucket/a.mp4", "is no address that can be read"),
+        ("nonsense://bucket/a.mp4", "is not an address that can be read"),
         ("", "does not exist"),
         ("x" * 5000, "does not exist"),
         ("no\0name.mp4", "does not exist"),

@@ -82,7 +82,7 @@ def test_no_permission(tmp_path: Path, scene: Callable[..., list[Picture]], writ
     ("name", "codec"), [("song.mp3", "libmp3lame"), ("song.m4a", "aac"), ("song.wav", "pcm_s16le")]
 )
 def test_sound_only(tmp_path: Path, name: str, codec: str) -> None:
-    assert "sound but no moving pictures" in refusal(write_song(tmp_path / name, codec))
+    assert "sound but no video" in refusal(write_song(tmp_path / name, codec))
 
 
 @pytest.mark.parametrize(("name", "codec"), [("song.mp3", "libmp3lame"), ("song.m4a", "aac")])
@@ -90,7 +90,7 @@ def test_cover_art_is_no_film(tmp_path: Path, astronaut: Picture, name: str, cod
     song = write_song(tmp_path / name, codec, cover=np.ascontiguousarray(astronaut[:64, :64]))
     with av.open(str(song)) as container:
         assert len(container.streams.video) == 1
-    assert "sound but no moving pictures" in refusal(song)
+    assert "sound but no video" in refusal(song)
 
 
 def test_index_never_written(tmp_path: Path, scene: Callable[..., list[Picture]], write_film: Maker) -> None:

@@ -24,9 +24,9 @@ def folder(tmp_path: Path, astronaut: np.ndarray) -> Path:
 def test_they_are_counted_once(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", str(folder), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert "4 files passed over, neither picture nor film: .txt 2, .docx 1, without a suffix 1" in said
+    assert "4 files skipped, neither pictures nor films: .txt 2, .docx 1, without a suffix 1" in said
     assert main(["predict", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 0
-    assert "passed over" not in capsys.readouterr().out
+    assert "skipped" not in capsys.readouterr().out
 
 
 def test_nothing_is_said_where_nothing_was_passed_over(
@@ -35,7 +35,7 @@ def test_nothing_is_said_where_nothing_was_passed_over(
     for name in ("a.txt", "b.TXT", "c.docx", "README"):
         (folder / name).unlink()
     assert main(["predict", str(folder), "--out", str(tmp_path / "out")]) == 0
-    assert "passed over" not in capsys.readouterr().out
+    assert "skipped" not in capsys.readouterr().out
 
 
 def test_with_films_too_they_are_counted_once(folder: Path, carphone: Path) -> None:

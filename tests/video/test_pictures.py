@@ -138,7 +138,7 @@ def test_unreadable_pictures_are_said_and_passed_over(
     cases = {
         "missing.png": (tmp_path / "missing.png", "does not exist"),
         "empty.png": (write("empty.png", lambda data: b""), "is empty (0 bytes)"),
-        "text.png": (write("text.png", lambda data: b"no picture at all"), "of a kind that is not known"),
+        "text.png": (write("text.png", lambda data: b"no picture at all"), "an unknown kind of file"),
         "cut.jpg": (write("cut.jpg", lambda data: data[: len(data) // 2]), "damaged or incomplete"),
         "cut.png": (write("cut.png", lambda data: data[: len(data) // 2]), "damaged or incomplete"),
         "bomb.png": (large, "million pixels"),

@@ -147,7 +147,7 @@ def test_recording_without_a_window(carphone: Path, tmp_path: Path, capsys: pyte
     arguments = ["webcam", str(carphone), "--headless", "--record", "--out", str(tmp_path), "--format", "csv,parquet"]
     assert main([*arguments, "--seconds", "1.01"]) == 0
     said = capsys.readouterr().out
-    assert "31 frames looked at, 0 dropped" in said and "31 frames in 1.0 s recorded, 0 dropped" in said
+    assert "31 frames processed, 0 dropped" in said and "31 frames in 1.0 s recorded, 0 dropped" in said
     (table_path,), (film_path,), (csv_path,) = (list(tmp_path.glob(f"*.{end}")) for end in ("parquet", "mp4", "csv"))
     table = pq.read_table(table_path)
     assert table["frame"].to_pylist() == list(range(1, 32)) and set(table["num_dropped"].to_pylist()) == {0}
@@ -195,7 +195,7 @@ def test_sources_of_other_systems() -> None:
     assert find_source("1", platform="darwin").address == "1:none"
     windows = find_source("Integrated Camera", platform="win32")
     assert (windows.format, windows.address) == ("dshow", "video=Integrated Camera")
-    with pytest.raises(InputError, match="called by its name"):
+    with pytest.raises(InputError, match="given by its name"):
         find_source("", platform="win32")
     stream = find_source("rtsp://user:secret@camera.local/x")
     assert (stream.kind, stream.name) == ("stream", "rtsp://camera.local/x")

@@ -64,7 +64,7 @@ def film_from_table(table: pa.Table, *, name: str) -> Film:
     """
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
-        raise DataError(f"{name} is no table of `femae predict`: it has no column {', '.join(missing)}")
+        raise DataError(f"{name} is not a table of `femae predict`: it has no column {', '.join(missing)}")
     if not table.num_rows:
         raise DataError(f"{name} has no rows; was the film empty, or the run stopped?")
     sources = [str(source) for source in table["source"].to_pylist()]
@@ -122,7 +122,10 @@ def _picture_numbers(sources: list[str], *, name: str) -> npt.NDArray[np.int64]:
     found = [re.search(r"(\d+)\.[^.]*$", source) for source in sources]
     unnamed = [source for source, match in zip(sources, found, strict=True) if match is None]
     if unnamed:
-        raise DataError(f"{name} is a table of pictures and '{unnamed[0]}' ends in no frame number, as 00012.jpg does")
+        raise DataError(
+            f"{name} is a table of pictures, but the name '{unnamed[0]}' does not end in a frame number "
+            f"as 00012.jpg does"
+        )
     numbers = [int(match[1]) for match in found if match is not None]
     frames: dict[int, str] = {}
     for number, source in zip(numbers, sources, strict=True):

@@ -36,7 +36,7 @@ def merge_faces(film: Film, values: _Values, *, several: SeveralFaces) -> tuple[
     if several == "track":
         if film.is_pictures:
             raise ConfigError(
-                f"{film.name} is a table of pictures, in which ids do not last; take max, mean or largest"
+                f"{film.name} is a table of pictures, which have no lasting face ids: choose max, mean or largest"
             )
         ids, counts = np.unique(film.face_ids, return_counts=True)
         film, values = _only(film, values, film.face_ids == ids[np.argmax(counts)] if len(ids) else film.face_ids > 0)
@@ -125,8 +125,8 @@ def align_frames(
     more = num_frames - length
     if abs(more) > tolerance:
         raise DataError(
-            f"{name} has {num_frames} frames and the template {length}: is it the right film? To align them all the "
-            f"same, give --tolerance {abs(more)}"
+            f"{name} has {num_frames} frames and the template {length}: is it the right film? To align them anyway, "
+            f"give --tolerance {abs(more)}"
         )
     if more == 0 or way == "clip":
         frames = wanted

@@ -75,7 +75,7 @@ def name_videos(
     renamed = _read_names(names) if names is not None else {}
     unused = set(renamed) - {one.stem for one in inputs}
     if unused:
-        raise DataError(f"{names} names '{min(unused)}', and no input has that name")
+        raise DataError(f"{names} lists '{min(unused)}', but no input has that name")
     by_number = {int(name): name for name in known or () if name.isdecimal() and name.isascii()}
     videos: dict[str, VideoInput] = {}
     for one in inputs:
@@ -83,9 +83,14 @@ def name_videos(
         if known is not None and video not in known and video.isdecimal() and video.isascii():
             video = by_number.get(int(video), video)
         if any(character in ",/\\" or character.isspace() for character in video) or not video:
-            raise DataError(f"'{video}' cannot name a video: it stands in rows such as 01/00001.jpg,3; rename the file")
+            raise DataError(
+                f"'{video}' cannot be the name of a video, which appears in rows such as "
+                f"01/00001.jpg,3: rename the file"
+            )
         if video in videos:
-            raise DataError(f"two inputs are the video {video}; give it once ({one.stem}, {videos[video].stem})")
+            raise DataError(
+                f"two inputs have the video name {video}: give each video once ({one.stem}, {videos[video].stem})"
+            )
         videos[video] = one
     return videos
 

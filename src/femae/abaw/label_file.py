@@ -156,15 +156,17 @@ def read_template(path: Path) -> Template:
             continue
         found = parse_location(first)
         if found is None or found[1] < 1:
-            raise DataError(f"{path}, line {number}: '{_short(text)}' names no frame; expected a row as 01/00001.jpg,")
+            raise DataError(
+                f"{path}, line {number}: '{_short(text)}' does not name a frame; expected a row such as 01/00001.jpg,"
+            )
         video, frame, _ = found
         if seen.setdefault((video, frame), number) != number:
-            raise DataError(f"{path}, line {number}: {first} was listed on line {seen[video, frame]} already")
+            raise DataError(f"{path}, line {number}: {first} is already listed on line {seen[video, frame]}")
         videos.append(video)
         frames.append(frame)
         lines.append(number)
     if not videos:
-        raise DataError(f"{path} lists no frames; expected rows as 01/00001.jpg,")
+        raise DataError(f"{path} lists no frames; expected rows such as 01/00001.jpg,")
     return Template(videos=tuple(videos), frames=np.array(frames, np.int64), lines=np.array(lines, np.int64))
 
 
@@ -188,7 +190,7 @@ def read_labels(path: Path, *, track: TrackName | None = None, other_is_unknown:
             continue
         where, *cells = text.split(",")
         if parse_location(where) is None or where in values:
-            reason = "stands here for the second time" if where in values else "is no frame such as 01/00001.jpg"
+            reason = "appears for the second time" if where in values else "is not a frame such as 01/00001.jpg"
             raise DataError(f"{path}, line {number}: '{_short(where)}' {reason}")
         values[where] = _integers(cells, kind=kind, unknown=unknown, where=f"{path}, line {number}")
     if not values:

@@ -95,7 +95,7 @@ class AuLabels:
             what = "no action units" if len(lacking) == len(AFFWILD2_AUS) else f"no column {', '.join(lacking)}"
             raise DataError(
                 f"{film.name} has {what}; the AU track needs the columns {', '.join(AFFWILD2_AUS)}, which `femae "
-                "predict` writes with a model that has an action-unit head (`femae models FILE` tells)"
+                "predict` writes with a model that has an action-unit head (see `femae models FILE`)"
             )
         return film.au_probs[:, [film.au_names.index(unit) for unit in AFFWILD2_AUS]]
 
@@ -149,8 +149,8 @@ def parse_thresholds(text: str, *, default: float) -> _Values:
             threshold = float("nan")
         if unit not in AFFWILD2_AUS or unit in seen or not 0 <= threshold <= 1:
             raise ConfigError(
-                f"'{part.strip()}' is no threshold: expected UNIT=NUMBER, each unit once, the number from 0 to 1, "
-                f"the units {', '.join(AFFWILD2_AUS)}"
+                f"'{part.strip()}' is not a threshold: expected UNIT=NUMBER, with each unit once and a number from "
+                f"0 to 1; the units are {', '.join(AFFWILD2_AUS)}"
             )
         seen.add(unit)
         thresholds[AFFWILD2_AUS.index(unit)] = threshold

@@ -52,11 +52,11 @@ def score_labels(predictions: LabelFile, *, labels: LabelFile) -> Score:
     missing = [where for where in wanted if where not in row_of]
     if missing:
         raise DataError(
-            f"{len(missing):,} of {len(wanted):,} labelled frames are not predicted, the first {missing[0]}; a score "
-            "over the others would not compare: write the predictions with --template LABELS"
+            f"{len(missing):,} of {len(wanted):,} labelled frames have no prediction, the first of them "
+            f"{missing[0]}; a score over the rest would not be comparable: write the predictions with --template LABELS"
         )
     if not wanted:
-        raise DataError("no frame of the labels has a known label")
+        raise DataError("none of the frames has a known label: give the file of true labels")
     true = labels.values[known]
     pred = predictions.values[[row_of[where] for where in wanted]]
     if labels.track.num_values == 1:

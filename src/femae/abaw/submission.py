@@ -123,8 +123,8 @@ def _choose(films: Mapping[str, Film], *, videos: list[str], config: WriteConfig
         raise DataError(
             f"{len(missing)} video{'s' * (len(missing) != 1)} of the template {'are' if len(missing) != 1 else 'is'} "
             f"not among the inputs: {', '.join(missing[:12])}{' ...' if len(missing) > 12 else ''}; the inputs are "
-            f"{', '.join(list(films)[:12])}{' ...' if len(films) > 12 else ''}. Files are named as their video "
-            "(--names maps other names); --fill-missing labels such videos all the same"
+            f"{', '.join(list(films)[:12])}{' ...' if len(films) > 12 else ''}. Name each file after its video, or "
+            f"map names with --names; --fill-missing labels missing videos anyway"
         )
     for video in missing:
         chosen[video] = empty_film(video, num_frames=0)
@@ -173,7 +173,9 @@ def _times(film: Film, *, frame_rate: float | None) -> npt.NDArray[np.float64]:
         return np.arange(film.num_frames) / frame_rate
     known = np.flatnonzero(~np.isnan(film.times_s))
     if len(known) < min(2, film.num_frames):
-        raise ConfigError(f"{film.name} tells no times, which smoothing needs; give --frame-rate, such as 30")
+        raise ConfigError(
+            f"{film.name} has no times, which smoothing needs: give the frame rate, such as --frame-rate 30"
+        )
     return np.maximum.accumulate(np.interp(np.arange(film.num_frames), known, film.times_s[known]))
 
 
@@ -205,7 +207,7 @@ def _most_common(parts: list[_Integers]) -> _Integers:
     """The most frequent integer of each column, of equal ones the lowest."""
     if not parts:
         raise DataError(
-            "no frame of any video has a face, so there is nothing to label by; --empty CLASS names a class"
+            "no video has a frame with a face, so there is no label to fill in: name one with --empty CLASS"
         )
     together = np.concatenate(parts)
     return np.array([np.bincount(column).argmax() for column in together.T], np.int64)

@@ -149,7 +149,11 @@ def _check_line_end(number: int, raw: bytes, *, is_last: bool) -> Iterator[Fault
         yield Fault(line=number, kind="line end", text="the line ends in a carriage return; expected a line feed")
     elif not raw.endswith(b"\n"):
         assert is_last
-        yield Fault(line=number, kind="line end", text="the last line has no end: the file may have been cut short")
+        yield Fault(
+            line=number,
+            kind="line end",
+            text="the last line does not end in a line feed: the file may have been cut short",
+        )
 
 
 def _text_of(number: int, raw: bytes) -> tuple[str | None, list[Fault]]:
@@ -161,16 +165,18 @@ def _text_of(number: int, raw: bytes) -> tuple[str | None, list[Fault]]:
         return text.decode("ascii"), []
     except UnicodeDecodeError:
         shown = text.decode("utf-8", "replace")
-        return shown, [Fault(line=number, kind="encoding", text=f"'{_short(shown)}' holds more than plain ASCII")]
+        return shown, [
+            Fault(line=number, kind="encoding", text=f"'{_short(shown)}' has characters other than plain ASCII")
+        ]
 
 
 def _wrong_path(where: str) -> str:
-    return f"'{_short(where)}' is not a frame; expected VIDEO/NUMBER.jpg, as 01/00001.jpg, without spaces"
+    return f"'{_short(where)}' is not a frame; expected VIDEO/NUMBER.jpg, such as 01/00001.jpg, without spaces"
 
 
 def _wrong_digits(number: int, where: str, frame: int) -> Fault:
     video = where.partition("/")[0]
-    text = f"'{_short(where)}' has a wrong number of digits; expected {video}/{frame:05d}.jpg"
+    text = f"'{_short(where)}' has the wrong number of digits; expected {video}/{frame:05d}.jpg"
     return Fault(line=number, kind="digits", text=text)
 
 
@@ -182,7 +188,7 @@ def _check_values(number: int, cells: Sequence[str], kind: Track) -> tuple[list[
     allowed = {str(level): level for level in range(kind.num_levels)}
     wrong = [cell for cell in cells if cell not in allowed]
     if wrong:
-        shown = f"'{_short(wrong[0])}' is no label" if wrong[0].strip() else "the label is missing"
+        shown = f"'{_short(wrong[0])}' is not a label" if wrong[0].strip() else "the label is missing"
         what = f"{shown}; expected an integer from 0 to {kind.num_levels - 1}, written without spaces"
         return None, [Fault(line=number, kind="label", text=what)]
     return [allowed[cell] for cell in cells], []
@@ -204,11 +210,11 @@ def check_sequence(rows: Sequence[Row], *, template: Template | None) -> Iterato
         where = location(video, frame)
         earlier = first_line.setdefault((video, frame), line)
         if earlier != line:
-            yield line, "duplicate", f"{where} stands on line {earlier} already"
+            yield line, "duplicate", f"{where} is already on line {earlier}"
             continue  # the next row goes on from the one before this
         if template is None:
             if before is not None and before[0] != video and video in ended:
-                yield line, "order", f"video {video} comes again; its rows ended on line {ended[video]}"
+                yield line, "order", f"video {video} appears again; its rows ended on line {ended[video]}"
             else:
                 expected = before[1] + 1 if before is not None and before[0] == video else 1
                 if frame < expected:
@@ -246,7 +252,7 @@ def check_against_challenge(rows: Sequence[Row], *, last_line: int) -> Iterator[
     first_line = {video: line for line, video, _ in reversed(rows)}
     for video, line in first_line.items():
         if video not in CE_VIDEOS:
-            yield line, "extra video", f"video {video} is none of {CE_VIDEOS[0]} to {CE_VIDEOS[-1]}"
+            yield line, "extra video", f"video {video} is not one of {CE_VIDEOS[0]} to {CE_VIDEOS[-1]}"
     for video in CE_VIDEOS:
         if video not in first_line:
             yield last_line, "missing video", f"video {video} of the challenge is missing"
@@ -277,7 +283,7 @@ def _order(
     found = list(dict.fromkeys((video, frame) for _, video, frame in rows if (video, frame) in wanted))
     for (video, frame), here in zip(expected, found, strict=True):
         if (video, frame) != here:
-            what = f"{location(*here)} stands where the template has {location(video, frame)}"
+            what = f"{location(*here)} is where the template has {location(video, frame)}"
             yield line_of[here], "order", f"{what}; keep the template's order"
             return
 

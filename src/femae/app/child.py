@@ -148,7 +148,7 @@ class WorkProcess:
             return False
         if word.fault:
             _log.error("a job failed\n%s", word.fault)
-            raise RuntimeError("a fault inside the work of a job, see above")
+            raise RuntimeError("an internal error in a job, see above")
         if word.error is not None:
             raise word.error
         job.problems, job.outputs = word.problems, word.outputs
@@ -186,7 +186,7 @@ def _last_words(status: int | None, *, memory_mb: float) -> str:
         return f"the program that read it ended unexpectedly (status {status}): {advice}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
     if name == "SIGKILL":
-        return f"the program that read it was ended by the system (SIGKILL), most often for lack of memory: {advice}"
+        return f"the program that read it was killed by the system (SIGKILL), usually for lack of memory: {advice}"
     limit = f" (it may take {memory_mb:g} MB)" if name == "SIGABRT" else ""
     return f"the program that read it crashed ({name}){limit}: {advice}"
 

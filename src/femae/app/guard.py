@@ -84,7 +84,7 @@ class Guard:
         if self._token:
             first = scope["path"].removeprefix("/").split("/", 1)[0]
             if not hmac.compare_digest(first.encode("utf-8", "replace"), self._token.encode()):
-                return "This page is reached only at the whole address that femae has printed.\n"
+                return "This page can be reached only at the full address that femae has printed.\n"
         if scope["method"] not in _SAFE_METHODS and not self._is_same_origin(headers.get("origin", ""), host):
             return "This request does not come from femae's own page, so nothing was done.\n"
         return None

@@ -110,7 +110,9 @@ class _Page:
         job = self._queue.add(model=path, detect=wish.detect, rules=wish.rules, labels=labels)
         if job is None:
             number = self._config.max_jobs
-            raise RefusedError(429, f"there are {number} jobs already, the most at a time: remove some, or come back")
+            raise RefusedError(
+                429, f"there are already {number} jobs, the most at a time: remove some, or come back later"
+            )
         return JSONResponse(job_view(job, self._queue), status_code=201)
 
     async def upload(self, request: Request) -> Response:
@@ -126,9 +128,9 @@ class _Page:
     async def start(self, request: Request) -> Response:
         job = self._job(request)
         if job.state != "uploading":
-            raise RefusedError(409, "this job has begun already")
+            raise RefusedError(409, "this job has already started")
         if not job.uploads:
-            raise RefusedError(400, "there is nothing to look at: send a film or a picture first")
+            raise RefusedError(400, "there is nothing to process: send a film or a picture first")
         self._queue.submit(job)
         return JSONResponse(job_view(job, self._queue))
 
@@ -173,7 +175,7 @@ class _Page:
     def _job(self, request: Request) -> Job:
         job = self._queue.get(request.path_params["job_id"])
         if job is None:
-            raise RefusedError(404, "this job is not there any more: it was removed, or its time was over")
+            raise RefusedError(404, "this job no longer exists: it was removed, or it expired")
         return job
 
 

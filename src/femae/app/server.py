@@ -144,7 +144,7 @@ def _listen(config: AppConfig) -> socket.socket:
     except OSError as error:
         listener.close()
         taken = error.errno == errno.EADDRINUSE
-        reason = "is taken by another program" if taken else f"cannot be used ({error.strerror})"
+        reason = "is in use by another program" if taken else f"cannot be used ({error.strerror})"
         raise ConfigError(f"port {config.port} {reason}: choose another --port, or none") from error
     return listener
 
@@ -202,8 +202,10 @@ def _announce(config: AppConfig, *, port: int, token: str) -> None:
     url = f"http://{name}:{port}/" + (f"{token}/" if token else "")
     console.print(f"femae app: {url}", markup=False)
     if config.listen_on_all_interfaces:
-        console.print("Other computers reach it at this address, or with this computer's number in place of its name.")
-        console.print("Whoever has the address can use the page; the connection is not encrypted.")
+        console.print(
+            "Other computers reach it at this address, or with this computer's IP address in place of its name."
+        )
+        console.print("Anyone who has the address can use the page; the connection is not encrypted.")
     console.print("Ctrl-C stops it and removes all its files.")
     console.file.flush()
     if config.open:

@@ -56,7 +56,7 @@ async def receive_file(request: Request, job: Job, *, max_bytes: int, max_pictur
             raise RefusedError(400, f"'{name}' is empty (0 bytes): copy or record it again")
     except ClientDisconnect as error:
         path.unlink(missing_ok=True)
-        raise RefusedError(400, "the upload broke off") from error
+        raise RefusedError(400, "the upload was interrupted") from error
     except RefusedError:
         path.unlink(missing_ok=True)
         await _drain(request)
@@ -80,9 +80,9 @@ def _explained(error: OSError, job: Job) -> RefusedError:
 
 def _check_number(job: Job, name: str, max_pictures: int) -> None:
     if job.state != "uploading":
-        raise RefusedError(409, "this job does not take files any more")
+        raise RefusedError(409, "this job no longer accepts files")
     if job.uploads and not all(is_picture_name(one) for one in (name, job.uploads[0].name)):
-        raise RefusedError(400, "a job holds one film, or pictures: send each film by itself")
+        raise RefusedError(400, "a job holds either one film or pictures: send each film separately")
     if job.num_begun > max_pictures:
         raise RefusedError(413, f"this page takes up to {max_pictures} pictures a job; use `femae predict` for more")
 

@@ -152,7 +152,7 @@ class Worker:
 def _only_item(job: Job) -> InputItem:
     items = discover([str(upload.path) for upload in job.uploads])
     if len(items) != 1:
-        raise InputError("films and pictures cannot be mixed in one job: send each film by itself")
+        raise InputError("films and pictures cannot be mixed in one job: send each film separately")
     return items[0]
 
 

@@ -11,14 +11,14 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "predict": "films, pictures or folders of them -> compound expressions per frame, as a table",
-    "demo": "the same on a real clip that needs no file of yours",
+    "demo": "the same on a clip that a package brings along",
     "webcam": "the same live, in a window, from a camera, a stream or a film",
     "app": "a page in your browser: drop a film, look at the result, take the table home",
-    "models": "the models at hand: size, training data, figures, terms",
+    "models": "the available models: size, training data, figures, terms",
     "report": "a table of predictions, or a training run -> a page to look at, or figures for print",
     "data": "any data set -> face crops in Parquet shards",
     "train": "a recipe -> a trained model: pretraining, action units, emotions, folds, ablation",
-    "export": "trained weights or an ensemble -> ONNX or OpenVINO, in float or 8 bits, with what it lost",
+    "export": "trained weights or an ensemble -> ONNX or OpenVINO, in float or 8 bits, with the accuracy lost",
     "evaluate": "predictions or a model against labels: F1, calibration, confusion; the paper's tables",
     "abaw": "predictions -> files of the ABAW challenge (CE, EXPR, AU); their check and score",
 }
@@ -36,7 +36,7 @@ def _help() -> str:
             "commands:",
             *lines,
             "",
-            "`femae COMMAND --help` tells the options of one; `femae --version` the version.",
+            "`femae COMMAND --help` lists the options of a command, `femae --version` shows the version.",
             "",
         ]
     )

@@ -17,13 +17,13 @@ __all__ = ["TrainCommand", "parse_train", "run_train"]
 
 _USAGE: Final = """usage: femae train RECIPE.yaml [--out FOLDER] [--SETTING VALUE ...] [--quiet] [--debug]
 
-Train what a recipe says: a stage (pretrain, au, emotion), folds, an ablation, or a chain of stages.
-The same command goes on with a run that was stopped. Under torchrun it uses every process.
+Train what a recipe describes: a stage (pretrain, au, emotion), folds, an ablation, or a chain of stages.
+The same command resumes a run that was stopped. Under torchrun it uses every process.
 
   --out FOLDER       folder of the run; default: runs/NAME-OF-THE-RECIPE
   --SETTING VALUE    any setting of the recipe, e.g. --optim.lr 1e-4 --run.epochs 20 --data.folders a b
   --plan             train nothing: print parameters, arithmetic, memory and hours; --devices 8, --rate 3000 (pictures
-                     a second on each device) and --pictures 2000000 (of an epoch) say for what
+                     a second on each device) and --pictures 2000000 (of an epoch) set what it assumes
   --quiet            no progress
   --debug            show the traceback of an error
 """

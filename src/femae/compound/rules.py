@@ -112,7 +112,7 @@ def parse_weights(text: str) -> npt.NDArray[np.float32]:
         if emotion not in EMOTIONS:
             raise LabelError(f"there is no emotion '{name}' to weight. {_nearest(emotion)}")
         if emotion in seen:
-            raise LabelError(f"the weight of '{emotion}' stands twice in '{text}'; give it once")
+            raise LabelError(f"the weight of '{emotion}' appears twice in '{text}'; give it once")
         seen.add(emotion)
         weights[EMOTIONS.index(emotion)] = _parse_number(number, emotion=emotion)
     if not weights.any():

@@ -13,7 +13,7 @@ from femae.config.predict import DetectConfig
 __all__ = ["AbawCommand", "AuConfig", "CeConfig", "ExprConfig", "ScoreConfig", "ValidateConfig", "WriteConfig"]
 
 _TrackOption = Literal["ce", "expr", "au"] | None
-_TRACK = "which track the file is of; default: told by its header"
+_TRACK = "track of the file; default: read from its header"
 
 
 class WriteConfig(Config):
@@ -22,7 +22,7 @@ class WriteConfig(Config):
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional] = Field(
         min_length=1,
         description="tables of `femae predict` (csv, parquet, jsonl) or folders of them, one table per video, named "
-        "as the videos are; or the films themselves, or folders with the pictures of one video",
+        "after it; or the films themselves, or folders with the pictures of one video",
     )
     out: Path = Field(Path("predictions.txt"), description="the file to write")
     template: Path | None = Field(
@@ -30,15 +30,17 @@ class WriteConfig(Config):
     )
     align: Literal["clip", "shift", "nearest"] = Field(
         "clip",
-        description="a film of another length than the template: clip (same start), shift (same end) or nearest "
-        "(stretched)",
+        description="how to align a film whose length differs from the template: clip (same start), shift (same "
+        "end) or nearest (stretched)",
     )
-    tolerance: int = Field(1, ge=0, description="frames by which a film may differ from the template")
+    tolerance: int = Field(1, ge=0, description="number of frames by which a film may differ from the template")
     names: Path | None = Field(
-        None, description="csv with rows `file name without suffix,video`, where files have other names"
+        None, description="csv with rows `file name without suffix,video`, for files that are named otherwise"
     )
     several_faces: Literal["max", "mean", "largest", "track"] = Field(
-        "max", description="of a frame: the largest or mean score over faces, the largest face, the longest track"
+        "max",
+        description="for frames with several faces: the largest or mean score over them, the largest face, "
+        "or the longest track",
     )
     no_face: str = Field(
         "interpolate", description="label of frames without a face: interpolate, nearest, or a class by name or number"
@@ -49,9 +51,9 @@ class WriteConfig(Config):
     fill_missing: bool = Field(
         False, description="treat videos of the template that are not among the inputs as videos without any face"
     )
-    smooth: float = Field(0.0, ge=0, description="smooth the scores over this many seconds to either side")
+    smooth: float = Field(0.0, ge=0, description="smooth the scores over this many seconds on either side")
     frame_rate: float | None = Field(
-        None, gt=0, description="frames per second, to smooth tables that tell no times (of pictures)"
+        None, gt=0, description="frames per second, to smooth tables without times (of pictures)"
     )
     details: Path | None = Field(None, description="also write a csv with one row per video: what was done to it")
     model: Path | None = Field(None, description="for films: a femae model (.onnx) instead of the one that ships")
@@ -85,20 +87,20 @@ class ExprConfig(WriteConfig):
 class AuConfig(WriteConfig):
     """Twelve action units, each 0 or 1; needs a model, and tables, with action units."""
 
-    threshold: float = Field(0.5, ge=0, le=1, description="1 where the probability of a unit reaches this")
+    threshold: float = Field(0.5, ge=0, le=1, description="a unit is 1 where its probability reaches this")
     thresholds: str = Field("", description="other thresholds for single units, as in AU01=0.4,AU15=0.3")
 
 
 class ValidateConfig(Config):
     """Name every fault of a file with its line, before the organisers do. Exit status 1 when there is one."""
 
-    file: Annotated[Path, tyro.conf.Positional] = Field(description="the file to be handed in")
+    file: Annotated[Path, tyro.conf.Positional] = Field(description="the file to submit")
     template: Path | None = Field(None, description="the organisers' file that lists the frames")
     track: _TrackOption = Field(None, description=_TRACK)
     any_videos: bool = Field(
         False, description="without a template: do not expect the 56 videos and 26,145 rows of the CE challenge"
     )
-    limit: int = Field(10, ge=1, description="faults of one kind that are printed")
+    limit: int = Field(10, ge=1, description="how many faults of each kind to print")
     debug: DebugOption = False
 
 

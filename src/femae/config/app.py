@@ -27,19 +27,17 @@ class AppConfig(Config):
     listen_on_all_interfaces: bool = Field(
         False,
         description=(
-            "let other computers of the network reach the page, too; it is then reachable only at an address with a "
-            "secret in it, which is printed; the connection is not encrypted"
+            "also let other computers of the network reach the page, at a printed address that contains a secret; "
+            "the connection is not encrypted"
         ),
     )
     max_upload_mb: float = Field(2000, gt=0, description="largest upload of one job, megabytes")
     max_minutes: float = Field(30, gt=0, description="longest film, minutes")
-    max_job_minutes: float = Field(120, gt=0, description="longest that the work of one job may take, minutes")
-    max_memory_mb: float = Field(
-        4000, ge=500, description="most memory that the work of a job may take, megabytes (enforced on Linux)"
-    )
-    max_pictures: int = Field(500, ge=1, description="most pictures of one job")
-    max_jobs: int = Field(20, ge=1, description="most jobs at a time, waiting and finished ones together")
-    keep_minutes: float = Field(120, gt=0, description="remove the files of a finished job after so many minutes")
+    max_job_minutes: float = Field(120, gt=0, description="time limit of one job, minutes")
+    max_memory_mb: float = Field(4000, ge=500, description="memory limit of one job, megabytes (enforced on Linux)")
+    max_pictures: int = Field(500, ge=1, description="largest number of pictures in one job")
+    max_jobs: int = Field(20, ge=1, description="largest number of jobs at a time, waiting and finished ones included")
+    keep_minutes: float = Field(120, gt=0, description="remove the files of a finished job after this many minutes")
     device: DeviceOption = "auto"
     threads: ThreadsOption = None
     debug: DebugOption = False

@@ -24,34 +24,41 @@ __all__ = [
 _Sources = Annotated[tuple[str, ...], tyro.conf.Positional]
 _Distance = Annotated[
     int | None,
-    Field(ge=0, le=16, description="bits in which hashes of near duplicates may differ; default: by amount"),
+    Field(
+        ge=0,
+        le=16,
+        description="largest number of bits in which hashes of near duplicates differ; default: "
+        "chosen by the amount of data",
+    ),
 ]
 _SOURCES = "data sets as KIND=FOLDER (`femae data sources` names the kinds), or folders of pictures and films"
 _OPTIONS = "NAME=VALUE pairs for the readers of these data sets, e.g. every=5 name=mine"
-_OUT = "new folder of the shards, or one of an earlier run to go on with"
+_OUT = "new folder for the shards, or that of an earlier run to resume"
 _WORKERS = "worker processes; default: one per core"
 
 
 class PrepareConfig(Config):
-    """Any data set -> face crops with labels in Parquet shards. A run that was stopped goes on where it was."""
+    """Any data set -> face crops with labels in Parquet shards. The same command resumes a run that was stopped."""
 
     sources: _Sources = Field(min_length=1, description=_SOURCES)
     options: tuple[str, ...] = Field(default=(), description=_OPTIONS)
     out: Path = Field(description=_OUT)
-    size: int = Field(default=112, ge=16, le=1024, description="pixels a side of the frame that predict feeds")
+    size: int = Field(
+        default=112, ge=16, le=1024, description="side in pixels of the frame that predict feeds to the network"
+    )
     margin: float = Field(
         default=1.25,
         ge=1,
         le=3,
-        description="the stored picture shows so many times that frame, as context for augmentation",
+        description="side of the stored picture as a multiple of that frame, to leave context for augmentation",
     )
     crops: bool = Field(
         default=False, description="every picture is a face crop already: keep it untouched, detect nothing"
     )
     redetect: bool = Field(
-        default=False, description="look for the face also in pictures that their data set calls crops"
+        default=False, description="detect the face even in pictures that their data set publishes as crops"
     )
-    all_faces: bool = Field(default=False, description="of pictures without any label keep every face")
+    all_faces: bool = Field(default=False, description="keep every face of pictures that have no label")
     min_face: float = Field(default=16.0, ge=0, description="smallest face, pixels of its shorter box side")
     detector: Path | None = Field(
         default=None, description="a face detector in ONNX format instead of the built-in one"
@@ -59,7 +66,7 @@ class PrepareConfig(Config):
     detection_threshold: float | None = Field(
         default=None, gt=0, lt=1, description="lowest detection score; default: the detector's own"
     )
-    jpeg_quality: int = Field(default=95, ge=50, le=100, description="of the stored crops")
+    jpeg_quality: int = Field(default=95, ge=50, le=100, description="JPEG quality of the stored crops")
     shard_size: int = Field(default=1024, ge=1, description="samples in a shard, which is also the unit of work")
     workers: int | None = Field(default=None, ge=1, description=_WORKERS)
     cluster: ClusterOption = None
@@ -87,8 +94,8 @@ class FoldsConfig(Config):
     shards: Annotated[Path, tyro.conf.Positional] = Field(description="folder of shards")
     out: Path | None = Field(default=None, description="table of folds; default: folds.parquet in the folder of shards")
     num_folds: int = Field(default=5, ge=2, description="folds per data set")
-    seed: int = Field(default=0, description="of the draw")
-    hold_out: tuple[str, ...] = Field(default=("test",), description="splits that stay out of the folds")
+    seed: int = Field(default=0, description="seed of the random draw")
+    hold_out: tuple[str, ...] = Field(default=("test",), description="splits to leave out of the folds")
     max_distance: _Distance = None
     look: bool = Field(default=True, description="compare the pictures of near duplicates, not only their hashes")
     debug: DebugOption = False
@@ -105,9 +112,9 @@ class ExportAnnotationConfig(Config):
     document_root: Path | None = Field(
         default=None, description="folder that Label Studio serves; default: the one above OUT"
     )
-    limit: int | None = Field(default=None, ge=1, description="so many faces, drawn at random")
+    limit: int | None = Field(default=None, ge=1, description="only this many faces, drawn at random")
     unlabelled_only: bool = Field(default=False, description="only faces without a known emotion")
-    seed: int = Field(default=0, description="of the draw and the order")
+    seed: int = Field(default=0, description="seed of the draw and of the order")
     debug: DebugOption = False
 
 
@@ -117,7 +124,7 @@ class ImportConfig(Config):
     exports: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field(min_length=1, description="exported files")
     shards: Path = Field(description="the shards that the project was made from")
     out: Path = Field(description="new folder of the voted shards")
-    min_annotators: int = Field(default=1, ge=1, description="fewest ballots that make a label")
+    min_annotators: int = Field(default=1, ge=1, description="smallest number of ballots for a label")
     keep_unannotated: bool = Field(default=False, description="keep faces with too few ballots, without a label")
     debug: DebugOption = False
 

@@ -33,7 +33,7 @@ class EvaluateConfig(Config):
         None, description="model to run on shards (as `femae predict` takes them); default: the one that ships"
     )
     engine: EngineOption = None
-    split: str = Field("", description="only this split; default: all there is")
+    split: str = Field("", description="only this split; default: all")
     out: Path | None = Field(
         None, description="folder of the results; default: femae-evaluation (tables 1 and 2: print only)"
     )
@@ -50,25 +50,27 @@ class EvaluateConfig(Config):
         "one, else votes, where the table has no column of compounds",
     )
     label_order: str = Field(
-        "", description="the data set whose numbers the labels are, such as affectnet or abaw-compound"
+        "", description="the data set whose numbering the labels follow, such as affectnet or abaw-compound"
     )
-    key: str = Field("", description="column of the labels that names the picture or film; default: found out")
-    group: str = Field("", description="column of persons or films for the intervals; default: found out")
+    key: str = Field("", description="column of the labels that names the picture or film; default: detected")
+    group: str = Field("", description="column of persons or films for the intervals; default: detected")
     faces: Literal["largest", "max", "mean"] = Field(
-        "largest", description="of several faces in one frame: the largest, or maximum or mean of their probabilities"
+        "largest",
+        description="for several faces in one frame: the largest face, or the maximum or mean of their probabilities",
     )
     missing: Literal["wrong", "leave-out"] = Field(
-        "wrong", description="labelled rows without a prediction: wrong answers, or not counted"
+        "wrong", description="labelled rows without a prediction: count as wrong, or leave out"
     )
     threshold: str = Field(
-        "0.5", description="from which a label is given: one number, or per emotion as in 0.5,fear=0.3"
+        "0.5",
+        description="probability from which a label counts as given: one number, or per emotion as in 0.5,fear=0.3",
     )
-    present: int = Field(3, ge=1, description="samples from which on a class counts as present")
-    bins: int = Field(15, ge=2, le=100, description="of the reliability figure and ECE")
-    bootstrap: int = Field(1000, ge=0, description="draws of groups for the 95 %% intervals; 0: none")
-    seed: int = Field(0, ge=0, description="of the draws")
+    present: int = Field(3, ge=1, description="a class counts as present from this many samples on")
+    bins: int = Field(15, ge=2, le=100, description="bins of the reliability figure and of ECE")
+    bootstrap: int = Field(1000, ge=0, description="bootstrap draws of groups for the 95 %% intervals; 0: none")
+    seed: int = Field(0, ge=0, description="seed of the bootstrap draws")
     by: tuple[str, ...] = Field((), description="columns to split by: texts by value, numbers by quantile")
-    quantiles: int = Field(4, ge=2, le=20, description="parts of a number column in --by")
+    quantiles: int = Field(4, ge=2, le=20, description="number of groups for a column of numbers in --by")
     figures: bool = Field(True, description="draw reliability and confusion (SVG and PNG)")
     threads: int | None = Field(None, ge=1, description="threads of the model; default: one per core")
     quiet: QuietOption = False

@@ -12,33 +12,33 @@ __all__ = ["DecoderConfig", "ExpressionParams", "ModelConfig"]
 class ModelConfig(Config):
     """A ViT on timm; the defaults are those of the small open recipes (2.5 M parameters, 36 tokens)."""
 
-    image_size: int = Field(48, gt=0, description="pixels a side")
-    patch_size: int = Field(8, gt=0, description="pixels a side of one patch")
+    image_size: int = Field(48, gt=0, description="side of the picture in pixels")
+    patch_size: int = Field(8, gt=0, description="side of a patch in pixels")
     in_chans: Literal[1, 3] = Field(1, description="1: gray (ITU-R 601 luma), 3: RGB")
-    mean: tuple[float, ...] = Field((0.5,), description="of values in 0..1, one or one per channel")
+    mean: tuple[float, ...] = Field((0.5,), description="of pixel values in 0..1: one number, or one per channel")
     std: tuple[float, ...] = Field((0.25,), description="as mean")
     embed_dim: int = Field(192, gt=0)
     depth: int = Field(6, ge=1)
     num_heads: int = Field(3, ge=1)
     mlp_ratio: float = Field(3.0, gt=0)
-    drop_path: float = Field(0.05, ge=0, lt=1, description="rate of the last block; linear from 0")
+    drop_path: float = Field(0.05, ge=0, lt=1, description="stochastic depth of the last block; grows linearly from 0")
     stem: Literal["conv", "patch"] = Field("conv", description="conv: three strided steps; patch: one linear layer")
     stem_width: int = Field(32, ge=1, description="channels of the first step of the conv stem")
     class_token: bool = Field(False, description="as in MAE's ViT; the head reads the mean over the patch tokens")
     reg_tokens: int = Field(0, ge=0, description="register tokens")
-    layer_scale: float | None = Field(None, gt=0, description="start value of layer scale; none: without")
+    layer_scale: float | None = Field(None, gt=0, description="initial value of layer scale; none: no layer scale")
     au_from: Literal["last", "blocks"] = Field(
         "last",
-        description="what the AU head reads: what the emotion head reads, or beside it the mean tokens of every block, "
-        "for an encoder that was trained on emotions",
+        description="what the AU head reads; last: the same as the emotion head; blocks: also the mean token of "
+        "every block, for an encoder trained on emotions",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> "ModelConfig":
         if self.image_size % self.patch_size:
-            raise ValueError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.embed_dim % self.num_heads:
-            raise ValueError(f"embed_dim {self.embed_dim} is no multiple of num_heads {self.num_heads}")
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of num_heads {self.num_heads}")
         if self.stem == "conv" and self.patch_size != 8:
             raise ValueError(f"the conv stem makes patches of 8 pixels, not {self.patch_size}: set stem to patch")
         for name, values in (("mean", self.mean), ("std", self.std)):

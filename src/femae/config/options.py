@@ -37,12 +37,12 @@ DEVICES: Final[tuple[DeviceName, ...]] = get_args(DeviceName)
 DeviceOption = Annotated[
     DeviceName,
     Field(
-        description="what runs the networks; auto: the best that is installed. cuda, directml and openvino need "
-        "another package of ONNX Runtime (the error names it)"
+        description="device of the networks; auto: the best one installed. cuda, directml and openvino need another "
+        "package of ONNX Runtime (the error names it)"
     ),
 ]
 EngineName = Literal["onnx", "openvino", "torch"]
-EngineOption = Annotated[EngineName | None, Field(description="what runs the model; default: by the kind of its file")]
+EngineOption = Annotated[EngineName | None, Field(description="runtime of the model; default: by the kind of its file")]
 
 LabelsOption = Annotated[
     LabelView,
@@ -68,7 +68,7 @@ def _checked(address: str | None) -> str | None:
 ClusterOption = Annotated[
     str | None,
     AfterValidator(_checked),
-    Field(description="do it on a Ray cluster: local (this machine's cores), auto, HOST:PORT or ray://HOST:PORT"),
+    Field(description="run on a Ray cluster: local (this machine's cores), auto, HOST:PORT or ray://HOST:PORT"),
 ]
 
 

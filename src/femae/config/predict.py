@@ -78,12 +78,13 @@ class DetectConfig(LiveDetectConfig):
     detect_every: int = Field(
         4,
         ge=1,
-        description="detect on every Nth frame of a film and track between; where faces come, go or jump, on each",
+        description="detect on every Nth frame of a film and interpolate in between; on every frame where faces "
+        "appear, disappear or jump",
     )
     part_minutes: float = Field(
         30.0,
         ge=0,
-        description="a longer film (MP4, MOV) is worked off in equal parts of at most so many minutes, that workers "
+        description="process longer films (MP4, MOV) in equal parts of at most this many minutes, which the workers "
         "of a cluster share; 0: never",
     )
 
@@ -100,8 +101,8 @@ class LiveRuleConfig(Config):
     expression_window: float = Field(
         0.25,
         ge=0,
-        description="seconds to either side (live: before) over which a film's expression is decided; 0: each frame by "
-        "itself",
+        description="decide a film's expression over this many seconds on either side (live: before); 0: each frame "
+        "by itself",
     )
 
 
@@ -121,12 +122,18 @@ class DerivedConfig(Config):
         "", description="further tables, separated by commas: segments (of each film), summary (of the whole run)"
     )
     min_segment: float = Field(
-        0.0, ge=0, description="seconds; a segment that is shorter joins its neighbour, and without one is left out"
+        0.0,
+        ge=0,
+        description="shortest segment in seconds; a shorter one is merged into its neighbour, or dropped "
+        "if it has none",
     )
-    window: float | None = Field(None, gt=0, description="also a table of means over windows of so many seconds")
+    window: float | None = Field(
+        None, gt=0, description="also write a table of means over windows of this many seconds"
+    )
     baseline: str = Field(
         "",
-        description="further columns, probabilities less the face's own baseline: median, or first:SECONDS (first:5)",
+        description="add columns with the probabilities minus the face's own baseline: median, or first:SECONDS "
+        "(first:5)",
     )
     exports: Annotated[str, comma_list(EXPORTS, kind="a file of another program", may_be_empty=True)] = Field(
         "", description="segments for other programs, separated by commas: elan, textgrid, webvtt"
@@ -171,7 +178,7 @@ class PredictConfig(Config):
         "darkness, contrast)",
     )
     video: bool = Field(False, description="also write the annotated film (pictures: annotated copies)")
-    report: bool = Field(False, description="also write a page to look at: film, timeline, shares, strongest moments")
+    report: bool = Field(False, description="also write an HTML page: film, timeline, shares, strongest moments")
     labels: LabelsOption = "expression"
     model: Path | None = Field(
         None,
@@ -189,9 +196,14 @@ class PredictConfig(Config):
     threads: ThreadsOption = None
     cluster: ClusterOption = None
     workers: int | None = Field(
-        None, ge=1, description="with --cluster: processes, of --threads cores each (1); default: what it has room for"
+        None,
+        ge=1,
+        description="with --cluster: number of processes, with --threads cores each (1); default: as "
+        "many as there is room for",
     )
-    overwrite: bool = Field(False, description="do all inputs anew, also those that the output folder has already")
+    overwrite: bool = Field(
+        False, description="process all inputs again, even those that the output folder already has"
+    )
     quiet: QuietOption = False
     debug: DebugOption = False
 
@@ -203,7 +215,7 @@ class PredictConfig(Config):
     @model_validator(mode="after")
     def _workers_of_a_cluster(self) -> Self:
         if self.workers is not None and self.cluster is None:
-            raise ValueError("--workers goes with --cluster; in one process it is --threads")
+            raise ValueError("--workers needs --cluster; in one process, use --threads")
         return self
 
 
@@ -216,7 +228,7 @@ def _baseline_seconds(value: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ValueError(f"'{value}' is no baseline; expected median, or first:SECONDS such as first:5")
+        raise ValueError(f"'{value}' is not a baseline; expected median, or first:SECONDS such as first:5")
     return seconds
 
 

@@ -59,7 +59,7 @@ class AblationConfig(Config):
     def _valid_rows(self) -> "AblationConfig":
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names) or any("/" in name or name.startswith(".") for name in names):
-            raise ValueError("rows need names of their own, without '/' (they become folders)")
+            raise ValueError("each row needs a name of its own, without '/' (it becomes a folder)")
         for row in self.rows:
             self.row(row, seed=0)
         return self
@@ -81,7 +81,10 @@ class ChainConfig(Config):
 
     stage: Literal["chain"] = "chain"
     scale: float = Field(
-        1.0, gt=0, le=1, description="below 1 a trial: this share of epochs, and small networks, steps and sets"
+        1.0,
+        gt=0,
+        le=1,
+        description="below 1: a trial with this share of the epochs, and small networks, steps and sets",
     )
     steps: tuple[ChainStep, ...] = Field(min_length=1)
 
@@ -129,7 +132,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"there is no recipe {path}") from None
+        raise ConfigError(f"there is no recipe {path}: check the path") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
@@ -146,7 +149,8 @@ def _check_keys(settings: Any, path: Path) -> None:
         wrong = [key for key in settings if not isinstance(key, str)]
         if wrong:
             raise ConfigError(
-                f"{path}: {wrong[0]!r} is no name of a setting; put names that YAML takes otherwise in quotes"
+                f"{path}: {wrong[0]!r} is not the name of a setting; put names that YAML reads as something else in "
+                f"quotes"
             )
     for inner in settings.values() if isinstance(settings, dict) else settings if isinstance(settings, list) else ():
         _check_keys(inner, path)

@@ -25,7 +25,7 @@ class ReportConfig(Config):
     film: Path | None = Field(None, description="the film the table was made from, to show and cut pictures from")
     pictures: Path | None = Field(None, description="the folder of pictures the table was made from")
     conditions: Path | None = Field(
-        None, description="CSV with the columns source and condition: compare groups of films"
+        None, description="compare groups of films: a CSV with the columns source and condition"
     )
     labels: LabelsOption = "expression"
     figures: bool = Field(False, description="write figures for print instead of a page")

@@ -47,12 +47,12 @@ class DataConfig(_Settings):
         (), description="folders of shards: paths, or addresses such as s3://bucket/shards (femae[remote])"
     )
     sources: tuple[str, ...] = Field((), description="only these data sets; default: all in the folders")
-    train_splits: tuple[str, ...] = Field(("train", ""), description="rows of these splits are trained on")
-    val_splits: tuple[str, ...] = Field(("val",), description="rows of these splits validate")
+    train_splits: tuple[str, ...] = Field(("train", ""), description="train on rows of these splits")
+    val_splits: tuple[str, ...] = Field(("val",), description="validate on rows of these splits")
     val_sources: tuple[str, ...] = Field((), description="validate on these data sets alone; default: on all")
     fold: int | None = Field(None, ge=0, description="validate on this fold of folds.parquet, train on the others")
     folded_only: bool = Field(
-        False, description="never train on rows that folds.parquet holds out, as they belong with test pictures"
+        False, description="never train on rows that folds.parquet holds out because they belong with test pictures"
     )
     pseudo_aus: tuple[Path, ...] = Field((), description="tables of `femae data pseudo-au`, in the order of folders")
     source_weights: dict[str, float] = Field({}, description="how often a data set's rows are drawn; default 1 each")
@@ -67,7 +67,9 @@ class DataConfig(_Settings):
         "host",
         description="where the stream loader decodes JPEG; device: by nvJPEG, pixels within 3 of 255 levels",
     )
-    limit: int | None = Field(None, ge=1, description="at most so many rows to train on and to validate on, for trials")
+    limit: int | None = Field(
+        None, ge=1, description="use at most this many rows for training and for validation, for trials"
+    )
 
 
 class AugmentConfig(Config):
@@ -75,11 +77,13 @@ class AugmentConfig(Config):
 
     flip: float = Field(0.5, ge=0, le=1, description="share of pictures mirrored")
     rotation_deg: float = Field(15.0, ge=0)
-    scale_min: float = Field(0.8, gt=0, description="side of the frame that is cut out, of the picture's")
+    scale_min: float = Field(0.8, gt=0, description="smallest side of the crop, relative to the picture's")
     scale_max: float = Field(1.15, gt=0)
-    shift: float = Field(0.12, ge=0, description="in half pictures")
-    stretch: float = Field(0.08, ge=0, description="log of the aspect ratio")
-    soften: float = Field(0.2, ge=0, le=1, description="share of pictures brought to a half or third of their size")
+    shift: float = Field(0.12, ge=0, description="largest shift, in half sides of the picture")
+    stretch: float = Field(0.08, ge=0, description="largest change of the aspect ratio, as a natural logarithm")
+    soften: float = Field(
+        0.2, ge=0, le=1, description="share of pictures reduced to a half or third of their size and enlarged again"
+    )
     sharpen: float = Field(0, ge=0, le=1, description="share of pictures sharpened, as cameras and players do")
     gamma: float = Field(0.4, ge=0, description="log")
     contrast: float = Field(0.35, ge=0, description="log")
@@ -96,9 +100,9 @@ class OptimConfig(Config):
     kind: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: Muon for the encoder's matrices and kernels, AdamW for the rest"
     )
-    lr: float = Field(1e-3, gt=0, description="at the top of the schedule")
+    lr: float = Field(1e-3, gt=0, description="peak of the schedule")
     lr_batch: int | None = Field(
-        None, ge=1, description="lr is meant for steps of so many pictures: with run.batch_size it grows in proportion"
+        None, ge=1, description="batch size that lr is meant for: lr is scaled in proportion to run.batch_size"
     )
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
@@ -107,7 +111,7 @@ class OptimConfig(Config):
     )
     warmup_epochs: float = Field(2.0, ge=0, description="linear from 0")
     restart_epochs: float = Field(5.0, gt=0, description="epochs to the first restart")
-    restart_mult: int = Field(1, ge=1, description="each period is so many times as long as the last")
+    restart_mult: int = Field(1, ge=1, description="each period is this many times as long as the one before")
     eta_min: float = Field(1e-8, ge=0, description="lowest learning rate of the cosine")
     layer_decay: float = Field(1.0, gt=0, le=1, description="learning rate of a block over that of the one above it")
     clip_norm: float | None = Field(2.0, gt=0, description="largest norm of the gradient")
@@ -124,35 +128,35 @@ class InitConfig(Config):
     allow_pickle: bool = Field(False, description="read .pth files too (weights only, no code is run)")
     head: Literal["new", "keep"] = Field(
         "new",
-        description="keep: take over the emotion head of init.weights, too (stage au: with train head, "
-        "so that it says what it said)",
+        description="keep: also take over the emotion head of init.weights (stage au: with train head, so that its "
+        "output stays the same)",
     )
-    train: Literal["all", "last_block", "head"] = Field("all", description="what learns; the rest stays as it is")
+    train: Literal["all", "last_block", "head"] = Field("all", description="what is trained; the rest is frozen")
 
 
 class RunConfig(Config):
     """Length of a run, what is kept, and the machine."""
 
     epochs: int = Field(40, ge=1)
-    batch_size: int = Field(128, ge=1, description="pictures in a step, over all processes and accumulation")
-    accumulate: int = Field(1, ge=1, description="parts in which a process works off its share of a step")
+    batch_size: int = Field(128, ge=1, description="pictures per step, over all processes and accumulation")
+    accumulate: int = Field(1, ge=1, description="number of parts into which a process splits its share of a step")
     device_batch: int | None = Field(
-        None, ge=1, description="pictures at once on a device: accumulate is then worked out for any number of devices"
+        None, ge=1, description="pictures at once on a device: accumulate then follows for any number of devices"
     )
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the average of the weights; 0: no average")
-    patience: int | None = Field(10, ge=1, description="stop after so many epochs without a better validation")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0: no average")
+    patience: int | None = Field(10, ge=1, description="stop after this many epochs without a better validation")
     validate_every: int = Field(1, ge=1, description="epochs")
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "bf16-mixed"
     compile: bool = Field(False, description="torch.compile the network")
-    grad_checkpointing: bool = Field(False, description="compute activations twice to save memory")
+    grad_checkpointing: bool = Field(False, description="recompute activations to save memory")
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="auto: ddp under torchrun")
-    threads: int | None = Field(None, ge=1, description="of the CPU; default: torch's own choice")
-    checkpoint_minutes: float = Field(3.0, ge=0, description="between resumable states within an epoch")
-    checkpoint_steps: int | None = Field(None, ge=1, description="besides, every so many steps")
+    threads: int | None = Field(None, ge=1, description="threads of the CPU; default: torch's own choice")
+    checkpoint_minutes: float = Field(3.0, ge=0, description="minutes between resumable states within an epoch")
+    checkpoint_steps: int | None = Field(None, ge=1, description="also save a state every so many steps")
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
-    explode: float = Field(20.0, gt=1, description="stop where the loss is so many times that of the first steps")
+    explode: float = Field(20.0, gt=1, description="stop when the loss is this many times that of the first steps")
     tensorboard: bool = True
     mlflow: str = Field("", description="tracking address of an MLflow server or folder; empty: none")
 
@@ -190,9 +194,11 @@ class StageConfig(_Settings):
     @model_validator(mode="after")
     def _whole_matrices(self) -> Self:
         if self.optim.kind == "muon" and self.run.strategy == "fsdp":
-            raise ValueError("optim.kind muon needs whole matrices, fsdp divides them: set run.strategy to ddp")
+            raise ValueError("optim.kind muon needs whole matrices, which fsdp splits: set run.strategy to ddp")
         if self.optim.kind == "muon" and self.run.precision == "16-mixed":
-            raise ValueError("optim.kind muon knows no scaled gradients: set run.precision to bf16-mixed or 32-true")
+            raise ValueError(
+                "optim.kind muon does not support scaled gradients: set run.precision to bf16-mixed or 32-true"
+            )
         return self
 
 
@@ -217,8 +223,8 @@ class AuConfig(StageConfig):
     def _kept_head(self) -> "AuConfig":
         if self.init.head == "keep" and (self.init.weights is None or self.init.train != "head"):
             raise ValueError(
-                "init.head keep in the stage au gives the emotion model of init.weights action units and leaves its "
-                "emotions as they are: name init.weights and set init.train to head"
+                "in the stage au, init.head keep adds action units to the emotion model of init.weights and leaves "
+                "its emotions unchanged: name init.weights and set init.train to head"
             )
         return self
 
@@ -228,7 +234,9 @@ class MixupConfig(_Settings):
 
     alpha: float = Field(0.0, ge=0, description="of Beta(alpha, alpha); 0: no mixup")
     compound_share: tuple[float, ...] = Field(
-        (0.0,), description="share of pairs drawn so that they make a compound; several: in equal parts of the run"
+        (0.0,),
+        description="share of pairs drawn so that they make a compound; several values follow one another "
+        "in equal parts of the run",
     )
     cutmix: float = Field(0.0, ge=0, le=1, description="share of batches that swap half pictures instead")
 
@@ -241,7 +249,8 @@ class DistillConfig(_Settings):
     )
     members: Literal["all", "one"] = Field(
         "all",
-        description="one: each step asks one teacher, by lot: on average the gradient of all, at the cost of one",
+        description="one: each step asks one teacher, drawn at random: on average the gradient of all, at the cost "
+        "of one",
     )
     weight: float = Field(1.0, ge=0)
     loss: Literal["mse", "kl"] = Field("mse", description="mse of the outputs; kl of the probabilities")
@@ -250,8 +259,9 @@ class DistillConfig(_Settings):
     views: int = Field(
         0,
         ge=0,
-        description="0: the teachers are asked in training, about each picture as it was changed; N: once before it, "
-        "about N views of each picture, whose mean is learned like votes (loss kl, target probs)",
+        description="0: the teachers see each augmented picture during training; N: they are asked once, before "
+        "training, about N views of each picture, and the mean is learned like votes (loss kl, target "
+        "probs)",
     )
 
 
@@ -262,14 +272,14 @@ class EmotionConfig(StageConfig):
     class_weights: Literal["n_max", "none", "pos_weight"] = Field("n_max", description="W_j of eq. (1)")
     max_weight: float | None = Field(None, ge=1, description="largest W_j")
     softmax_weight: float = Field(
-        0.0, ge=0, description="of a cross-entropy over the six and 'none of them', beside eq. (1)"
+        0.0, ge=0, description="weight of a cross-entropy over the six and 'none of them', in addition to eq. (1)"
     )
     mixup: MixupConfig = MixupConfig()
     distill: DistillConfig = DistillConfig()
     au_head: Literal["none", "joint", "frozen"] = Field(
-        "none", description="keep the AU head of init.weights, trained along or frozen: predict then adds AU columns"
+        "none", description="keep the AU head of init.weights, trained (joint) or frozen: predict then adds AU columns"
     )
-    au_weight: float = Field(1.0, ge=0, description="of the AU loss with au_head joint")
+    au_weight: float = Field(1.0, ge=0, description="weight of the AU loss with au_head joint")
 
     @model_validator(mode="after")
     def _heads(self) -> "EmotionConfig":

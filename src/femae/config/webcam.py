@@ -24,11 +24,11 @@ class WebcamConfig(Config):
         "", description="camera (number, name or /dev/video0), stream (rtsp://...) or film; default: the first camera"
     )
     realtime: bool = Field(False, description="play a film at its own speed and drop frames, as a camera does")
-    size: str = Field("", description="picture size asked of a camera, as in 1280x720")
-    rate: float | None = Field(None, gt=0, description="frames a second asked of a camera")
-    record: bool = Field(False, description="record table and film from the first frame on")
+    size: str = Field("", description="picture size requested from the camera, such as 1280x720")
+    rate: float | None = Field(None, gt=0, description="frames per second requested from the camera")
+    record: bool = Field(False, description="record table and film from the start")
     headless: bool = Field(False, description="no window: record until the film ends, --seconds are over or Ctrl-C")
-    seconds: float | None = Field(None, gt=0, description="stop after so many seconds of the source")
+    seconds: float | None = Field(None, gt=0, description="stop after this many seconds of the source")
     out: Path = Field(Path("femae-out"), description="folder of recordings and pictures")
     format: FormatOption = "csv"
     labels: LabelsOption = "expression"

@@ -131,7 +131,7 @@ def _check_enough_groups(samples: FoldSamples, joined: Ints, num_folds: int) -> 
         present = len(np.unique(joined[sources == source]))
         if present < num_folds and samples.mask[sources == source].any():
             raise DataError(
-                f"'{source}' has {present} groups (subjects, films, copies taken together), too few for {num_folds} "
+                f"'{source}' has {present} groups (subjects, films, copies merged), too few for {num_folds} "
                 "folds: give it subjects or films of its own, or ask for fewer folds"
             )
 
@@ -220,8 +220,9 @@ def check_leaks(parts: Sequence[str], *, joined: Ints, names: Sequence[str]) -> 
         ]
         more = f", and {len(leaks) - _NAMES} more" if len(leaks) > _NAMES else ""
         raise DataError(
-            f"{len(leaks)} groups stand in more than one part, so what is learned is tested: {'; '.join(said)}{more}. "
-            "Make the parts by `femae data folds`, which keeps subjects, films and copies together"
+            f"{len(leaks)} groups are in more than one part, so training data leaks into the test: "
+            f"{'; '.join(said)}{more}. "
+            "Make the parts with `femae data folds`, which keeps subjects, films and copies together"
         )
 
 
@@ -373,7 +374,7 @@ def read_folds(path: Path, *, manifest: Manifest) -> Folds:
         with open_parquet(path) as file:
             table = file.read(columns=FOLD_SCHEMA.names)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is no table of folds ({error}): make it anew by `femae data folds`") from error
+        raise DataError(f"{path} is not a table of folds ({error}): make it again with `femae data folds`") from error
     columns = [table.column(name).to_pylist() for name in FOLD_SCHEMA.names]
     known = {(source, key): (fold, joined) for source, key, fold, joined in zip(*columns, strict=True)}
     wanted = list(zip(manifest.strings("source"), manifest.strings("key"), strict=True))
@@ -381,7 +382,7 @@ def read_folds(path: Path, *, manifest: Manifest) -> Folds:
     if missing:
         raise DataError(
             f"{path} gives no fold to {len(missing)} samples of {manifest.folder} (e.g. {missing[0][0]}: "
-            f"{missing[0][1]}): make it anew by `femae data folds`"
+            f"{missing[0][1]}): make it again with `femae data folds`"
         )
     found = [known[name] for name in wanted]
     return Folds(

@@ -54,7 +54,7 @@ def doctor_lines(diagnosis: "Diagnosis", *, page: str) -> list[str]:
         example = f" (e.g. {finding.examples[0]})" if finding.examples else ""
         lines.append(f"  {finding.severity}: {finding.kind} {finding.count:,}: {finding.text}{example}")
     if not diagnosis.findings:
-        lines.append("  nothing found that is wrong")
+        lines.append("  no problems found")
     return [*lines, f"-> {page}"]
 
 

@@ -30,7 +30,7 @@ def engines_for(path: Path) -> tuple[EngineName, ...]:
         return ("torch",)
     if path.suffix.lower() not in _READERS:
         raise ModelError(
-            f"{path.name} is no kind of model file that femae knows; expected .onnx, .xml (with its .bin), "
+            f"{path.name} is not a kind of model file that femae can read; expected .onnx, .xml (with its .bin), "
             ".safetensors, or the folder of a run"
         )
     return _READERS[path.suffix.lower()]
@@ -60,7 +60,7 @@ def load_engine(
     chosen = engine or fitting[0]
     if chosen not in fitting:
         raise ModelError(
-            f"the engine {chosen} does not read {path.name}; it reads {_FILES[chosen]}. Leave --engine out, or make a "
+            f"the engine {chosen} does not read {path.name}, only {_FILES[chosen]}: leave out --engine, or make a "
             "file for it with `femae export`"
         )
     if chosen in _EXTRAS and find_spec(chosen) is None:
@@ -118,4 +118,4 @@ def _fetch(repository: str, file: str, revision: str) -> Path:
         return Path(hf_hub_download(repository, file, revision=revision or None))
     except Exception as error:  # of the network, the Hub and the disk, without a common base
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"hf://{repository}/{file} cannot be had: {reason[0]}") from error
+        raise ModelError(f"hf://{repository}/{file} cannot be downloaded: {reason[0]}") from error

@@ -33,7 +33,7 @@ class OpenVinoEngine:
         Raises ConfigError for another device than the CPU.
         """
         if device not in ("auto", "cpu", "openvino"):
-            raise ConfigError(f"--engine openvino runs on the CPU, not on {device}: leave --engine or --device out")
+            raise ConfigError(f"--engine openvino runs on the CPU, not on {device}: leave out --engine or --device")
         if not path.is_file():
             raise ModelError(f"there is no model file {path}; give an .xml or .onnx file written by femae")
         core = openvino.Core()
@@ -72,7 +72,7 @@ class OpenVinoEngine:
 
 def _unreadable(path: Path) -> str:
     if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
-        return f"{path} lacks its weights: {path.with_suffix('.bin').name} must stand beside it"
+        return f"{path} lacks its weights: {path.with_suffix('.bin').name} must be in the same folder"
     return f"{path} cannot be read as an OpenVINO or ONNX model; give a file written by femae"
 
 

@@ -75,9 +75,14 @@ class ModelSpec(Config):
             first = str(error).splitlines()[0]
             raise ModelError(f"{path}: the entry '{METADATA_KEY}' of its metadata is damaged ({first})") from error
         if spec.emotions != EMOTIONS:
-            raise ModelError(f"{path} gives {', '.join(spec.emotions)}; expected {', '.join(EMOTIONS)}, in this order")
+            raise ModelError(
+                f"{path} has the emotions {', '.join(spec.emotions)}; expected {', '.join(EMOTIONS)}, in this order"
+            )
         if spec.expression is not None and spec.expression.none_weight and not spec.says_none:
-            raise ModelError(f"{path}: its numbers of the expression ask for an output of none that it does not have")
+            raise ModelError(
+                f"{path}: its expression rule needs the output none_probs, which it does not have; "
+                f"export the model again"
+            )
         if not len(spec.mean) == len(spec.std) == spec.num_channels:
             raise ModelError(f"{path}: mean and std must have {spec.num_channels} values for {spec.color} pictures")
         return spec

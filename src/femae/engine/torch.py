@@ -46,7 +46,7 @@ class TorchEngine:
         Raises ModelError, and ConfigError for a device that cannot be used.
         """
         if device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"--engine torch runs on cpu or cuda, not on {device}: leave --engine or --device out")
+            raise ConfigError(f"--engine torch runs on cpu or cuda, not on {device}: leave out --engine or --device")
         has_cuda = torch.cuda.is_available()
         if device == "cuda" and not has_cuda:
             raise ConfigError("--device cuda: torch finds no CUDA device here (torch.cuda.is_available() is False)")

@@ -244,7 +244,7 @@ def rates_of(rates: ExpressionRates) -> list[tuple[str, str]]:
     """Name and value of what accuracy and F1 of the label for people do not tell."""
     lines = []
     for name, value, span in (
-        ("a compound said of others", rates.compound_said_of_others, rates.compound_said_of_others_interval),
+        ("other faces called a compound", rates.compound_said_of_others, rates.compound_said_of_others_interval),
         ("compounds found", rates.compound_found, rates.compound_found_interval),
         (f"ECE in {rates.bins.count.shape[1]} bins", rates.ece, rates.ece_interval),
     ):

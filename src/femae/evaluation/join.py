@@ -180,8 +180,8 @@ def match_columns(first: pa.Table, second: pa.Table, *, paths: Sequence[Path], o
         (one, other), tables = best.columns, (first, second)
         examples = [text_column(table, name)[0] for table, name in zip(tables, best.columns, strict=True)]
         raise DataError(
-            f"no name in {paths[0]} (column {one}, e.g. {examples[0]}) stands in {paths[1]} (column {other}, "
-            f"e.g. {examples[1]}): give tables of the same pictures or films, or say with --key which column names them"
+            f"no name in {paths[0]} (column {one}, e.g. {examples[0]}) is in {paths[1]} (column {other}, "
+            f"e.g. {examples[1]}): give tables of the same pictures or films, or name their column with --key"
         )
     return best
 

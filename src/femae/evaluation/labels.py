@@ -212,7 +212,9 @@ def read_labels(
     if copies.any():
         top, compound, expression = (np.where(copies, -1, values) for values in (top, compound, expression))
         mask, au_mask = mask & ~copies[:, None], au_mask & ~copies[:, None]
-        notes.append(f"{int(copies.sum())} rows do not count: dup_in_training says that a copy was trained on")
+        notes.append(
+            f"{int(copies.sum())} rows do not count: dup_in_training marks them as copies of training pictures"
+        )
     return Labels(
         targets=targets,
         mask=mask,
@@ -265,7 +267,7 @@ def _word(text: str, order: Mapping[int, str] | None) -> str:
         if number == "-1":
             return ""
         if order is None:
-            raise LabelError(f"{number} is a number: say with --label-order whose numbers these are")
+            raise LabelError(f"{number} is a number: name the data set whose numbering this is with --label-order")
         if int(number) not in order:
             raise LabelError(
                 f"{number} is out of range: the numbers are {min(order)} to {max(order)}, or -1 for unknown"

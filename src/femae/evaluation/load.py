@@ -44,9 +44,7 @@ def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
     """The table of probabilities, and the model that gave it where it was run here (else empty)."""
     if not config.input.is_dir():
         if config.model is not None:
-            raise ConfigError(
-                f"--model is for a folder of shards; {config.input} is a table that has its scores already"
-            )
+            raise ConfigError(f"--model is for a folder of shards; {config.input} is a table that already has scores")
         return read_table(config.input), ""
     manifest = chosen_rows(config.input, split=config.split)
     threads = config.threads or os.cpu_count() or 1

@@ -41,7 +41,10 @@ def parse_thresholds(text: str) -> npt.NDArray[np.float64]:
         except ValueError:
             value = math.nan
         if not 0 <= value <= 1:
-            raise ConfigError(f"'{part.strip()}' is no threshold: expected a number from 0 to 1, or such as fear=0.3")
+            raise ConfigError(
+                f"'{part.strip()}' is not a threshold: expected a number from 0 to 1, or one per "
+                f"emotion such as fear=0.3"
+            )
         if equals and name not in EMOTIONS:
             raise ConfigError(f"there is no emotion '{name}' for a threshold; the six are {', '.join(EMOTIONS)}")
         out[EMOTIONS.index(name) if equals else slice(None)] = value

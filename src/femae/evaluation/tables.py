@@ -36,13 +36,13 @@ def read_table(path: Path) -> pa.Table:
         elif kind in (".jsonl", ".ndjson"):
             table = pajson.read_json(path)
         else:
-            raise DataError(f"{path} is no table by its name: expected .csv, .parquet or .jsonl")
+            raise DataError(f"{path} is not a table by its name: expected .csv, .parquet or .jsonl")
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path} cannot be read as a table ({str(error).splitlines()[0]})") from error
     if len(set(table.column_names)) < table.num_columns:
-        raise DataError(f"{path} has two columns of one name; name each once")
+        raise DataError(f"{path} has two columns of the same name; give each a name of its own")
     if table.num_rows == 0:
-        raise DataError(f"{path} has no rows: there is nothing to judge")
+        raise DataError(f"{path} has no rows: there is nothing to evaluate")
     return table
 
 
@@ -59,7 +59,7 @@ def integer_column(table: pa.Table, name: str, *, missing: int, path: Path) -> n
     values = float_column(table, name, path=path)
     out = np.where(np.isnan(values), missing, values)
     if (out != np.round(out)).any():
-        raise DataError(f"{path}, column {name}: {out[out != np.round(out)][0]} is no whole number")
+        raise DataError(f"{path}, column {name}: {out[out != np.round(out)][0]} is not a whole number")
     return np.asarray(out, np.int64)
 
 

@@ -44,7 +44,7 @@ def sample_crops(folder: Path, *, size: int, count: int, seed: int = 0) -> Crops
     splits = np.array(manifest.strings("split"))
     rows = np.flatnonzero(splits == "train") if (splits == "train").any() else np.arange(len(splits))
     if len(rows) < 2:
-        raise DataError(f"{folder} has {len(rows)} faces; calibration needs at least 2, better some hundreds")
+        raise DataError(f"{folder} has {len(rows)} faces; calibration needs at least 2, preferably a few hundred")
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(rows, min(count, len(rows)), replace=False))
     crops = np.concatenate(list(read_crops(manifest, size=size, positions=chosen)))

@@ -132,10 +132,10 @@ def summary_lines(result: ExportResult) -> list[str]:
             without = f", {trial.in_float} in float" if trial.in_float else ""
             lines.append(f"    {trial.method}{without}: mean difference {trial.mean:.4f}, largest {trial.largest:.3f}")
     lines.append(
-        f"  parity: probabilities differ from the weights' by {found.mean:.1e} in the mean, {found.largest:.1e} at "
+        f"  parity: probabilities differ from the weights' by {found.mean:.1e} on average, {found.largest:.1e} at "
         "most; "
         f"the strongest emotion is the same for {found.same_emotion:.1%} of {found.num_crops} "
-        + (what if result.real_crops else "made-up pictures (give real ones with --calibration)")
+        + (what if result.real_crops else "synthetic pictures (give real ones with --calibration)")
     )
     if result.f1 is not None:
         lines += _f1_lines(result.f1)

@@ -89,7 +89,7 @@ def _read(
     lacking = [name for name in names if not {name, f"target_{name}"} <= set(table.column_names)]
     if lacking:
         raise DataError(
-            f"{path} does not judge {', '.join(lacking)}: give the scores.parquet of the run that trained these units"
+            f"{path} has no scores of {', '.join(lacking)}: give the scores.parquet of the run that trained these units"
         )
     if sources:
         table = table.filter(pc.is_in(table["source"], value_set=pa.array(list(sources))))

@@ -60,8 +60,8 @@ def described(info: WeightsInfo, config: ExportConfig) -> WeightsInfo:
         return info.model_copy(update={"expression": _fitted(info, config.expression_from)})
     if info.expression is not None and (config.balance or config.temperature != 1):
         raise ConfigError(
-            "the numbers of the expression that these weights carry were fitted to probabilities without this balance "
-            "and temperature: give the tables of scores to fit them anew with --expression-from"
+            "the expression rule in these weights was fitted to probabilities without this balance and temperature: "
+            "give tables of scores with --expression-from to fit it again"
         )
     return info
 
@@ -95,7 +95,7 @@ def _mean(found: Sequence[dict[str, torch.Tensor]], source: Path) -> dict[str, t
     """Tensor by tensor; whole numbers are the first's. Raises ModelError where they are of different networks."""
     shapes = [{name: value.shape for name, value in tensors.items()} for tensors in found]
     if any(other != shapes[0] for other in shapes):
-        raise ModelError(f"the weights of --mean-with are not of the network of {source}: names or shapes differ")
+        raise ModelError(f"the weights of --mean-with do not belong to the network of {source}: names or shapes differ")
     return {
         name: torch.stack([tensors[name] for tensors in found]).mean(0) if value.is_floating_point() else value
         for name, value in found[0].items()
@@ -116,7 +116,7 @@ def _with_units(
     offsets = {name: value for name, value in choice.offsets.items() if name not in config.drop_units}
     said = ", ".join(f"{name} {value:.2f}" for name, value in choice.f1.items()) or "it has none"
     if not offsets:
-        raise ModelError(f"{config.weights} finds no action unit with an F1 of {config.least_unit_f1}: {said}")
+        raise ModelError(f"{config.weights} has no action unit with an F1 of {config.least_unit_f1} or more: {said}")
     if not config.quiet:
         left_out = [name for name in info.au_names if name not in offsets]
         lines = f"F1 of action units: {said}\nleft out: {', '.join(left_out) or 'none'}"
@@ -132,7 +132,7 @@ def export_weights(config: ExportConfig) -> Path:
     source, info = weights_path(config.weights), described(read_info(config.weights), config)
     out = config.out or source.parent / f"{config.part}.safetensors"
     if out.resolve() == source.resolve():
-        raise OutputError(f"{out} is the file that is exported: name another with --out")
+        raise OutputError(f"{out} is the file being exported: choose another with --out")
     tensors = _mean([load_file(source), *(_weights_of(path) for path in config.mean_with)], source)
     if config.units_from:
         tensors, info = _with_units(tensors, info, config)

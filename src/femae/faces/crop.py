@@ -99,7 +99,7 @@ def crop_square(face: Face, *, framing: Framing = FERPLUS_FRAMING) -> tuple[npt.
     if not (np.abs(box) < _MAX_COORDINATE).all() or width <= 0 or height <= 0:
         raise InputError(
             f"a face with the box {face.box_xyxy.tolist()} cannot be cropped: expected finite x1 < x2 and y1 < y2 "
-            "in pixels; look at the detector that gave it"
+            "in pixels; check the detector that returned it"
         )
     side = framing.side_per_box * math.sqrt(width * height)
     anchor, below, angle = (box[:2] + box[2:]) / 2, framing.below_box, 0.0

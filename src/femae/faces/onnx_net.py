@@ -99,7 +99,7 @@ def open_net(model: bytes | Path, *, num_threads: int, device: DeviceName = "cpu
     takes_pictures = len(shape) == 4 and shape[0] in (1, None) and shape[1] in (3, None)
     if len(inputs) != 1 or not takes_pictures or inputs[0].type != "tensor(float)":
         found = ", ".join(f"{one.name} {one.type}{one.shape}" for one in inputs) or "nothing"
-        raise ModelError(f"{name} is not a face detector: it takes {found}, expected tensor(float)[1, 3, H, W] alone")
+        raise ModelError(f"{name} is not a face detector: it takes {found}, expected only tensor(float)[1, 3, H, W]")
     height, width = shape[2:]
     if (height is None) != (width is None):
         raise ModelError(f"{name} cannot be used: its input {inputs[0].shape} fixes only one side of the picture")
@@ -124,7 +124,7 @@ def _open_session(model: bytes | Path, *, name: str, num_threads: int, device: D
     from femae.ort import open_session, session_options
 
     if isinstance(model, Path) and not model.is_file():
-        raise ModelError(f"no file {name}: give the path of a face detector in ONNX format")
+        raise ModelError(f"there is no file {name}: give the path of a face detector in ONNX format")
     options = session_options(num_threads=num_threads)
     options.enable_mem_pattern = False  # would keep a plan for every size of picture ever seen
     try:

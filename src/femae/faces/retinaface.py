@@ -137,5 +137,5 @@ def builtin_weights() -> bytes:
     except (OSError, SyntaxError, ValueError, EOFError, ImportError) as error:
         raise ModelError(f"{_PACKAGE} holds no weights at {path}; {install}") from error
     if hashlib.sha256(weights).hexdigest() != _WEIGHTS_SHA256:
-        raise ModelError(f"{path} holds another network than {_PACKAGE} {_PACKAGE_VERSION}; {install}")
+        raise ModelError(f"{path} is not the network of {_PACKAGE} {_PACKAGE_VERSION}; {install}")
     return weights

@@ -200,7 +200,7 @@ class Summary:
             lines.append("  " + ", ".join(shares))
             if self.labels[_WEAK]:
                 lines.append(
-                    f"  {_WEAK}: the six add up to less than {CLEAR_SUM}; the table has the best label even so"
+                    f"  {_WEAK}: the six probabilities sum to less than {CLEAR_SUM}; the table still has the best label"
                 )
         lines += [f"  -> {path}" for path in outputs]
         return lines
@@ -212,4 +212,4 @@ def passed_over_line(suffixes: Iterable[str]) -> str:
     if not counts:
         return ""
     kinds = ", ".join(f"{suffix or 'without a suffix'} {count}" for suffix, count in counts.most_common())
-    return f"{counts.total()} file{'s' * (counts.total() != 1)} passed over, neither picture nor film: {kinds}"
+    return f"{counts.total()} file{'s' * (counts.total() != 1)} skipped, neither pictures nor films: {kinds}"

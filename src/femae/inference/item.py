@@ -218,7 +218,7 @@ def annotated_sink(folder: Path, *, stem: str, item: InputItem, info: SourceInfo
     try:
         needed.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {needed}: {error.strerror}; give another --out") from error
+        raise OutputError(f"cannot create the folder {needed}: {error.strerror}; give another --out") from error
     if not film:
         yield _Folder(path, draw)
         return

@@ -171,8 +171,8 @@ class LocalJournal:
 
     def _cannot_write(self, error: OSError) -> OutputError:
         return OutputError(
-            f"cannot write {self._path}: {error.strerror or error}; what is done stands in {self._folder}, but a later "
-            "run would do it again"
+            f"cannot write {self._path}: {error.strerror or error}; the results so far are in {self._folder}, but a "
+            f"later run would repeat them"
         )
 
 

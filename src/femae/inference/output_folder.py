@@ -32,7 +32,7 @@ class OutputFolder:
         self.place = place
         self.remote = is_remote(place)
         if self.remote and place.protocol in ("http", "https"):  # type: ignore[attr-defined]
-            raise ConfigError(f"--out {place}: web servers can be read, not written; give a folder, or s3://...")
+            raise ConfigError(f"--out {place}: web servers can only be read; give a folder, or s3://...")
 
     @contextmanager
     def open(self) -> Iterator[Path]:

@@ -59,8 +59,8 @@ def shipped_model(*, engine: EngineName | None = None) -> Iterator[Path]:
     with resources.as_file(resources.files("femae") / "weights" / name) as path:
         if not path.is_file():
             raise ModelError(
-                f"this installation of femae ships no {name}, which the engine {engine or 'onnx'} needs; take another "
-                "--engine, or give a model of yours with --model"
+                f"this installation of femae has no {name}, which the engine {engine or 'onnx'} needs: choose "
+                f"another --engine, or give a model with --model"
             )
         yield path
 
@@ -188,7 +188,7 @@ class Predictor:
             yield arrays, arrays.film
             return
         if frame_rate is not None:
-            raise InputError("frame_rate is for pictures in memory: a file knows its own times")
+            raise InputError("frame_rate is for pictures in memory: files have their own times")
         items = discover([str(source)])
         if len(items) != 1:
             raise InputError(f"{source} holds {len(items)} inputs; give one film, picture or folder of pictures")

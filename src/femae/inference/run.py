@@ -27,7 +27,7 @@ from femae.labels import Compound
 __all__ = ["Finished", "run_predict"]
 
 _AT_ONCE: Final = 16  # questions to a store
-_FEW: Final = 20  # inputs whose summaries are said again when they are taken over; of more, only how many
+_FEW: Final = 20  # inputs whose summaries are said again when they are kept; of more, only how many
 
 
 def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> int:
@@ -85,7 +85,7 @@ class _Run:
 
     def _how_to_go_on(self) -> str:
         num_done = len(self.units) - self.done.count(0)
-        whither = "goes on with the others" if num_done < len(self.units) else "writes what is said of all of them"
+        whither = "continues with the others" if num_done < len(self.units) else "writes the tables of the whole run"
         return f"{num_done} of {len(self.units)} inputs are done; the same command {whither}"
 
     def _missing(self) -> WorkUnits:
@@ -104,7 +104,7 @@ class _Run:
                 self.console.summary(record.lines)
         for why, count in again.items():
             if why not in ("new", "asked for"):
-                self.console.note(f"{count} input{'s' * (count != 1)} done before, done anew ({why})")
+                self.console.note(f"{count} input{'s' * (count != 1)} done before, processed again ({why})")
         self.console.expect(num_inputs=len(todo), num_bytes=size)
         return self.units.only(todo)
 
@@ -218,10 +218,10 @@ class _Run:
 
     def _say_the_end(self) -> None:
         if num_before := self.done.count(2):
-            what = "nothing was left to do" if num_before == len(self.units) else "they are taken over"
+            what = "nothing is left to do" if num_before == len(self.units) else "they are kept"
             self.console.note(
                 f"{num_before} of {len(self.units)} inputs were done before (see {self.config.out / RECORD_NAME}): "
-                f"{what}; --overwrite does them anew"
+                f"{what}; --overwrite processes them again"
             )
         if line := passed_over_line(suffix for unit in self.units for suffix in unit.item.passed_over):
             self.console.summary([line])

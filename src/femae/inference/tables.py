@@ -64,7 +64,7 @@ def prediction_schema(
         *(pa.field(name, pa.float32()) for name in last),
     ]
     names = [field.name for field in fields]
-    assert len(set(names)) == len(names), f"two columns of one name: {names}"
+    assert len(set(names)) == len(names), f"two columns have the same name: {names}"
     about: dict[bytes | str, bytes | str] = {"femae_version": __version__}
     about["compounds"] = ", ".join(compound.name for compound in compounds)
     about.update(metadata or {})

@@ -81,7 +81,7 @@ class UnitWorker:
             return Outcome(unit=unit, error=str(error), trace=traceback.format_exc())
         except Exception as error:  # a fault of ours must not cost the other inputs
             sentence = (
-                f"{unit.item.name}: a fault of femae, please report it with what --debug says: "
+                f"{unit.item.name}: a bug in femae; please report it with the output of --debug: "
                 f"{type(error).__name__}: {error}"
             )
             return Outcome(unit=unit, error=sentence, trace=traceback.format_exc())

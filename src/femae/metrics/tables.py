@@ -182,7 +182,7 @@ def _read(folder: Path, name: str, what: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error}): it may be from a run that was stopped while writing") from error
+        raise DataError(f"{path} is not JSON ({error}): it may be from a run that was stopped while writing") from error
 
 
 def _list_of(content: Any, key: str, path: Path) -> list[dict[str, Any]]:

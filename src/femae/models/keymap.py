@@ -51,13 +51,14 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> dict[str, torc
             raise ModelError(f"{path} cannot be read as safetensors ({error})") from error
     if not allow_pickle:
         raise ModelError(
-            f"{path} is a pickle, which may carry code; set init.allow_pickle to read its tensors alone, or convert it "
+            f"{path} is a pickle, which may contain code: set init.allow_pickle to read only its tensors, or "
+            f"convert it "
             "to safetensors"
         )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds
-        raise ModelError(f"{path} cannot be read, tensors alone, by torch.load ({error})") from error
+        raise ModelError(f"{path} cannot be read by torch.load with weights_only ({error})") from error
     return _unwrap(loaded, path)
 
 
@@ -68,7 +69,7 @@ def _unwrap(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
         if len(tensors) > 3 or not inner:
             return tensors
         loaded = loaded[inner[0]]
-    raise ModelError(f"{path} holds no tensors by name; expected a state dict, or one under {', '.join(_WRAPPERS)}")
+    raise ModelError(f"{path} has no named tensors; expected a state dict, or one under {', '.join(_WRAPPERS)}")
 
 
 def map_keys(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -93,7 +94,7 @@ def resample_position(pos_embed: torch.Tensor, *, prefix: int, old_prefix: int, 
     extra = pos_embed.shape[1] - old_prefix
     side = round(extra**0.5)
     if side * side != extra:
-        raise ModelError(f"position embeddings of {extra} patches are no square grid")
+        raise ModelError(f"position embeddings of {extra} patches do not form a square grid")
     lead, patches = pos_embed[:, :old_prefix].float(), pos_embed[:, old_prefix:].float()
     if side != grid:
         square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # [1, D, n, n]
@@ -126,11 +127,9 @@ def load_encoder(encoder: VisionTransformer, tensors: Mapping[str, torch.Tensor]
         f"{key} {tuple(v.shape)} for {tuple(own[key].shape)}" for key, v in fitting.items() if v.shape != own[key].shape
     ]
     if wrong:
-        raise ModelError(f"{name} is of another shape than the model of the recipe: {', '.join(wrong[:3])}")
+        raise ModelError(f"{name} differs in shape from the recipe's model: {', '.join(wrong[:3])}")
     if sum(key.startswith("blocks.") for key in fitting) < sum(key.startswith("blocks.") for key in own):
-        raise ModelError(
-            f"{name} lacks blocks of the model of the recipe: it has {len(fitting)} of its {len(own)} tensors"
-        )
+        raise ModelError(f"{name} lacks blocks of the recipe's model: it has {len(fitting)} of its {len(own)} tensors")
     encoder.load_state_dict(fitting, strict=False)
     fresh = tuple(sorted(set(own) - set(fitting)))
     return LoadReport(

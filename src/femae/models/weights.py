@@ -114,8 +114,8 @@ def read_info(path: Path) -> WeightsInfo:
         raise ModelError(f"{file} cannot be read as safetensors ({error})") from error
     if _KEY not in metadata:
         raise ModelError(
-            f"{file} is not of femae: its metadata has no entry '{_KEY}'; as a start for training, name it in "
-            "init.weights"
+            f"{file} was not written by femae: its metadata has no entry '{_KEY}'; to start training from it, name "
+            f"it in init.weights"
         )
     try:
         return WeightsInfo(**json.loads(metadata[_KEY]))
@@ -133,7 +133,7 @@ def load_model(path: Path) -> tuple[FaceModel | Ensemble, WeightsInfo]:
     try:
         model.load_state_dict(load_file(file))
     except RuntimeError as error:
-        raise ModelError(f"{file} does not hold the weights that its metadata speaks of: {error}") from error
+        raise ModelError(f"{file} does not have the weights that its metadata describes: {error}") from error
     return model.eval(), info
 
 
@@ -155,8 +155,10 @@ class FaceProbs(nn.Module):
         super().__init__()
         count = len(EMOTIONS)
         if info.outputs[:count] != EMOTIONS:
-            said = ", ".join(info.outputs) or "no emotions"
-            raise ModelError(f"the model {info.name} gives {said}; expected one of the stage emotion, which gives six")
+            said = f"the outputs {', '.join(info.outputs)}" if info.outputs else "no emotions"
+            raise ModelError(
+                f"the model {info.name} has {said}; expected a model of the stage emotion, which has the six emotions"
+            )
         self.model, self.has_aus = model, bool(info.au_names)
         self.none = info.outputs.index(NO_EXPRESSION) if info.says_none else None
         self.scale: torch.Tensor

@@ -160,7 +160,7 @@ def assign(films: Sequence[FilmMeans], conditions: Mapping[str, str]) -> tuple[d
     for names, what in (
         (without, "have no condition and are left out"),
         (faceless, "show no face and are left out"),
-        ([key for key in conditions if key not in used], "stand in the conditions, but no table has them"),
+        ([key for key in conditions if key not in used], "are in the conditions, but in no table"),
     ):
         if names:
             problems.append(f"{len(names)} of the sources {what}: {', '.join(names[:5])}{' ...' * (len(names) > 5)}")
@@ -372,7 +372,7 @@ def _differences_section(groups: Mapping[str, list[FilmMeans]], names: list[str]
     if not estimates:
         return page_section("Differences")
     figures = _charts(names, estimates, ("Differences of the emotions", "Differences of the shares"))
-    text = "A star: the interval does not hold 0."
+    text = "A star: the interval does not contain 0."
     table = {"name": "", "head": ["measure", *estimates], "rows": rows}
     return page_section("Differences", text=text, figures=figures, tables=[table])
 

@@ -70,11 +70,11 @@ def _check(config: ReportConfig, *, num_tables: int) -> None:
         if path is None:
             continue
         if not num_tables:
-            raise ConfigError(f"--{name} goes with a table of predictions; a training run has no use for it")
+            raise ConfigError(f"--{name} applies to tables of predictions, not to training runs")
         if not path.exists():
             raise InputError(f"'{path}' does not exist: check the name after --{name}")
     if config.film is not None and (config.pictures is not None or config.conditions is not None):
-        raise ConfigError("--film goes neither with --pictures nor with --conditions")
+        raise ConfigError("--film cannot be combined with --pictures or --conditions")
 
 
 def _folder(folder: Path, config: ReportConfig) -> list[Path]:
@@ -107,7 +107,7 @@ def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
                 )
             ]
     if config.film is not None:
-        raise ConfigError("--film goes with tables of one film; these are of several")
+        raise ConfigError("--film needs tables of one film; these are of several")
     out = config.out / "comparison.html"
     return [write_conditions_report(tables, out=out, conditions=config.conditions, labels=config.labels)]
 

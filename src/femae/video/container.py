@@ -42,11 +42,11 @@ def open_film(path: Path) -> tuple[Any, Any]:
     except FFmpegError as error:
         raise InputError(
             _unfinished(path)
-            or f"'{path}' is not a film that can be read: it is of another kind, or damaged at its beginning"
+            or f"'{path}' is not a film that can be read: it is another kind of file, or damaged at its beginning"
         ) from error
     try:
         if container.format.name in _TEXT_ART:
-            raise InputError(f"'{path}' is a text, not a film: name a video file or pictures")
+            raise InputError(f"'{path}' is a text file, not a film: name a video file or pictures")
         return container, _picture_stream(container, path)
     except InputError:
         container.close()
@@ -71,7 +71,7 @@ def _check_file(path: Path) -> None:
 def _picture_stream(container: Any, path: Path) -> Any:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
-        holds = "holds sound but no moving pictures" if container.streams.audio else "holds no moving pictures"
+        holds = "has sound but no video" if container.streams.audio else "has no video stream"
         raise InputError(f"'{path}' {holds}: name a video file")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
@@ -89,7 +89,7 @@ def _unfinished(path: Path) -> str:
         return ""
     return (
         f"'{path}' lacks its index (the 'moov' part of an MP4 or MOV), so the recording or the download was not "
-        "finished: copy or download it again, or record it anew"
+        "finished: copy, download or record it again"
     )
 
 

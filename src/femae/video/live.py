@@ -53,7 +53,7 @@ def find_source(text: str, *, platform: str = sys.platform) -> Opening:
         return Opening(kind="film", name=path.name, address=str(path))
     family = _FAMILIES.get("linux" if platform.startswith("linux") else platform)
     if family is None:
-        raise InputError(f"cameras of this system ({platform}) are not known; name a film or a stream")
+        raise InputError(f"cameras are not supported on this system ({platform}); name a film or a stream")
     address = _camera_address(text, family)
     if family == "v4l2" and not Path(address).exists():
         raise InputError(
@@ -70,7 +70,7 @@ def _camera_address(text: str, family: str) -> str:
         return f"{text or 0}:none"
     if not text or text.isdecimal():
         raise InputError(
-            'on Windows a camera is called by its name, as in `femae webcam "Integrated Camera"`; the Camera app or '
+            'on Windows a camera is given by its name, as in `femae webcam "Integrated Camera"`; the Camera app or '
             "the device manager shows it"
         )
     return f"video={text}"
@@ -155,7 +155,7 @@ class LiveSource:
         if self._is_closed:
             return None
         if shot is None and self._failure is not None:
-            raise InputError(f"'{self.name}' broke off: {self._failure}") from self._failure
+            raise InputError(f"'{self.name}' was interrupted: {self._failure}") from self._failure
         return shot
 
     def _read(self) -> None:
@@ -219,7 +219,7 @@ def _open(opening: Opening, *, size: str, rate: float) -> tuple[Any, Any]:
         raise InputError(_why(opening, error, asked=bool(size or rate))) from error
     if not container.streams.video:
         container.close()
-        raise InputError(f"'{opening.name}' holds no moving pictures: name another source")
+        raise InputError(f"'{opening.name}' has no video stream: name another source")
     stream = container.streams.video[0]
     stream.codec_context.flags |= Flags.low_delay
     return container, stream

@@ -152,7 +152,7 @@ def _reason(path: Path, error: Exception) -> str:
     if state_of(path)[1] == 0:
         return "it is empty (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
-        return "it is of a kind that is not known, or damaged at its beginning"
+        return "it is an unknown kind of file, or damaged at its beginning"
     return "it is damaged or incomplete"
 
 
@@ -225,11 +225,13 @@ def rgb_of(value: Any, *, order: Order, name: str) -> npt.NDArray[np.uint8]:
         )
     shape = "x".join(map(str, value.shape)) or "a single number"
     if value.ndim not in (2, 3) or 0 in value.shape or (value.ndim == 3 and value.shape[2] not in (1, 3, 4)):
-        hint = "; its first axis looks like the colours: move it to the end" if value.shape[:1] in ((3,), (1,)) else ""
+        hint = "; its first axis seems to be the colours: move it to the end" if value.shape[:1] in ((3,), (1,)) else ""
         raise InputError(f"{name} has the shape {shape}; expected height x width x 3 (or 1, or 4 colours){hint}")
     if value.dtype != np.uint8:
         scaled = " (multiply values of 0 to 1 by 255 first)" if value.dtype.kind == "f" else ""
-        raise InputError(f"{name} is of {value.dtype}; expected uint8, 0 to 255: call .astype(numpy.uint8){scaled}")
+        raise InputError(
+            f"{name} has the type {value.dtype}; expected uint8, 0 to 255: call .astype(numpy.uint8){scaled}"
+        )
     if value.ndim == 2 or value.shape[2] == 1:
         return np.repeat(value.reshape(*value.shape[:2], 1), 3, axis=2)
     colours = value[..., :3] if order == "rgb" else value[..., 2::-1]
@@ -247,9 +249,9 @@ class ArraySource:
 
     def __init__(self, arrays: Any, *, order: Order = "rgb", frame_rate: float | None = None) -> None:
         if order not in ("rgb", "bgr"):
-            raise InputError(f"order cannot be '{order}'; expected rgb, or bgr as OpenCV has it")
+            raise InputError(f"order cannot be '{order}'; expected rgb, or bgr as in OpenCV")
         if frame_rate is not None and not 0 < frame_rate < float("inf"):
-            raise InputError(f"frame_rate cannot be {frame_rate}; expected frames a second, above 0")
+            raise InputError(f"frame_rate cannot be {frame_rate}; expected frames per second, above 0")
         self._arrays: Iterable[Any] = [arrays] if is_array(arrays) else arrays
         self._order: Order = order
         self._rate = None if frame_rate is None else Fraction(frame_rate).limit_denominator(1_000_000)

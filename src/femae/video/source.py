@@ -88,6 +88,6 @@ class Tally:
             found.append(self.damaged.sentence(self.num_frames, "are damaged and may look wrong"))
         if self.breaks_off_s is not None:
             found.append(
-                f"the film breaks off after {self.breaks_off_s:.3f} s: the rest of the file is missing or damaged"
+                f"the film ends early, after {self.breaks_off_s:.3f} s: the rest of the file is missing or damaged"
             )
         return found

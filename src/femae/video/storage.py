@@ -88,7 +88,7 @@ def matches(text: str) -> list[Path]:
     """The files that a pattern such as s3://bucket/*/a.mp4 stands for, in no order. Raises InputError, ConfigError."""
     path = address(text)
     if path.protocol in _WEB:  # type: ignore[attr-defined]
-        raise InputError(f"'{text}': a web server lists no files; give each address, or a table of them")
+        raise InputError(f"'{text}': web servers cannot list files: give each address, or a table of them")
     found = _patiently(path, lambda: _fs(path).glob(_key(path), detail=True))
     return [_beside(path, name) for name, entry in found.items() if entry["type"] == "file" and name[-1] != "/"]
 
@@ -216,7 +216,7 @@ def _piece(path: Path, start: int, end: int, *, size: int) -> bytes:
     if len(data) == size and start == 0:
         return data
     if len(data) != end - start:
-        raise ConnectionError(f"{len(data)} bytes came of {end - start}")
+        raise ConnectionError(f"{len(data)} of {end - start} bytes were received")
     return data
 
 
@@ -252,7 +252,7 @@ def address(text: str) -> Path:
     try:
         return folder_address(text)
     except ValueError as error:
-        raise InputError(f"'{text}' is no address that can be read: {error}") from None
+        raise InputError(f"'{text}' is not an address that can be read: {error}") from None
 
 
 def _fs(path: Path) -> Any:

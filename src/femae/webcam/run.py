@@ -32,7 +32,7 @@ def run_webcam(config: WebcamConfig) -> int:
     MissingDependencyError (no pygame-ce).
     """
     if config.headless and not config.record:
-        raise ConfigError("--headless shows nothing and so must record: add --record, or leave out --headless")
+        raise ConfigError("--headless shows nothing, so it must record: add --record, or leave out --headless")
     opening = find_source(config.source)
     screen = None if config.headless else Screen(f"femae webcam: {opening.name}")
     predictor = Predictor(
@@ -115,7 +115,7 @@ def _report(session: Session, latencies: list[float], saved: list[Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
     sight = session.newest
     if sight is not None:
-        line = f"{session.source.name}: {sight.number} frames looked at, {session.source.num_dropped} dropped"
+        line = f"{session.source.name}: {sight.number} frames processed, {session.source.num_dropped} dropped"
         if latencies:
             line += f", latency {1000 * statistics.median(latencies):.0f} ms"
         console.print(line, markup=False)

@@ -56,7 +56,7 @@ export function upload(id, file, { onProgress, signal }) {
       }
       reject(new Error(text));
     };
-    request.onerror = () => reject(new Error("the upload broke off: is femae still running?"));
+    request.onerror = () => reject(new Error("the upload was interrupted: is femae still running?"));
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
     signal.addEventListener("abort", () => request.abort());
     if (signal.aborted) return reject(new DOMException("stopped", "AbortError"));

@@ -67,8 +67,8 @@ class Agreement:
         head = (
             f"# Agreement\n\n{self.num_ballots} ballots of {len(self.annotators)} annotators "
             f"on {self.num_faces} faces, {self.num_faces_with_pairs} of them with at least two.\n\n"
-            f"Overall: Krippendorff's alpha {_number(self.alpha)} (sets of labels, Jaccard distance), likeness of two "
-            f"ballots {_number(self.likeness)}, exactly the same {_number(self.exact)}.\n\n"
+            f"Overall: Krippendorff's alpha {_number(self.alpha)} (sets of labels, Jaccard distance), similarity of "
+            f"two ballots {_number(self.likeness)}, exact agreement {_number(self.exact)}.\n\n"
         )
         labels = markdown_table(
             ("label", "share", "alpha", "pairwise"),

@@ -113,7 +113,7 @@ def export_label_studio(
     positions = _draw(manifest, faces)
     root = (document_root or out.parent).resolve()
     if pictures == "files" and not out.resolve().is_relative_to(root):
-        raise OutputError(f"{out} is not inside of {root}, the folder that Label Studio serves; see --document-root")
+        raise OutputError(f"{out} is not inside {root}, the folder that Label Studio serves; see --document-root")
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.xml").write_text(labelling_interface(), encoding="utf-8")
     tasks = _tasks(manifest, positions, out=out, root=root if pictures == "files" else None)
@@ -251,9 +251,9 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise DataError(f"{path} is no JSON ({error}): export the project as JSON or JSON-MIN") from error
+        raise DataError(f"{path} is not JSON ({error}): export the project as JSON or JSON-MIN") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{path} is no export of Label Studio: expected a list of tasks (JSON or JSON-MIN)")
+        raise DataError(f"{path} is not an export of Label Studio: expected a list of tasks (JSON or JSON-MIN)")
     return entries
 
 

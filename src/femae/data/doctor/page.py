@@ -37,7 +37,7 @@ details { max-width: 46rem; overflow-wrap: anywhere; } img { max-width: 100%; di
 <h1>{{ d.subject }}</h1>
 <p>{{ "{:,}".format(d.num_samples) }} samples of {{ d.sources|length }} data set{{ "s" if d.sources|length != 1 }}
 ({{ d.kind }}).
-{% if not d.findings %}Nothing found that is wrong.{% endif %}</p>
+{% if not d.findings %}No problems found.{% endif %}</p>
 {% if d.findings %}<h2>Findings</h2><table><tr><th>severity<th>kind<th>count<th>what</tr>
 {% for f in d.findings %}<tr><td class="{{ f.severity }}">{{ f.severity }}</td><td>{{ f.kind }}</td>
 <td class="n">{{ "{:,}".format(f.count) }}</td><td>{{ f.text }}

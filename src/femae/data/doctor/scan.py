@@ -59,11 +59,11 @@ def scan_shards(manifest: Manifest) -> Iterator[Item | ShardProblem]:
     listed = {shard.file for shard in manifest.shards}
     for path in sorted(folder.glob("*.parquet")):
         if path.name not in listed:
-            yield ShardProblem(kind="unlisted-shard", text=f"{path.name} stands in the folder but not in the manifest")
+            yield ShardProblem(kind="unlisted-shard", text=f"{path.name} is in the folder but not in the manifest")
     for shard in manifest.shards:
         path = folder / shard.file
         if not path.is_file():
-            yield ShardProblem(kind="missing-shard", text=f"{shard.file} ({shard.num_rows} rows) is gone")
+            yield ShardProblem(kind="missing-shard", text=f"{shard.file} ({shard.num_rows} rows) is missing")
             continue
         if file_sha256(path) != shard.sha256:
             yield ShardProblem(

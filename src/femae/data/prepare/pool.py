@@ -74,7 +74,7 @@ def run_units(
             on_progress(counters[0], counters[1])
     except BrokenProcessPool as error:
         raise FemaeError(
-            "a worker process was ended from outside, most often for lack of memory; what was finished is kept: "
+            "a worker process was killed, usually for lack of memory; what was finished is kept: "
             "run the same command again, with fewer --workers"
         ) from error
     finally:

@@ -301,7 +301,7 @@ def _lock(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OutputError(f"another run works in {out}: wait for it, or choose another folder") from error
+            raise OutputError(f"another run is using {out}: wait until it is done, or choose another folder") from error
         yield
     finally:
         os.close(handle)
@@ -309,7 +309,7 @@ def _lock(out: Path) -> Iterator[None]:
 
 def _detector_digest(path: Path) -> str:
     if not path.is_file():
-        raise DataError(f"no file {path}: give the path of a face detector in ONNX format")
+        raise DataError(f"there is no file {path}: give the path of a face detector in ONNX format")
     return file_sha256(path)
 
 

@@ -93,7 +93,7 @@ class BlendshapeNet:
             self._landmarks.allocate_tensors()
             self._coefficients.allocate_tensors()
         except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
-            raise ModelError(f"the landmark file does not load ({error}): get {_FILE} anew") from error
+            raise ModelError(f"the landmark file cannot be loaded ({error}): download {_FILE} again") from error
 
     def measure(self, image: npt.NDArray[np.uint8], *, margin: float = 1.0) -> tuple[npt.NDArray[np.float32], float]:
         """See FaceLandmarker; the mean over the picture and its mirror image, of presence over the logits."""
@@ -185,7 +185,7 @@ def find_landmarker() -> Path:
     for file in files:
         if file.name == _FILE and (path := Path(str(file.locate()))).is_file():
             return path
-    raise MissingDependencyError(f"{_FILE} is not at hand; {_how()}")
+    raise MissingDependencyError(f"{_FILE} was not found; {_how()}")
 
 
 def _how() -> str:

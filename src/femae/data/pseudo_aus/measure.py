@@ -171,7 +171,7 @@ class _Work:
             except BaseException as error:
                 self._stop.set()
                 pool.shutdown(wait=True, cancel_futures=True)
-                error.add_note("what was measured is kept: the same command goes on with the rest")
+                error.add_note("what was measured is kept: run the same command again for the rest")
                 raise
         return measured
 

@@ -98,7 +98,7 @@ def read_pseudo_aus(
     wrong = ~(np.isnan(targets) | ((targets >= 0) & (targets <= 1)))
     if wrong.any():
         units = [name for unit, name in enumerate(ACTION_UNITS) if wrong[:, unit].any()]
-        raise DataError(f"{path} has values outside 0 to 1 in {', '.join(units)}: make it anew")
+        raise DataError(f"{path} has values outside 0 to 1 in {', '.join(units)}: make it again")
     names = list(zip(manifest.strings("source"), manifest.strings("key"), strict=True))
     missing = [name for name in names if name[0] in held and name not in places]
     if missing:
@@ -119,7 +119,7 @@ def _places(path: Path, table: pa.Table) -> dict[tuple[str, str], int]:
     names = list(zip(strings(table, "source"), strings(table, "key"), strict=True))
     places = {name: row for row, name in enumerate(names)}
     if len(places) < len(names):
-        raise DataError(f"{path} has {len(names) - len(places):,} pictures more than once: make it anew")
+        raise DataError(f"{path} has {len(names) - len(places):,} pictures more than once: make it again")
     return places
 
 
@@ -129,12 +129,12 @@ def _read(path: Path) -> pa.Table:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: make it with `femae data pseudo-au SHARDS --out {path}`") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no whole Parquet file ({error}): make it anew") from error
+        raise DataError(f"{path} is not a complete Parquet file ({error}): make it again") from error
     missing = [name for name in ("source", "key", "presence", *ACTION_UNITS) if name not in table.column_names]
     if missing:
         some = ", ".join(missing[:_NUM_NAMED])
         raise DataError(
-            f"{path} is no table of pseudo-labels: it lacks {some}{', ...' if len(missing) > _NUM_NAMED else ''}; "
+            f"{path} is not a table of pseudo-labels: it lacks {some}{', ...' if len(missing) > _NUM_NAMED else ''}; "
             "`femae data pseudo-au` makes one"
         )
     return table

@@ -82,7 +82,7 @@ class AffectNetSource(Source[_Entry]):
         self._parts = [(part, split) for part, split in self._parts if (part / "images").is_dir()]
         require(
             self._lists or self._parts,
-            what=f"{folder} is in no layout of AffectNet",
+            what=f"{folder} is not in a known layout of AffectNet",
             looked_for=[*wanted, "train_set/images", "val_set/images"],
         )
         found = find_folders(folder, _PICTURE_FOLDERS, depth=2)

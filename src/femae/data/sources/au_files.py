@@ -83,7 +83,7 @@ class AuFilesSource(Source[_Frame]):
         super().__init__(name=name, keep_unlabelled=False)
         check_scale(au_scale or "intensity", au_threshold)
         if not folder.is_dir():
-            raise DataError(f"{folder} is no folder: give the one that holds labels and films")
+            raise DataError(f"{folder} is not a folder: give the one that holds labels and films")
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".txt", ".csv"))
         per_unit = [(path, match) for path in files if (match := _PER_UNIT.fullmatch(path.name))]
         self._units: dict[str, list[tuple[str, Path]]] = {}

@@ -85,7 +85,7 @@ def open_source(source: str, folder: Path, *, options: Mapping[str, str] | None 
 
 def _reader(source: str) -> Callable[..., SourceReader]:
     if source not in SOURCES:
-        raise ConfigError(f"there is no data set '{source}': expected one of {', '.join(SOURCES)}")
+        raise ConfigError(f"'{source}' is not a known kind of data set: expected one of {', '.join(SOURCES)}")
     return SOURCES[source]
 
 
@@ -99,7 +99,7 @@ def open_sources(words: Iterable[str], *, options: Iterable[str] = ()) -> list[S
     for option in options:
         name, sign, value = option.partition("=")
         if not sign:
-            raise ConfigError(f"'{option}' is no option of a reader: expected NAME=VALUE, e.g. every=5")
+            raise ConfigError(f"'{option}' is not an option of a reader: expected NAME=VALUE, e.g. every=5")
         values[name] = value
     return [_open(word, values) for word in words]
 

@@ -78,7 +78,7 @@ class Fer2013Source(Source[_Face]):
         self._parts = [] if self._pixels is not None else list(dict.fromkeys(parts))
         require(
             self._pixels or self._parts,
-            what=f"{folder} is in no layout of FER2013",
+            what=f"{folder} is not in a known layout of FER2013",
             looked_for=[*_PIXELS, "FER2013Train/*.png"],
         )
         if self._pixels is not None and self._votes is not None:

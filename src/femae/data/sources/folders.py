@@ -133,7 +133,7 @@ def _subject_pattern(text: str) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(text)
     except re.error as error:
-        raise ConfigError(f"'{text}' is no regular expression: {error}") from error
+        raise ConfigError(f"'{text}' is not a regular expression: {error}") from error
     if pattern.groups != 1:
         raise ConfigError(f"'{text}' has {pattern.groups} groups: expected one, around the subject, e.g. (S[0-9]+)_")
     return pattern

@@ -189,7 +189,7 @@ def _load(path: Path, part: str) -> dict[str, Any]:
         record = content[part].ravel()[0]
         fields = {name: record[name].ravel() for name in record.dtype.names}
     except NotImplementedError as error:
-        raise DataError(f"{path} is of MATLAB's version 7.3: save it anew with `save -v7`") from error
+        raise DataError(f"{path} is in MATLAB's format 7.3: save it again with `save -v7`") from error
     except Exception as error:  # SciPy raises what it likes on a damaged file, bare Exceptions among them
         raise DataError(f"{path} is damaged or holds no struct '{part}' ({error}): download it again") from error
     missing = [name for name in _FIELDS if name not in fields]

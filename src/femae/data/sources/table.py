@@ -78,7 +78,7 @@ class TableSource(Source[Row]):
         Raises DataError when the table or its columns are not there, ConfigError for a wrong option.
         """
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
-        require(folder.is_file(), what=f"{folder} is no file", looked_for=["a .csv, .tsv or .parquet"])
+        require(folder.is_file(), what=f"{folder} is not a file", looked_for=["a .csv, .tsv or .parquet"])
         check_scale(au_scale, au_threshold)
         self._path, self._root, self._crops = folder, root or folder.parent, crops
         self._numbers, self._scale, self._threshold = label_order(order), au_scale, au_threshold
@@ -89,8 +89,8 @@ class TableSource(Source[Row]):
         self._votes = _vote_columns([column for column in header if column not in self._roles.values()])
         if not self._roles["path"]:
             raise DataError(
-                f"{folder} has no column of paths, only {', '.join(header)}: call it 'path', or say which by "
-                "columns='NAME=path'"
+                f"{folder} has no column of paths, only {', '.join(header)}: call it 'path', or name it with "
+                f"columns='NAME=path'"
             )
         labels = [self._roles["emotion"], self._roles["compound"], *self._units, *self._votes]
         if not any(labels) and not keep_unlabelled:
@@ -200,7 +200,7 @@ def _header(path: Path) -> list[str]:
     try:
         return list(pq.read_schema(path).names)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no Parquet file ({error}): write it anew") from error
+        raise DataError(f"{path} is not a Parquet file ({error}): write it again") from error
 
 
 def _own_names(text: str, header: list[str]) -> dict[str, str]:
@@ -235,7 +235,7 @@ def _unit_columns(header: list[str], scale: AuScale) -> dict[str, str]:
             continue
         unit = action_unit_name(match[1])
         if unit in units.values():
-            raise DataError(f"two columns are {unit}, '{column}' is the second: remove one")
+            raise DataError(f"two columns hold {unit}, the second is '{column}': remove one")
         units[column] = unit
     return units
 

@@ -140,7 +140,7 @@ class Manifest:
                 for groups in _groups(file):
                     yield file.read_row_groups(groups, columns=list(columns))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); `femae data prepare` writes it anew") from error
+            raise DataError(f"{path} cannot be read ({error}); `femae data prepare` writes it again") from error
 
     def text(self, column: str, rows: npt.NDArray[np.int64]) -> list[str]:
         """A text column of some rows, in the order given."""
@@ -206,9 +206,9 @@ def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Mani
     except OSError as error:
         raise DataError(f"{folder} cannot be reached: {error}") from error
     if begun:
-        raise DataError(f"{folder} is not finished: run the same `femae data prepare` once more to complete it")
+        raise DataError(f"{folder} is not finished: run the same `femae data prepare` again to complete it")
     if not whole:
-        raise DataError(f"{folder} is no folder of shards: it has no manifest.json; `femae data prepare` makes one")
+        raise DataError(f"{folder} is not a folder of shards: it has no manifest.json; `femae data prepare` makes one")
     try:
         info = json.loads(read_text(json_path))
         with open_parquet(table_path) as file:
@@ -216,13 +216,13 @@ def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Mani
             table = file.read(columns=None if columns is None else [name for name in columns if name in names])
     except (ValueError, OSError, pa.ArrowInvalid) as error:
         raise DataError(
-            f"the manifest of {folder} is damaged ({error}); `femae data prepare` writes it anew"
+            f"the manifest of {folder} is damaged ({error}); `femae data prepare` writes it again"
         ) from error
     if info.get("format") != FORMAT or info.get("version") != FORMAT_VERSION:
-        raise DataError(f"{json_path} is not of format {FORMAT} version {FORMAT_VERSION}: prepare the data anew")
+        raise DataError(f"{json_path} is not of format {FORMAT} version {FORMAT_VERSION}: prepare the data again")
     missing = [name for name in MANIFEST_SCHEMA.names if name not in names]
     if missing:
-        raise DataError(f"{table_path} lacks the columns {', '.join(missing)}: prepare the data anew")
+        raise DataError(f"{table_path} lacks the columns {', '.join(missing)}: prepare the data again")
     return Manifest(folder=folder, table=table, info=info)
 
 

@@ -146,8 +146,8 @@ def action_unit_arrays(sample: RawSample) -> tuple[npt.NDArray[np.float32], npt.
     for name, value in sample.action_units.items():
         if name not in ACTION_UNITS:
             raise LabelError(
-                f"{sample.key}: '{name}' is not a facial action unit, which are AU01 to AU46 (from 51 on FACS codes "
-                "movements of head and eyes): leave it out of the labels"
+                f"{sample.key}: '{name}' is not a facial action unit (AU01 to AU46; from 51 on, FACS codes "
+                f"movements of head and eyes): leave it out of the labels"
             )
         targets[ACTION_UNITS.index(name)], mask[ACTION_UNITS.index(name)] = value, True
     return targets, mask
@@ -230,7 +230,7 @@ def read_shard_note(path: Path) -> dict[str, Any]:
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path} is no whole Parquet file ({error}): run `femae data prepare` again") from error
+        raise DataError(f"{path} is not a complete Parquet file ({error}): run `femae data prepare` again") from error
     if _NOTE_KEY not in metadata:
         raise DataError(f"{path} was not written by `femae data prepare`: its metadata has no key 'femae'")
     note: dict[str, Any] = json.loads(metadata[_NOTE_KEY])

@@ -31,8 +31,7 @@ _LEAST_BITS: Final = 36_000  # a second: below this nothing can be recognised
 _BEST_BITS: Final = 1_500_000
 _SOUND_RATE: Final = 32_000
 _TOO_LONG: Final = (
-    "The film is not part of this page: it is too long for the size that was allowed. "
-    "A larger --max-mb makes room for it."
+    "The film is not part of this page: it is too long for the allowed size. A larger --max-mb makes room for it."
 )
 
 

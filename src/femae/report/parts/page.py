@@ -202,8 +202,8 @@ def about_parts(settings: Mapping[str, str], *, inputs: Sequence[tuple[str, str]
         parts.append({"name": "Settings", "text": "", "rows": _setting_rows(known)})
     else:
         text = (
-            "The table does not tell its settings: CSV and JSON lines have no place for them. "
-            "A Parquet table, or --report with femae predict, has them."
+            "The table does not record its settings: CSV and JSON lines have no place for them. A Parquet table, or "
+            "--report with femae predict, does."
         )
         parts.append({"name": "Settings", "text": text, "rows": []})
     card = _card_summary(settings.get("model", ""))

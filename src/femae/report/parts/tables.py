@@ -139,7 +139,7 @@ def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...], labels:
     names = table.schema.names
     missing = [column for column in (*_LEADING, *EMOTIONS, "compound", "compound_score") if column not in names]
     if missing:
-        raise InputError(f"'{name}' is no table of predictions: it has no column {', '.join(missing)}")
+        raise InputError(f"'{name}' is not a table of predictions: it has no column {', '.join(missing)}")
     compounds = _compounds(names[names.index(EMOTIONS[-1]) + 1 : names.index("compound")], name=name)
     au_names = tuple(column for column in names if column.startswith("AU") and column[2:].isdigit())
     raw = table.schema.metadata or {}
@@ -180,7 +180,7 @@ def _compounds(columns: list[str], *, name: str) -> tuple[Compound, ...]:
     wrong = [column for column in columns if column not in known]
     if wrong or not columns:
         raise InputError(
-            f"'{name}' is no table of predictions: '{(wrong or ['nothing'])[0]}' is no compound expression"
+            f"'{name}' is not a table of predictions: '{(wrong or ['nothing'])[0]}' is not a compound expression"
         )
     return tuple(known[column] for column in columns)
 

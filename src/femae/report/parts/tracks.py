@@ -38,8 +38,8 @@ _NOTES: Final[dict[LabelView, str]] = {
 }
 _SHOWN: Final = 0.5  # from here on an action unit counts
 _OFTEN: Final = 1 / 3  # of the rows of a label: units seen less often do not speak for it
-_CALIBRATED: Final = " Of ten faces with a probability of 0.7, annotators judge about seven so."
-_ROUGH: Final = " The model has no fitted numbers for expressions, so that the probabilities are rough ones."
+_CALIBRATED: Final = " Of ten faces given a probability of 0.7, annotators agree on about seven."
+_ROUGH: Final = " The model has no fitted rule for expressions, so the probabilities are rough."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

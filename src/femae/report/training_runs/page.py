@@ -245,9 +245,9 @@ def curve_figures(log: RunLog) -> list[dict[str, Any]]:
         ("Loss", _loss_lines(log), "epoch", "loss", None),
         ("Learning rate", _step_lines(log, "lr", "learning rate"), "epoch", "learning rate", None),
         ("F1 on the validation samples", _f1_lines(log), "epoch", "F1", (0.0, 1.0)),
-        ("Size of the gradient", _step_lines(log, "grad_norm", "norm"), "epoch", "norm", None),
-        ("Speed", _step_lines(log, "pictures_per_s", "pictures a second"), "epoch", "pictures a second", None),
-        ("Use of the device", _use_lines(log), "epoch", "share", (0.0, 1.0)),
+        ("Norm of the gradient", _step_lines(log, "grad_norm", "norm"), "epoch", "norm", None),
+        ("Speed", _step_lines(log, "pictures_per_s", "pictures per second"), "epoch", "pictures per second", None),
+        ("Device utilisation", _use_lines(log), "epoch", "share", (0.0, 1.0)),
         ("Memory", _step_lines(log, "memory_mb", "memory"), "epoch", "MB", None),
     ):
         lines = [line for line in lines if np.isfinite(line.ys).any()]
@@ -315,7 +315,7 @@ def _reliability_chart(scores: Scores, caption: str) -> Any:
     lines = []
     for number, name in enumerate(scores.names):
         counts = bins.count[number]
-        words = [f"said {p:.2f}, was {t:.2f}, {n:,} samples" for p, t, n in _rows(bins, number, counts)]
+        words = [f"predicted {p:.2f}, observed {t:.2f}, {n:,} samples" for p, t, n in _rows(bins, number, counts)]
         xs, ys = bins.mean_prob[number], bins.mean_target[number]
         lines.append(Line(name=name, xs=xs, ys=ys, marks=True, words=words))
     return line_chart(

@@ -296,14 +296,14 @@ class _Scan:
         for kind, found in self._wrong.items():
             if found:
                 raise DataError(
-                    f"{len(found)} rows have {kind} labels outside 0..1, first {found[0]}: prepare the data anew, or "
-                    "see `femae data doctor`"
+                    f"{len(found)} rows have {kind} labels outside 0..1, first {found[0]}: prepare the data again, "
+                    f"or see `femae data doctor`"
                 )
         config = self._config
         unknown = {*config.sources, *config.val_sources, *config.source_weights} - self.sources
         if unknown:
             known = ", ".join(sorted(self.sources))
-            raise DataError(f"no row is of {', '.join(sorted(unknown))}: the folders hold {known}")
+            raise DataError(f"the folders have no data set {', '.join(sorted(unknown))}, only {known}")
 
 
 def load_sets(config: DataConfig, model: ModelConfig, *, labels: bool = True) -> tuple[FaceSet, FaceSet]:
@@ -318,7 +318,7 @@ def load_sets(config: DataConfig, model: ModelConfig, *, labels: bool = True) ->
     scan.raise_wrong()
     if not len(scan.train.rows()):
         raise DataError(
-            f"no row is left to train on: sources {', '.join(config.sources) or 'all'}, splits "
+            f"no rows are left to train on: sources {', '.join(config.sources) or 'all'}, splits "
             f"{', '.join(name or '(none)' for name in config.train_splits)}, fold {config.fold}"
         )
     sets = []

@@ -116,8 +116,8 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainSt
         write_tensors(path, tensors, metadata={"state": json.dumps(asdict(state))})
     except (OSError, SafetensorError) as error:
         raise OutputError(
-            f"{path} cannot be written ({error}); the state before it is intact: make room and start the same command "
-            "again, it goes on from there"
+            f"{path} cannot be written ({error}); the previous state is intact: free some space and run the same "
+            f"command again, it resumes from there"
         ) from error
 
 
@@ -154,7 +154,7 @@ def read_state(path: Path) -> TrainState:
             return TrainState(**json.loads((file.metadata() or {})["state"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is damaged ({error}): delete it to start the run anew, or name another --out"
+            f"{path} is damaged ({error}): delete it to restart the run, or choose another --out"
         ) from error
 
 
@@ -208,7 +208,7 @@ def read_sharded_state(path: Path) -> TrainState:
         return TrainState(**json.loads((path / _STATE).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
         raise TrainingError(
-            f"{path} is damaged ({error}): delete it to go on from the state before, or name another --out"
+            f"{path} is damaged ({error}): delete it to resume from the previous state, or choose another --out"
         ) from error
 
 
@@ -246,8 +246,8 @@ class ShardedWriter:
                 self._complete()
         except (CheckpointException, OSError, RuntimeError) as error:
             raise OutputError(
-                f"{self._folder} cannot be written ({error}); the state before it is intact: make room and start the "
-                "same command again, it goes on from there"
+                f"{self._folder} cannot be written ({error}); the previous state is intact: free some space and run "
+                f"the same command again, it resumes from there"
             ) from error
 
     def _complete(self) -> None:
@@ -295,8 +295,8 @@ def load_sharded(
         load(tensors, storage_reader=FileSystemReader(path))
     except (CheckpointException, OSError, EOFError, ValueError, RuntimeError) as error:
         raise TrainingError(
-            f"{path} is damaged ({type(error).__name__}: {error}): delete it to start the run anew, or name another "
-            "--out"
+            f"{path} is damaged ({type(error).__name__}: {error}): delete it to restart the run, or choose another "
+            f"--out"
         ) from error
     for param in named_parameters(optimizer).values():
         for key, value in optimizer.state.get(param, {}).items():

@@ -40,7 +40,7 @@ def make_fabric(config: RunConfig) -> Fabric:
     strategy: Any = "auto"
     if config.strategy == "fsdp":
         if world == 1:
-            raise ConfigError("run.strategy fsdp spreads a model over processes: start it by torchrun, or set auto")
+            raise ConfigError("run.strategy fsdp splits a model over processes: start it with torchrun, or set auto")
         strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
     elif world > 1:
         strategy = DDPStrategy()
@@ -85,9 +85,11 @@ def _accelerator(config: RunConfig) -> str:
         taken = next(name for name in there if there[name])
     if not there[taken]:
         found = ", ".join(name for name in there if there[name])
-        raise ConfigError(f"run.accelerator is {taken}, and torch finds none here: set it to auto, or to {found}")
+        raise ConfigError(
+            f"run.accelerator is {taken}, but torch finds no such device here: set it to auto, or to {found}"
+        )
     if taken == "cpu" and config.precision == "16-mixed":
-        raise ConfigError("run.precision 16-mixed needs an accelerator: on the CPU take bf16-mixed or 32-true")
+        raise ConfigError("run.precision 16-mixed needs an accelerator: on the CPU, use bf16-mixed or 32-true")
     return taken
 
 
@@ -111,8 +113,9 @@ def lacking(fabric: Fabric) -> Iterator[None]:
         if fabric.device.type != "mps":
             raise
         raise ConfigError(
-            f"run.accelerator mps: torch {torch.__version__} cannot do this there ({str(error).splitlines()[0]}); set "
-            "PYTORCH_ENABLE_MPS_FALLBACK=1 to have it done by the CPU, or run.accelerator to cpu"
+            f"run.accelerator mps: torch {torch.__version__} does not support this operation there "
+            f"({str(error).splitlines()[0]}); set "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1 to run it on the CPU, or run.accelerator to cpu"
         ) from error
 
 

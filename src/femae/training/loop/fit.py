@@ -201,8 +201,8 @@ def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
         return
     if newest.config != run.state.config:
         raise TrainingError(
-            f"{run.folder.path} holds a run with other settings (see its config.yaml): name another --out, or delete "
-            "that folder to train anew"
+            f"{run.folder.path} holds a run with other settings (see its config.yaml): choose another --out, or "
+            f"delete that folder to train from scratch"
         )
     if parts is not None and newest is sharded:
         run.state = load_sharded(parts, model=run.task.model, optimizer=optimizer, average=run.average)
@@ -286,8 +286,8 @@ def _keep_best(run: _Run, evaluation: Evaluation) -> None:
     except OSError as error:
         words = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise OutputError(
-            f"{run.folder.path} cannot be written ({words}); its last state is intact: make room and start the same "
-            "command again"
+            f"{run.folder.path} cannot be written ({words}); its last state is intact: free some space and run the "
+            f"same command again"
         ) from error
 
 

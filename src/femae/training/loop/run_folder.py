@@ -29,7 +29,7 @@ def write_text(path: Path, text: str) -> None:
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error}): make room, or choose another --out") from error
+        raise OutputError(f"{path} cannot be written ({error}): free some space, or choose another --out") from error
 
 
 def fingerprint(value: object) -> str:
@@ -113,8 +113,8 @@ class RunFolder:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
             raise OutputError(
-                f"{self.path / 'log.jsonl'} cannot be written ({error}); the last state is intact: make room and start "
-                "the same command again, it goes on from there"
+                f"{self.path / 'log.jsonl'} cannot be written ({error}); the last state is intact: free some space "
+                f"and run the same command again, it resumes from there"
             ) from error
 
     def forget_after(self, step: int) -> None:

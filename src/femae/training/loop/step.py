@@ -150,7 +150,7 @@ class Readings:
         elif state.first_loss is None and state.loss_steps == _FIRST_STEPS:
             state.first_loss = state.loss_sum / _FIRST_STEPS
         elif state.first_loss is not None and loss > self._config.explode * abs(state.first_loss):
-            what = f"the loss is {loss:.3g}, over {self._config.explode:g} times that of the first steps"
+            what = f"the loss is {loss:.3g}, more than {self._config.explode:g} times that of the first steps"
         if what:
             raise TrainingError(
                 f"{what} at step {step} (epoch {self._epoch_of(step):.2f}); {self._where} keeps its last state and "

@@ -97,7 +97,7 @@ def write_ensemble(
     for member in members:
         model, _ = load_model(member)
         if not isinstance(model, FaceModel):
-            raise DataError(f"{member} is an ensemble already: name its members")
+            raise DataError(f"{member} is already an ensemble: name its members")
         models.append(model)
     ensemble = Ensemble(models)
     tensors: dict[str, Any] = {}

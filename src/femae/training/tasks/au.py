@@ -79,7 +79,7 @@ class AuTask:
         self.train_set = train.select(train.au_mask[:, self.units].any(1))
         self.val_set = val.select(val.au_mask[:, self.units].any(1))
         if not len(self.val_set):
-            raise DataError("no row with action units validates: set data.val_splits, or data.fold")
+            raise DataError("there are no rows with action units to validate on: set data.val_splits, or data.fold")
         weights, pos_weights = loss_weights(
             self.train_set.au_targets[:, self.units],
             self.train_set.au_mask[:, self.units],

@@ -78,7 +78,9 @@ class EmotionTask:
             known |= train.au_mask[:, self.units].any(1)
         self.train_set, self.val_set = train.select(known), val.select(val.mask.any(1))
         if not len(self.val_set):
-            raise DataError("no row with emotions validates: set data.val_splits, data.val_sources or data.fold")
+            raise DataError(
+                "there are no rows with emotions to validate on: set data.val_splits, data.val_sources or data.fold"
+            )
         weights, pos_weights = loss_weights(
             self.train_set.targets,
             self.train_set.mask,
@@ -123,7 +125,7 @@ class EmotionTask:
             )
             logits = logits[:, :width]
             if logits.shape[1] < width:
-                raise ConfigError("distill.teachers say nothing of 'none of them': set softmax_weight to 0")
+                raise ConfigError("distill.teachers have no output for 'none of them': set softmax_weight to 0")
             if writes:
                 with replacing(path) as partial, partial.open("wb") as file:
                     np.save(file, logits)

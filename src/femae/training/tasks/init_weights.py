@@ -41,7 +41,8 @@ def start_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitC
     source: Any = getattr(model, "head", None)
     if info.outputs != outputs or source is None:
         raise ModelError(
-            f"{init.weights} says {', '.join(info.outputs) or 'nothing of emotions'}, this run {', '.join(outputs)}: "
+            f"{init.weights} has the outputs {', '.join(info.outputs) or '(no emotions)'}, this run "
+            f"{', '.join(outputs)}: "
             "set init.head to new, or softmax_weight as that run had it"
         )
     head.load_state_dict(source.state_dict())

@@ -35,7 +35,9 @@ class PretrainTask:
         self.config = config
         self.train_set, self.val_set = load_sets(config.data, config.model, labels=False)
         if not len(self.val_set):
-            raise DataError("no row validates: set data.val_splits to splits that the folders have, or data.fold")
+            raise DataError(
+                "there are no rows to validate on: set data.val_splits to splits that the folders have, or data.fold"
+            )
         self.model = MaskedAutoencoder(
             config.model, decoder=config.decoder, mask_ratio=config.mask_ratio, norm_pix_loss=config.norm_pix_loss
         )

@@ -197,7 +197,9 @@ def read_taught(path: Path, *, count: int, width: int) -> Floats | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}): remove it, it is then made anew") from error
+        raise ConfigError(f"{path} cannot be read ({error}): delete it, and it will be made again") from error
     if found.shape != (count, width):
-        raise ConfigError(f"{path} has the shape {found.shape}, expected {(count, width)}: remove it")
+        raise ConfigError(
+            f"{path} has the shape {found.shape}, expected {(count, width)}: delete it, and it will be made again"
+        )
     return np.asarray(found, np.float32)
