@@ -1,4 +1,4 @@
-"""docs/paper.md names modules, functions, tests, keys of recipes and commands, ARCHITECTURE.md files: all exist."""
+"""docs/paper.md names modules, functions, tests, keys of recipes and commands, ARCHITECTURE.md files and what is in them: all exist."""
 
 import ast
 import re
@@ -64,13 +64,26 @@ def test_every_section_equation_and_table_of_the_method_has_a_row() -> None:
 
 def test_the_files_that_the_architecture_names_are_there() -> None:
     text = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)`", text)
+    found = re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+\.py)(?::([A-Za-z_0-9]+))?`", text)
+    named = [name for name, _ in found]
     there = {path.relative_to(ROOT / "src/femae").as_posix() for path in (ROOT / "src/femae").rglob("*.py")}
     there |= {path.rpartition("/")[2] for path in there} | {
         f"benchmarks/{p.name}" for p in ROOT.glob("benchmarks/*.py")
     }
     assert len(named) > 50
     assert not [name for name in named if name not in there and not (ROOT / name).exists()]
+    inside = [(file, name) for file, name in found if name]
+    assert len(inside) > 20
+    assert not [(file, name) for file, name in inside if name not in names_of(ROOT / "src/femae" / file)]
+
+
+def test_each_way_through_the_code_has_at_most_twelve_stops() -> None:
+    text = (ROOT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    ways = re.split(r"^\*\*A ", text.partition("## Three ways")[2].partition("\n## ")[0], flags=re.MULTILINE)[1:]
+    assert [way.split("*")[0] for way in ways] == ["film", "recipe", "data set"]
+    for way in ways:
+        numbers = [int(number) for number in re.findall(r"^(\d+)\. ", way, re.MULTILINE)]
+        assert numbers == list(range(1, len(numbers) + 1)) and 5 <= len(numbers) <= 12
 
 
 def test_every_room_says_what_lives_there() -> None:
