@@ -1,4 +1,4 @@
-"""docs/paper.md names modules, functions, tests, keys of recipes and commands, ARCHITECTURE.md files and what is in them: all exist."""
+"""Names in docs/paper.md (modules, tests, keys, commands) and in ARCHITECTURE.md (files, what is in them) exist."""
 
 import ast
 import re
