@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import femae
 from femae.errors import MissingDependencyError, OutputError
@@ -277,12 +279,19 @@ def test_missing_package_is_named(method: str, package: str, monkeypatch: pytest
         getattr(predictions([make_frame(1)]), method)()
 
 
-def test_neither_pandas_nor_polars_is_imported_before_it_is_asked_for() -> None:
+def test_neither_pandas_nor_polars_is_imported_before_it_is_asked_for(
+    tmp_path: Path, astronaut: npt.NDArray[np.uint8]
+) -> None:
+    """pyarrow imports pandas, where it is installed, for every array that it makes of Python's or numpy's values."""
+    Image.fromarray(astronaut).save(tmp_path / "face.png")
     code = (
-        "import sys; import femae.inference.tables, femae.inference.temporal;"
+        "import sys; from femae.cli import main; assert main(sys.argv[1:]) == 0;"
         "heavy = {'pandas', 'polars', 'torch', 'cv2', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ})
+    words = ["predict", str(tmp_path / "face.png"), "--out", str(tmp_path / "out"), "--format", "csv,parquet,jsonl"]
+    subprocess.run([sys.executable, "-c", code, *words], check=True, env={**os.environ})
+    for suffix in ("csv", "parquet", "jsonl"):
+        assert (tmp_path / "out" / f"pictures.{suffix}").is_file()
 
 
 def read_back(path: Path) -> dict[str, pl.DataFrame]:

@@ -88,16 +88,17 @@ def results_to_batch(results: Sequence[FrameResult], *, schema: pa.Schema) -> pa
             assert len(numbers) == len(float_names), f"{len(numbers)} numbers of a face for {len(float_names)} columns"
             values[row] = numbers
     columns: dict[str, pa.Array[Any]] = {
-        "source": pa.array([_as_text(result.frame.source) for result, _ in rows], pa.string()),
-        "frame": pa.array([result.frame.index for result, _ in rows], pa.int64()),
-        "time_s": pa.array([result.frame.time_s for result, _ in rows], pa.float64()),
-        "face_id": pa.array([face and face.face_id for _, face in rows], pa.int64()),
-        "status": pa.array([result.status for result, _ in rows], pa.string()),
-        "compound": pa.array([face and face.compound for _, face in rows], pa.string()),
-        "expression": pa.array([face and face.expression for _, face in rows], pa.string()),
+        "source": _texts([result.frame.source for result, _ in rows]),
+        "frame": _numbers_column([result.frame.index for result, _ in rows], pa.int64()),
+        "time_s": _numbers_column([result.frame.time_s for result, _ in rows], pa.float64()),
+        "face_id": _numbers_column([face.face_id if face else None for _, face in rows], pa.int64()),
+        "status": _texts([result.status for result, _ in rows]),
+        "compound": _texts([face.compound if face else None for _, face in rows]),
+        "expression": _texts([face.expression if face else None for _, face in rows]),
     }
-    for name, column in zip(float_names, values.T, strict=True):
-        columns[name] = pa.array(column, pa.float32(), mask=np.isnan(column))
+    known = ~np.isnan(values)
+    for column, name in enumerate(float_names):
+        columns[name] = _column(pa.float32(), known[:, column], np.ascontiguousarray(values[:, column]))
     return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
@@ -112,8 +113,29 @@ def _numbers(face: FaceResult, *, raw: bool) -> npt.NDArray[np.float32]:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _as_text(name: str) -> str:
-    return name.encode("utf-8", "replace").decode("utf-8")
+def _column(kind: pa.DataType, known: npt.NDArray[np.bool_], *parts: Any) -> "pa.Array[Any]":
+    """A column of the arrays `parts`, null where it is not `known`.
+
+    pa.array would do; but it imports pandas wherever that is installed, a third of a second of every start.
+    """
+    nulls = int(len(known) - known.sum())
+    bits: Any = np.packbits(known, bitorder="little") if nulls else None
+    buffers = [None if part is None else pa.py_buffer(part) for part in (bits, *parts)]
+    return pa.Array.from_buffers(kind, len(known), buffers, null_count=nulls)
+
+
+def _numbers_column(values: Sequence[float | None], kind: pa.DataType) -> "pa.Array[Any]":
+    known = np.array([value is not None for value in values], np.bool_)
+    return _column(kind, known, np.array([value or 0 for value in values], kind.to_pandas_dtype()))
+
+
+def _texts(values: Sequence[str | None]) -> "pa.Array[Any]":
+    """As UTF-8; what is no text becomes a question mark."""
+    known = np.array([value is not None for value in values], np.bool_)
+    words = [(value or "").encode("utf-8", "replace") for value in values]
+    ends = np.zeros(len(words) + 1, np.int32)
+    np.cumsum([len(word) for word in words], out=ends[1:])
+    return _column(pa.string(), known, ends, np.frombuffer(b"".join(words), np.uint8))
 
 
 class Predictions:
