@@ -121,7 +121,11 @@ def test_folds_and_ablation(pages: Path, open_page: Callable[..., Any]) -> None:
 
 
 def test_pictures(
-    tmp_path: Path, astronaut: np.ndarray, open_page: Callable[..., Any], faults_of: Callable[..., Any]
+    tmp_path: Path,
+    astronaut: np.ndarray,
+    open_page: Callable[..., Any],
+    faults_of: Callable[..., Any],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "<b>photos"
     folder.mkdir()
@@ -145,9 +149,12 @@ def test_pictures(
     watched.assert_clean()
     shutil.move(tmp_path / "<b>photos.csv", tmp_path / "t.csv")
     out = tmp_path / "later"
+    capsys.readouterr()
     assert main(["report", str(tmp_path / "t.csv"), "--pictures", str(folder), "--out", str(out)]) == 0
     assert open_page(out / "t.html").page.locator("#gallery img").count() == 2
-    assert main(["report", str(tmp_path / "t.csv"), "--labels", "compound", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"  -> {out / 't.html'}\n"
+    assert main(["report", str(tmp_path / "t.csv"), "--labels", "compound", "--out", str(out), "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
     assert "Happily Surprised" in open_page(out / "t.html").page.locator("#gallery figcaption").all_inner_texts()[0]
 
 

@@ -7,7 +7,7 @@ import tyro
 from pydantic import Field
 
 from femae.config.base import Config
-from femae.config.options import DebugOption, LabelsOption, comma_list, split_words
+from femae.config.options import DebugOption, LabelsOption, QuietOption, comma_list, split_words
 
 __all__ = ["ReportConfig"]
 
@@ -35,6 +35,7 @@ class ReportConfig(Config):
     max_mb: float = Field(
         24.0, gt=0, description="largest size of a page, millions of bytes; the film is encoded to fit"
     )
+    quiet: QuietOption = False
     debug: DebugOption = False
 
     @property

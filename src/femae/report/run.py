@@ -33,7 +33,10 @@ def run_report(config: ReportConfig) -> int:
     tables = [path for path in config.inputs if not path.is_dir()]
     _check(config, num_tables=len(tables))
     jobs = _figure_jobs(config) if config.figures else _page_jobs(config, folders, tables)
-    out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    out, err = (
+        Console(soft_wrap=True, highlight=False, quiet=config.quiet),
+        Console(stderr=True, soft_wrap=True, highlight=False),
+    )
     failed = 0
     for job in jobs:
         try:
@@ -87,7 +90,7 @@ def _one_table(table: Path, config: ReportConfig) -> list[Path]:
     if read_predictions(table).is_film:
         if config.pictures is not None:
             raise ConfigError(f"'{table}' is the table of a film: give --film instead of --pictures")
-        with _progress("film") as advance:
+        with _film_progress(quiet=config.quiet) as advance:
             return [write_video_report(table, out=out, video=config.film, options=options, advance=advance)]
     if config.film is not None:
         raise ConfigError(f"'{table}' is a table of pictures: give --pictures instead of --film")
@@ -100,7 +103,7 @@ def _one_table(table: Path, config: ReportConfig) -> list[Path]:
 def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
     if config.conditions is None and is_one_film([read_predictions(table) for table in tables]):
         out = config.out / f"{'-'.join(dict.fromkeys(table.stem for table in tables))[:100]}.compared.html"
-        with _progress("film") as advance:
+        with _film_progress(quiet=config.quiet) as advance:
             return [
                 write_models_report(
                     tables, out=out, video=config.film, max_mb=config.max_mb, labels=config.labels, advance=advance
@@ -113,14 +116,14 @@ def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
 
 
 @contextmanager
-def _progress(word: str) -> "Iterator[_Advance]":
+def _film_progress(*, quiet: bool) -> "Iterator[_Advance]":
     """Frames done, on a terminal only."""
     console = Console(stderr=True)
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield _Advance(None, None)
         return
     with Progress(console=console, transient=True) as progress:
-        yield _Advance(progress, progress.add_task(word, total=None))
+        yield _Advance(progress, progress.add_task("film", total=None))
 
 
 class _Advance:
