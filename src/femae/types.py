@@ -16,11 +16,13 @@ __all__ = [
     "Frame",
     "FrameResult",
     "LabelView",
+    "Rule",
     "SourceInfo",
     "Status",
 ]
 
 Status = Literal["ok", "no_face", "unreadable"]
+Rule = Literal["sum", "product", "arithmetic", "geometric", "harmonic"]  # see compound/rules.py
 LabelView = Literal["expression", "compound"]  # which of its two labels a face is shown with
 CLEAR_SUM: Final = 0.5  # from here on a face shows one of the six emotions, or a blend, rather than none
 

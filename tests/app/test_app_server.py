@@ -411,7 +411,7 @@ def test_what_a_killed_server_left_behind_is_removed() -> None:
 
 def test_the_command_says_what_is_wrong(serve: Serve, tmp_path: Path) -> None:
     port = httpx.URL(serve().url).port
-    with pytest.raises(ConfigError, match=f"port {port} is taken"):
+    with pytest.raises(ConfigError, match=f"port {port} is in use"):
         run_app(AppConfig(port=port))
     with pytest.raises(ModelError, match="no model file"):
         run_app(AppConfig(models=(tmp_path / "no.onnx",)))

@@ -235,7 +235,7 @@ def test_weights_are_read_in_any_order_case_and_spacing() -> None:
         ("fear=-1", "'fear' cannot be '-1'"),
         ("fear=nan", "'fear' cannot be 'nan'"),
         ("fear=inf", "'fear' cannot be 'inf'"),
-        ("fear=1,FEAR=2", "stands twice"),
+        ("fear=1,FEAR=2", "appears twice"),
         (",".join(f"{emotion}=0" for emotion in EMOTIONS), "at least one above 0"),
     ],
 )

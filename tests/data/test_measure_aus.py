@@ -124,7 +124,7 @@ def test_a_stopped_run_goes_on_where_it_was(shards: Path, tmp_path: Path) -> Non
     out = tmp_path / "au.parquet"
     with pytest.raises(KeyboardInterrupt) as stop:
         make(shards, out, Brightness(fail_after=8))
-    assert "goes on" in stop.value.__notes__[0] and not out.exists()
+    assert "run the same command again" in stop.value.__notes__[0] and not out.exists()
     rest = Brightness()
     result = make(shards, out, rest)
     assert rest.num_measured == result.num_measured == 8  # two shards of three were complete

@@ -61,12 +61,12 @@ def model_names(models: tuple[Path, ...]) -> list[str]:
 
 def choices(config: AppConfig, *, models: list[str]) -> dict[str, Any]:
     """The settings that the page offers, and the limits it should warn of before an upload."""
-    assert set(RULES) == set(_RULE_WORDS) and set(get_args(LabelView)) == set(_LABEL_WORDS)
+    assert set(get_args(LabelView)) == set(_LABEL_WORDS)
     assert set(CLASS_SETS) >= set(_CLASS_WORDS)
     return {
         "models": models,
         "labels": [[key, _LABEL_WORDS[key]] for key in sorted(_LABEL_WORDS, key=lambda key: key != config.labels)],
-        "rules": [[rule, _RULE_WORDS[rule]] for rule in RULES],
+        "rules": [[rule, _RULE_WORDS.get(rule, rule)] for rule in RULES],
         "classes": [[key, words] for key, words in _CLASS_WORDS.items()],
         "pictureSuffixes": sorted(PICTURE_SUFFIXES),
         "maxBytes": int(config.max_upload_mb * 1e6),

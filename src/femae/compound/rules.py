@@ -21,17 +21,17 @@ and q, the sum reaches v + w. Sum and arithmetic mean rank alike without weights
 
 import difflib
 import math
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from femae.errors import ConfigError, LabelError
 from femae.labels import EMOTIONS, Compound, emotion_indices
+from femae.types import Rule
 
 __all__ = ["RULES", "Rule", "combine", "decide", "parse_weights"]
 
-Rule = Literal["sum", "product", "arithmetic", "geometric", "harmonic"]
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 _MAX_WEIGHT: Final = 1_000_000  # of parse_weights, so that every score fits float32

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import AfterValidator, Field
 
 from femae.cluster import check_address
-from femae.types import LabelView
+from femae.types import LabelView, Rule
 
 __all__ = [
     "DEVICES",
@@ -52,7 +52,7 @@ LabelsOption = Annotated[
     ),
 ]
 RuleOption = Annotated[
-    Literal["sum", "product", "arithmetic", "geometric", "harmonic"],
+    Rule,
     Field(description="how the two probabilities of a compound are combined"),
 ]
 WeightsOption = Annotated[str, Field(description="weights per emotion, as in fear=2,surprise=0.5; the others are 1")]
