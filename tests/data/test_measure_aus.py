@@ -158,7 +158,7 @@ def test_the_command(
     out = tmp_path / "au.parquet"
     words = ["data", "pseudo-au", str(shards), "--landmarker", str(task), "--out", str(out), "--workers", "2"]
     assert main(words) == 2  # the file holds no networks
-    assert "does not load" in capsys.readouterr().err and not out.exists()
+    assert "cannot be loaded" in capsys.readouterr().err and not out.exists()
     monkeypatch.setattr(blendshapes_module, "BlendshapeNet", lambda _: Brightness())
     assert main(words) == 0
     said = capsys.readouterr().out

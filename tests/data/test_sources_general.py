@@ -263,7 +263,7 @@ def test_options_come_as_text(layouts: Any) -> None:
     for options in ({"every": "often"}, {"step": "3"}, {"keep_unlabelled": "perhaps"}):
         with pytest.raises(ConfigError, match="affwild2-au"):
             open_source("affwild2-au", root, options=options)
-    with pytest.raises(ConfigError, match="no data set"):
+    with pytest.raises(ConfigError, match="not a known kind of data set"):
         open_source("affectnett", root)
     with pytest.raises(DataError, match="does not exist"):
         open_source("affectnet", root / "absent")

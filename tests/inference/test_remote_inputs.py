@@ -359,7 +359,7 @@ def test_a_server_that_goes_away_in_the_midst_of_a_film(
     assert film.stat().st_size > 9_000
     assert predict([f"{web.url}/a.mp4", str(film)], str(tmp_path)) == 1
     said = capsys.readouterr().err
-    assert f"{web.url}/a.mp4' cannot be read, after 4 tries" in said and "breaks off" not in said
+    assert f"{web.url}/a.mp4' cannot be read, after 4 tries" in said and "ends early" not in said
     assert not (tmp_path / "a.csv").exists() and (tmp_path / "a-2.csv").read_bytes() == (local / "a.csv").read_bytes()
 
 

@@ -172,7 +172,7 @@ def test_problems_of_a_film_that_is_taken_over_count_as_they_did(
     for _ in range(2):
         assert predict([film], tmp_path / "out") == 1
         said = capsys.readouterr().err
-        assert "breaks off" in said
+        assert "ends early" in said
     assert taken_over(tmp_path / "out") == ["damaged.mkv"]
 
 
