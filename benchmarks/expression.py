@@ -112,7 +112,7 @@ def judge(labels: Mapping[str, Label], *, scorer: Path, data: Path, split: str, 
 def table_of(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: a row for each rule or tool, then F1 by answer."""
     figures = ("accuracy", "macro_f1", "compound_said_of_others", "compound_found", "ece")
-    heads = ("accuracy", "macro-F1", "a compound said of others", "compounds found", "ECE")
+    heads = ("accuracy", "macro-F1", "other faces called a compound", "compounds found", "ECE")
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, said in found.items():
         cells = [f"{said[figure]:.3f}" if figure in said else "-" for figure in figures]

@@ -26,20 +26,21 @@ def prepare_lines(result: "PrepareResult") -> list[str]:
         )
         labels = [f"{word} {count['positive']:,}" for word, count in account["labels"].items()]
         if labels:
-            lines.append(f"  at least one half: {', '.join(labels)}")
+            lines.append(f"  positive (0.5 or more): {', '.join(labels)}")
         for who, key in (("reader", "left_out_by_reader"), ("prepare", "left_out")):
             causes = sorted(account[key].items(), key=lambda one: -one[1]["count"])
             for cause, entry in causes[:_MAX_CAUSES]:
                 example = f", e.g. {entry['examples'][0]}" if entry["examples"] else ""
                 lines.append(f"  left out by {who}: {cause}: {entry['count']:,}{example}")
     if result.nothing_to_do:
-        lines.append(f"nothing to do: all {result.num_units:,} shards of {result.folder} are there already")
+        lines.append(f"nothing to do: all {result.num_units:,} shards of {result.folder} are already there")
         return lines
     kept = result.num_units - result.num_units_made
     rate = result.num_faces / max(result.seconds, 1e-9)
     workers = f"{result.num_workers} worker{'s' * (result.num_workers != 1)}"
     lines.append(
-        f"{result.num_units_made:,} shards made{f', {kept:,} kept' if kept else ''}: {result.num_pictures:,} pictures, "
+        f"{result.num_units_made:,} shard{'s' * (result.num_units_made != 1)} made{f', {kept:,} kept' if kept else ''}: "
+        f"{result.num_pictures:,} pictures, "
         f"{result.num_faces:,} faces in {result.seconds:.1f} s, {rate:,.1f} faces/s with {workers}"
     )
     lines.append(f"-> {result.folder}")

@@ -50,7 +50,7 @@ details { max-width: 46rem; overflow-wrap: anywhere; } img { max-width: 100%; di
 <table><tr><th>class<th>samples<th></tr>
 {% for word, n in s.classes.items() %}<tr><td>{{ word }}</td><td class="n">{{ "{:,}".format(n) }}</td>
 <td><span class="bar" style="width: {{ (16 * n / s.num_samples)|round(2) }}rem"></span></td></tr>{% endfor %}</table>
-{% if s.labels %}<table><tr><th>label<th>known<th>at least one half<th>sum of targets</tr>
+{% if s.labels %}<table><tr><th>label<th>known<th>0.5 or more<th>sum of targets</tr>
 {% for word, l in s.labels.items() %}<tr><td>{{ word }}</td><td class="n">{{ "{:,}".format(l.known) }}</td>
 <td class="n">{{ "{:,}".format(l.positive) }}</td><td class="n">{{ "{:,.1f}".format(l.sum) }}</td></tr>{% endfor %}
 </table>
