@@ -38,10 +38,10 @@ def prepare_lines(result: "PrepareResult") -> list[str]:
     kept = result.num_units - result.num_units_made
     rate = result.num_faces / max(result.seconds, 1e-9)
     workers = f"{result.num_workers} worker{'s' * (result.num_workers != 1)}"
+    made = f"{result.num_units_made:,} shard{'s' * (result.num_units_made != 1)} made"
     lines.append(
-        f"{result.num_units_made:,} shard{'s' * (result.num_units_made != 1)} made{f', {kept:,} kept' if kept else ''}: "
-        f"{result.num_pictures:,} pictures, "
-        f"{result.num_faces:,} faces in {result.seconds:.1f} s, {rate:,.1f} faces/s with {workers}"
+        f"{made}{f', {kept:,} kept' if kept else ''}: {result.num_pictures:,} pictures, {result.num_faces:,} faces "
+        f"in {result.seconds:.1f} s, {rate:,.1f} faces/s with {workers}"
     )
     lines.append(f"-> {result.folder}")
     return lines
