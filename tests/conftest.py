@@ -1,13 +1,23 @@
 """Fixtures that several test files share."""
 
 import importlib.metadata
+import json
 import os
+import select
+import subprocess
+import sys
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # there is a worker for each core: threads of matrix products would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -20,6 +30,20 @@ settings.register_profile("search", derandomize=False, max_examples=500)  # pyte
 settings.load_profile("fixed")
 
 REPO = Path(__file__).resolve().parent.parent
+LONGEST = (  # files that take longest: they come first, so that no worker has a long one left when the others are done
+    "test_docs training/test_fit training/test_distributed inference/test_cluster test_notebooks training/test_recipes "
+    "report/test_film_page test_deploy inference/test_resume training/test_expression_fit faces/test_track "
+    "app/test_app_server video/test_clips test_device test_site training/test_trackers inference/test_remote_inputs "
+    "report/test_other_pages export/test_export inference/test_long_films test_release training/test_remote "
+    "report/test_parts app/test_app_page e2e/test_install training/test_step engine/test_conformance "
+    "training/test_benchmarks webcam/test_webcam video/test_heic"
+).split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    place = {REPO / "tests" / f"{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +103,37 @@ def encode_video(
 def make_video() -> Callable[..., Path]:
     """The function `encode_video` for tests that write films of their own."""
     return encode_video
+
+
+@pytest.fixture
+def short_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `femae export` says of its speed comes from five calls instead of two seconds of them."""
+    pytest.importorskip("torch", reason="needs femae[train]")
+    from femae.export import run
+
+    monkeypatch.setattr(run, "time_per_crop", partial(run.time_per_crop, seconds=0.0))
+
+
+@pytest.fixture(scope="session")
+def repeat_film(carphone: Path) -> Callable[[Path, int], Path]:
+    """`repeat_film(path, times)`: the man in the car so many times over, 120 frames each, without encoding him anew."""
+
+    def repeat(path: Path, times: int) -> Path:
+        with av.open(str(path), "w") as out:
+            stream = None
+            for number in range(times):
+                with av.open(str(carphone)) as source:
+                    film = source.streams.video[0]
+                    stream = stream or out.add_stream_from_template(film)
+                    for packet in source.demux(film):
+                        if packet.size:
+                            packet.stream = stream
+                            packet.pts += number * film.duration
+                            packet.dts += number * film.duration
+                            out.mux(packet)
+        return path
+
+    return repeat
 
 
 @pytest.fixture(scope="session")
@@ -165,3 +220,107 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     yield served
     s3fs.S3FileSystem.clear_instance_cache()
     served.close()
+
+
+_FORKER = """
+import importlib, json, os, sys
+
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+for line in sys.stdin:
+    request = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        sys.argv = ["-c", *request["arguments"]]
+        status = 1
+        try:
+            exec(compile(request["code"], "forked", "exec"), {"__name__": "__main__"})
+            status = 0
+        except SystemExit as stop:
+            status = stop.code or 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+@dataclass
+class Forked:
+    """A process that was forked: its id, and at its end its status (minus the signal, if one killed it)."""
+
+    pid: int
+    log: Path
+    answers: IO[bytes]
+    status: int | None = None
+
+    def wait(self) -> int:
+        """The status, once the process has ended."""
+        if self.status is None:
+            self.status = int(self.answers.readline())
+        return self.status
+
+    def is_running(self) -> bool:
+        return self.status is None and not select.select([self.answers], [], [], 0)[0]
+
+
+class Forker:
+    """A process that has loaded some modules and starts others, one at a time, by forking.
+
+    Each is a process of its own, which may be killed, without the seconds that loading takes.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", _FORKER, *modules]
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, bufsize=0)
+
+    def start(self, code: str, *arguments: str, log: Path) -> Forked:
+        """Run Python code with these as sys.argv[1:]; all it prints goes to `log`."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        request = json.dumps({"code": code, "arguments": arguments, "log": str(log)})
+        self._process.stdin.write(f"{request}\n".encode())
+        return Forked(pid=int(self._process.stdout.readline()), log=log, answers=self._process.stdout)
+
+    def start_femae(self, *arguments: str, log: Path) -> Forked:
+        """The command `femae` with these arguments."""
+        return self.start("import sys; from femae.cli import main; sys.exit(main(sys.argv[1:]))", *arguments, log=log)
+
+    def run(self, code: str, *arguments: str, log: Path) -> None:
+        """The same, to its end; fails where it does."""
+        status = self.start(code, *arguments, log=log).wait()
+        assert status == 0, f"{status}: {log.read_text()[-3000:]}"
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def start_forker() -> Iterator[Callable[..., Forker]]:
+    """The function that starts a Forker which has loaded the modules named."""
+    started: list[Forker] = []
+
+    def start(*modules: str) -> Forker:
+        started.append(Forker(*modules))
+        return started[-1]
+
+    yield start
+    for forker in started:
+        forker.close()
+
+
+@pytest.fixture(scope="session")
+def command_forker(start_forker: Callable[..., Forker]) -> Forker:
+    """Starts processes that have loaded what `femae predict` needs."""
+    return start_forker("pandas", "femae.cli.commands", "femae.inference.run")

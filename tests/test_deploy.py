@@ -76,9 +76,9 @@ def test_image_and_job_name_one_version_of_ray(job: Any) -> None:
 def test_the_steps_of_the_dockerfile(tmp_path: Path) -> None:
     """In a folder in place of / and a new environment in place of the image: all but what needs root.
 
-    What this environment has already need not be loaded once more: the new one sees it.
+    What this environment has already, pip too, need not be loaded once more: the new one sees it.
     """
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     (packages,) = (tmp_path / "venv" / "lib").glob("python3*/site-packages")
     (packages / "around.pth").write_text(sysconfig.get_path("purelib"))
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}

@@ -191,7 +191,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, carphone: Path, astronau
 
 
 @pytest.fixture
-def workplace(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_timing: None) -> Path:
     """A copy of that folder, and the tests are in it."""
     shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

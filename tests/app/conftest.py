@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,17 @@ def serve() -> Iterator[Callable[..., Served]]:
 
 
 @pytest.fixture(scope="session")
-def long_film(tmp_path_factory: pytest.TempPathFactory, carphone: Path, make_video: Callable[..., Path]) -> Path:
+def long_film(tmp_path_factory: pytest.TempPathFactory, repeat_film: Callable[[Path, int], Path]) -> Path:
     """The man in the car four times over: 480 frames, so that a job lasts long enough to be looked at."""
+    return repeat_film(tmp_path_factory.mktemp("films") / "long.mp4", 4)
+
+
+@pytest.fixture(scope="session")
+def short_film(tmp_path_factory: pytest.TempPathFactory, carphone: Path, make_video: Callable[..., Path]) -> Path:
+    """His first ten frames, for jobs that only have to end."""
     with av.open(str(carphone)) as container:
-        frames = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
-    return make_video(tmp_path_factory.mktemp("films") / "long.mp4", frames * 4)
+        frames = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in islice(container.decode(video=0), 10)]
+    return make_video(tmp_path_factory.mktemp("films") / "short.mp4", frames)
 
 
 @pytest.fixture(autouse=True)

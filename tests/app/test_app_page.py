@@ -120,7 +120,7 @@ def test_from_upload_to_download(
 
 
 def test_two_jobs_cancel_and_bad_files(
-    serve: Callable[..., Any], browser: Any, long_film: Path, carphone: Path, tmp_path: Path
+    serve: Callable[..., Any], browser: Any, long_film: Path, short_film: Path, tmp_path: Path
 ) -> None:
     served = serve(max_upload_mb=20)
     bad = {"name": "bad.mp4", "mimeType": "video/mp4", "buffer": b"no film " * 500}
@@ -131,8 +131,8 @@ def test_two_jobs_cancel_and_bad_files(
         first = page.locator(".job", has_text="long.mp4")
         page.wait_for_selector(".job.running progress[value]")
         page.set_input_files("#files", [bad])
-        page.set_input_files("#files", [carphone])
-        waiting = page.locator(".job.waiting", has_text=carphone.name)
+        page.set_input_files("#files", [short_film])
+        waiting = page.locator(".job.waiting", has_text=short_film.name)
         waiting.wait_for()
         sync_api.expect(waiting.locator(".state")).to_contain_text("number 2 in the queue")
         sync_api.expect(first.locator(".state")).to_contain_text("of 480 frames")
@@ -141,12 +141,12 @@ def test_two_jobs_cancel_and_bad_files(
         failed = page.locator(".job.failed", has_text="bad.mp4")
         failed.wait_for()
         assert "'bad.mp4' is not a film" in failed.locator(".state").inner_text()
-        page.locator(".job.done", has_text=carphone.name).wait_for()
+        page.locator(".job.done", has_text=short_film.name).wait_for()
         page.set_input_files("#files", [large])
         failed = page.locator(".job.failed", has_text="large.mp4")
         assert "too large: 20 MB, and this page takes up to 20 MB" in failed.locator(".state").inner_text()
         page.get_by_label("Threshold").fill("-3")
-        page.set_input_files("#files", [carphone])
+        page.set_input_files("#files", [short_film])
         assert "Threshold" in page.get_by_role("alert").inner_text()
         assert page.locator(".job").count() == 4
 
@@ -202,11 +202,11 @@ def test_the_camera_records_a_film_and_takes_a_picture(serve: Callable[..., Any]
         assert page.locator("#camera").is_hidden()
 
 
-def test_a_server_that_is_gone_is_said_so(serve: Callable[..., Any], browser: Any, carphone: Path) -> None:
+def test_a_server_that_is_gone_is_said_so(serve: Callable[..., Any], browser: Any, short_film: Path) -> None:
     served = serve()
     with opened(browser, served.url, expected_errors=("Failed to load resource",)) as page:
         page.route("**/api/jobs", lambda route: route.abort())
-        page.set_input_files("#files", [carphone])
+        page.set_input_files("#files", [short_film])
         state = page.locator(".job.failed .state")
         state.wait_for()
         assert "is it still running" in state.inner_text()

@@ -144,7 +144,7 @@ def test_pictures_get_a_report_by_their_own_names(serve: Serve, astronaut: np.nd
     assert "a.png" in page and "<img src=x" not in page and "&lt;img src=x" in page
 
 
-def test_bad_files_say_why_by_the_users_own_name(serve: Serve, carphone: Path) -> None:
+def test_bad_files_say_why_by_the_users_own_name(serve: Serve, short_film: Path) -> None:
     served = serve()
     job = served.start_job(("no film.mp4", b"this is no film at all" * 99))
     view = served.wait(job, "done", "failed")
@@ -155,7 +155,7 @@ def test_bad_files_say_why_by_the_users_own_name(serve: Serve, carphone: Path) -
     empty = served.post(f"api/jobs/{created['id']}/files", content=b"", headers={"X-File-Name": "a.mp4"})
     assert empty.status_code == 400 and "empty" in empty.json()["error"]
     assert served.post(f"api/jobs/{created['id']}/start").status_code == 400
-    for content, name in ((carphone.read_bytes(), "a.mp4"), (b"x", "b.png")):
+    for content, name in ((short_film.read_bytes(), "a.mp4"), (b"x", "b.png")):
         mixed = served.post(f"api/jobs/{created['id']}/files", content=content, headers={"X-File-Name": name})
     assert mixed.status_code == 400 and "one film or pictures" in mixed.json()["error"]
 
@@ -207,11 +207,11 @@ def test_long_films_are_refused(serve: Serve, long_film: Path) -> None:
     assert view["state"] == "failed" and "longer than 0.2 minutes" in view["message"] and view["done"] == 0
 
 
-def test_two_jobs_at_once_wait_in_order_and_can_be_cancelled(serve: Serve, long_film: Path, carphone: Path) -> None:
+def test_two_jobs_at_once_wait_in_order_and_can_be_cancelled(serve: Serve, long_film: Path, short_film: Path) -> None:
     served = serve()
     first = served.start_job(("first.mp4", long_film.read_bytes()))
     second = served.start_job(("second.mp4", long_film.read_bytes()))
-    third = served.start_job(("third.mp4", carphone.read_bytes()))
+    third = served.start_job(("third.mp4", short_film.read_bytes()))
     running = served.wait(first, "running")
     assert [served.look(job)["position"] for job in (second, third)] == [1, 2]
     assert served.post(f"api/jobs/{second['id']}/cancel").json()["state"] == "cancelled"
@@ -255,11 +255,11 @@ def workers() -> list[psutil.Process]:
     ],
 )
 def test_a_crash_in_the_midst_ends_one_job_and_not_the_server(
-    serve: Serve, long_film: Path, carphone: Path, number: int, sentence: str
+    serve: Serve, long_film: Path, short_film: Path, number: int, sentence: str
 ) -> None:
     served = serve()
     first = served.start_job(("first.mp4", long_film.read_bytes()))
-    second = served.start_job(("second.mp4", carphone.read_bytes()))
+    second = served.start_job(("second.mp4", short_film.read_bytes()))
     while not (running := served.look(first))["done"]:
         assert running["state"] in ("waiting", "running")
         time.sleep(0.02)
@@ -269,21 +269,21 @@ def test_a_crash_in_the_midst_ends_one_job_and_not_the_server(
     assert view["state"] == "failed" and sentence in view["message"] and "make it smaller" in view["message"]
     assert not (served.folder / "jobs" / first["id"]).exists()
     assert served.wait(second, "done", "failed")["state"] == "done"
-    third = served.start_job(("third.mp4", carphone.read_bytes()))
+    third = served.start_job(("third.mp4", short_film.read_bytes()))
     assert served.wait(third, "done", "failed")["state"] == "done"
     assert workers()[0].pid != worker.pid
 
 
-def test_a_worker_that_died_while_nothing_was_to_do_is_replaced(serve: Serve, carphone: Path) -> None:
+def test_a_worker_that_died_while_nothing_was_to_do_is_replaced(serve: Serve, short_film: Path) -> None:
     served = serve()
     (worker,) = workers()
     worker.kill()
     worker.wait(10)
-    job = served.start_job(("a.mp4", carphone.read_bytes()))
+    job = served.start_job(("a.mp4", short_film.read_bytes()))
     assert served.wait(job, "done", "failed")["state"] == "done"
 
 
-def test_a_job_that_takes_too_long_is_ended(serve: Serve, long_film: Path, carphone: Path) -> None:
+def test_a_job_that_takes_too_long_is_ended(serve: Serve, long_film: Path) -> None:
     served = serve(max_job_minutes=0.005)
     view = served.wait(served.start_job(("l.mp4", long_film.read_bytes())), "done", "failed")
     assert view["state"] == "failed" and "took longer than 0.005 minutes" in view["message"]
@@ -296,12 +296,12 @@ def eats_memory(table: Path, *, out: Path, **_: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_job_may_take_only_so_much_memory(serve: Serve, carphone: Path) -> None:
+def test_a_job_may_take_only_so_much_memory(serve: Serve, short_film: Path) -> None:
     served = serve(make_report=eats_memory, max_memory_mb=600)
-    view = served.wait(served.start_job(("a.mp4", carphone.read_bytes())), "done", "failed")
+    view = served.wait(served.start_job(("a.mp4", short_film.read_bytes())), "done", "failed")
     assert view["state"] == "failed" and "not enough memory" in view["message"]
     served = serve(make_report=eats_memory)
-    view = served.wait(served.start_job(("a.mp4", carphone.read_bytes())), "done", "failed")
+    view = served.wait(served.start_job(("a.mp4", short_film.read_bytes())), "done", "failed")
     assert view["state"] == "done"
 
 
@@ -320,9 +320,9 @@ def test_the_work_ends_with_its_server(tmp_path: Path) -> None:
     assert gone and not alive
 
 
-def test_a_report_that_fails_leaves_the_rest(serve: Serve, carphone: Path) -> None:
+def test_a_report_that_fails_leaves_the_rest(serve: Serve, short_film: Path) -> None:
     served = serve(make_report=no_report)
-    view = served.wait(served.start_job(("a.mp4", carphone.read_bytes())), "done", "failed")
+    view = served.wait(served.start_job(("a.mp4", short_film.read_bytes())), "done", "failed")
     assert view["state"] == "done" and "report.html" not in [file["key"] for file in view["files"]]
     assert "not to my taste" in view["problems"][0] and "femae-app" not in view["problems"][0]
 
@@ -365,9 +365,9 @@ def test_other_computers_need_the_secret(serve: Serve) -> None:
     assert httpx.get(served.url, headers={"Host": "evil.example"}, trust_env=False).status_code == 403
 
 
-def test_expired_jobs_go(serve: Serve, carphone: Path) -> None:
+def test_expired_jobs_go(serve: Serve, short_film: Path) -> None:
     served = serve(keep_minutes=0.005)
-    job = served.start_job(("a.mp4", carphone.read_bytes()))
+    job = served.start_job(("a.mp4", short_film.read_bytes()))
     for _ in range(600):
         if served.client.get(f"api/jobs/{job['id']}").status_code == 404:
             break

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
@@ -180,6 +179,8 @@ def test_a_shard_carries_its_note(tmp_path: Path, pictures: list[Pixels]) -> Non
 
 
 def test_hugging_face_datasets_open_the_folder(tmp_path: Path, pictures: list[Pixels]) -> None:
+    import datasets  # takes seconds, so not where tests are only collected
+
     write_folder(tmp_path / "shards here", [sample(n, image) for n, image in enumerate(pictures)])
     cache = str(tmp_path / "cache")
     for opened in (
@@ -196,6 +197,8 @@ def test_hugging_face_datasets_open_the_folder(tmp_path: Path, pictures: list[Pi
 
 
 def test_hugging_face_datasets_read_the_tables(tmp_path: Path, pictures: list[Pixels]) -> None:
+    import datasets
+
     write_folder(tmp_path / "shards", [sample(n, image) for n, image in enumerate(pictures)])
     manifest, joined = read_manifest(tmp_path / "shards"), np.arange(7, dtype=np.int64)
     write_folds(tmp_path / "folds.parquet", Folds(fold=(joined % 2).astype(np.int8), joined=joined), manifest=manifest)

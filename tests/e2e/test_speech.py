@@ -152,10 +152,8 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_ctrl_c_ends_soon_and_leaves_what_was_complete(tmp_path: Path, carphone: Path, make_video: Any) -> None:
-    with av.open(str(carphone)) as container:
-        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    long = make_video(tmp_path / "long.mp4", pictures * 25)
+def test_ctrl_c_ends_soon_and_leaves_what_was_complete(tmp_path: Path, carphone: Path, repeat_film: Any) -> None:
+    long = repeat_film(tmp_path / "long.mp4", 25)
     out = tmp_path / "out"
     command = [sys.executable, "-m", "femae.cli", "predict", str(carphone), str(long), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -24,7 +24,7 @@ from femae.video.discover import discover
 from femae.video.source import Tally
 
 Picture = npt.NDArray[np.uint8]
-NUM_FRAMES = 120  # one every three seconds
+NUM_FRAMES, STEP_S = 60, 6  # one every six seconds
 IN_THREE = ["--part-minutes", "2", "--smooth", "1.5", "--quiet"]
 
 
@@ -36,7 +36,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
     blotches = np.random.default_rng(3).integers(60, 190, (6, 10, 3), dtype=np.uint8)
     scene = np.asarray(Image.fromarray(blotches).resize((400, 224), Image.Resampling.BICUBIC))
     pictures = []
-    for second in range(0, 3 * NUM_FRAMES, 3):
+    for second in range(0, STEP_S * NUM_FRAMES, STEP_S):
         picture = scene.copy()
         x = 20 + round(30 * (1 + np.sin(second / 9)))
         picture[60:170, x : x + 110] = face
@@ -44,7 +44,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
             picture[50:160, 260:370] = other
         pictures.append(picture)
     path = tmp_path_factory.mktemp("long") / "long.mp4"
-    return make_video(path, pictures, rate=Fraction(1, 3), options={"g": "5", "bf": "2"})
+    return make_video(path, pictures, rate=Fraction(1, STEP_S), options={"g": "5", "bf": "2"})
 
 
 @pytest.fixture(scope="module")

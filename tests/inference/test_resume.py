@@ -19,17 +19,18 @@ from femae.cli import main
 from femae.inference.journal import JOURNAL_NAME, LocalJournal
 from femae.inference.work_unit import UnitRecord
 
+NUM_FRAMES = 10
 OPTIONS = ["--detect-every", "1", "--tables", "summary", "--format", "csv,parquet"]
 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut: np.ndarray) -> list[Path]:
-    """Six films of one second with a face that moves."""
+    """Six films of ten frames with a face that moves."""
     folder = tmp_path_factory.mktemp("films")
     face = astronaut[0:240, 120:360]
     paths = []
     for number in range(6):
-        pictures = [np.roll(face, 2 * frame + 5 * number, axis=1) for frame in range(20)]
+        pictures = [np.roll(face, 2 * frame + 5 * number, axis=1) for frame in range(NUM_FRAMES)]
         paths.append(make_video(folder / f"film{number}.mp4", pictures))
     return paths
 
@@ -72,7 +73,7 @@ def test_the_record_of_a_run(fresh: Path, films: list[Path]) -> None:
     assert record["versions"]["femae"] and record["machine"]["cores"] == os.cpu_count()
     for path, entry in zip(films, record["inputs"], strict=True):
         rows = list(csv.DictReader((fresh / f"{path.stem}.csv").open()))
-        assert entry["input"] == str(path) and entry["num_rows"] == len(rows) == 20
+        assert entry["input"] == str(path) and entry["num_rows"] == len(rows) == NUM_FRAMES
         assert entry["num_faces"] == sum(row["status"] == "ok" for row in rows)
         assert entry["outputs"][f"{path.stem}.csv"] == (fresh / f"{path.stem}.csv").stat().st_size
         assert not entry["taken_over"] and entry["seconds"] > 0
@@ -176,25 +177,31 @@ def test_problems_of_a_film_that_is_taken_over_count_as_they_did(
     assert taken_over(tmp_path / "out") == ["damaged.mkv"]
 
 
+def _words(paths: list[Path], out: Path) -> list[str]:
+    return ["predict", *map(str, paths), "--out", str(out), *OPTIONS]
+
+
 def _command(paths: list[Path], out: Path) -> list[str]:
-    return [sys.executable, "-m", "femae.cli", "predict", *map(str, paths), "--out", str(out), *OPTIONS]
+    return [sys.executable, "-m", "femae.cli", *_words(paths, out)]
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_was_killed_goes_on(blow: signal.Signals, films: list[Path], fresh: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_goes_on(
+    blow: signal.Signals, films: list[Path], fresh: Path, command_forker: Any, tmp_path: Path
+) -> None:
     out, kills = tmp_path / "out", 0
     for wanted in (1, 3, 5):  # each time a little further
         before = _num_done(out)
-        process = subprocess.Popen(_command(films, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = command_forker.start_femae(*_words(films, out), log=tmp_path / f"{wanted}.log")
         deadline = time.monotonic() + 100
-        while process.poll() is None and _num_done(out) < wanted and time.monotonic() < deadline:
+        while process.is_running() and _num_done(out) < wanted and time.monotonic() < deadline:
             time.sleep(0.005)
-        if process.poll() is None:
-            process.send_signal(blow)
+        if process.is_running():
+            os.kill(process.pid, blow)
             kills += 1
-        _, said = process.communicate(timeout=60)
+        status, said = process.wait(), process.log.read_text()
         in_the_midst = before < _num_done(out) < len(films)  # not while it was starting, nor when all was done
-        if blow == signal.SIGINT and process.returncode == 130 and in_the_midst:
+        if blow == signal.SIGINT and status == 130 and in_the_midst:
             assert "the same command continues with the others" in said
             assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
         assert "Traceback" not in said

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +134,9 @@ def tiny() -> dict[str, object]:
 def make_faces() -> Callable[..., Path]:
     """write_faces."""
     return write_faces
+
+
+@pytest.fixture(scope="session")
+def forker(start_forker: Callable[..., Any]) -> Any:
+    """Starts processes that have loaded what training needs; pandas and transforms are what a run loads by the way."""
+    return start_forker("pandas", "torchvision.transforms.v2", "femae.training.recipes.run")

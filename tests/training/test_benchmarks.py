@@ -1,11 +1,9 @@
 """The benchmarks of training run: what the host costs, and the accelerator's, which says when there is none."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -31,28 +29,20 @@ def test_the_host_keeps_far_ahead_of_a_device_that_does_nothing(monkeypatch: pyt
     assert found["lines"] >= 2 and found["best"] > 10_000
 
 
-def test_without_an_accelerator_it_is_one_sentence() -> None:
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+RUN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def test_without_an_accelerator_it_is_one_sentence(forker: Any, tmp_path: Path) -> None:
     if torch.backends.mps.is_available():
         pytest.skip("there is one")
-    command = [sys.executable, str(BENCHMARKS / "gpu.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 2 and done.stderr == ""
-    assert done.stdout.strip().endswith("needs an accelerator, and torch finds neither CUDA nor mps on this machine.")
+    process = forker.start(RUN, str(BENCHMARKS / "gpu.py"), log=tmp_path / "said.log")
+    status, said = process.wait(), process.log.read_text().splitlines()
+    assert status == 2 and len(said) == 1
+    assert said[0].endswith("needs an accelerator, and torch finds neither CUDA nor mps on this machine.")
 
 
-def test_the_table_of_an_accelerator_on_a_tiny_network(tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        str(BENCHMARKS / "gpu.py"),
-        "--tiny",
-        "--minutes",
-        "0.1",
-        "--out",
-        str(tmp_path / "a.md"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
+def test_the_table_of_an_accelerator_on_a_tiny_network(forker: Any, tmp_path: Path) -> None:
+    words = ["--tiny", "--minutes", "0.02", "--out", str(tmp_path / "a.md")]
+    forker.run(RUN, str(BENCHMARKS / "gpu.py"), *words, log=tmp_path / "said.log")
     table = [line for line in (tmp_path / "a.md").read_text().splitlines() if line.startswith("| tiny")]
     assert table and all(len(line.split("|")) == 10 for line in table)

@@ -1,7 +1,12 @@
-"""Two real processes under torchrun give the losses of one with the same batch; the result is one run folder."""
+"""Two real processes under torchrun give the losses of one with the same batch; the result is one run folder.
+
+One run is started by the command torchrun. The others are by its agent, the same code, in a process that has loaded
+torch before: its processes are forked and need not load it each.
+"""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -44,7 +49,35 @@ def train_here(recipe: Path, out: Path, *extra: str) -> None:
     assert main(words(recipe, out, "--run.threads", "1", *extra)) == 0
 
 
-def train_by(processes: int, recipe: Path, out: Path, *extra: str) -> None:
+_AGENT = """
+import sys, uuid
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from femae.cli import main
+
+def work(words):
+    assert main(words) == 0
+
+elastic_launch(
+    LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=int(sys.argv[1]), run_id=str(uuid.uuid4()), rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, start_method="fork",
+    ),
+    work,
+)(sys.argv[2:])
+"""
+
+
+def start_by(forker: Any, processes: int, recipe: Path, out: Path, *extra: str) -> Any:
+    """`femae train` in so many processes of torchrun's agent."""
+    return forker.start(_AGENT, str(processes), *words(recipe, out, *extra), log=out.parent / f"{out.name}.log")
+
+
+def train_by(forker: Any, processes: int, recipe: Path, out: Path, *extra: str) -> None:
+    agent = start_by(forker, processes, recipe, out, *extra)
+    assert agent.wait() == 0, agent.log.read_text()[-3000:]
+
+
+def train_by_torchrun(processes: int, recipe: Path, out: Path, *extra: str) -> None:
     done = subprocess.run(
         command(recipe, out, *extra, processes=processes),
         capture_output=True,
@@ -89,9 +122,12 @@ def one(recipe: Path) -> Path:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_train_as_one_does(recipe: Path, one: Path, tmp_path: Path, strategy: str) -> None:
+def test_two_processes_train_as_one_does(recipe: Path, one: Path, forker: Any, tmp_path: Path, strategy: str) -> None:
     two = tmp_path / "two"
-    train_by(2, recipe, two, "--run.strategy", strategy)
+    if strategy == "ddp":
+        train_by_torchrun(2, recipe, two, "--run.strategy", strategy)
+    else:
+        train_by(forker, 2, recipe, two, "--run.strategy", strategy)
     curves = [[entry["loss"] for entry in RunFolder(run).entries("step")] for run in (one, two)]
     assert len(curves[0]) == 12 and curves[1] == pytest.approx(curves[0], rel=1e-3)
     weights = [load_file(run / "model.safetensors") for run in (one, two)]
@@ -105,14 +141,14 @@ def test_two_processes_train_as_one_does(recipe: Path, one: Path, tmp_path: Path
     assert len(RunFolder(two).entries("epoch")) == 3
 
 
-def test_two_processes_pretrain_as_one_does(recipe: Path, tmp_path: Path) -> None:
+def test_two_processes_pretrain_as_one_does(recipe: Path, forker: Any, tmp_path: Path) -> None:
     settings = yaml.safe_load(recipe.read_text())
     for name in ("mixup", "softmax_weight"):
         settings.pop(name)
     pretrain = tmp_path / "pretrain.yaml"
     pretrain.write_text(yaml.safe_dump(settings | {"stage": "pretrain"}))
     train_here(pretrain, tmp_path / "one")
-    train_by(2, pretrain, tmp_path / "two")
+    train_by(forker, 2, pretrain, tmp_path / "two")
     curves = [[entry["loss"] for entry in RunFolder(tmp_path / name).entries("step")] for name in ("one", "two")]
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
@@ -123,25 +159,25 @@ def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(
-    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path, forker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed on two processes, gone on with on one and on three: the curve of one that was not stopped."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     longer = ("--run.epochs", "10")
     train_here(recipe, whole, *longer)
     sharded = ("--run.strategy", "fsdp", "--run.checkpoint_steps", "2", *longer)
-    process = subprocess.Popen(command(recipe, run, *sharded, processes=2), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    agent = start_by(forker, 2, recipe, run, *sharded)
     try:
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and agent.is_running():
             if len(RunFolder(run, writes=False).entries("step")) >= 5:
                 break
             time.sleep(0.05)
     finally:
-        own = psutil.Process(process.pid)
-        for each in [own, *own.children(recursive=True)]:  # torchrun and both processes
+        own = psutil.Process(agent.pid)
+        for each in [own, *own.children(recursive=True)]:  # the agent and both processes
             each.kill()
-        process.wait()
+        assert agent.wait() == -signal.SIGKILL
     newest = newest_state(run / "checkpoint-last")
     assert newest is not None and not (run / LAST).exists()  # in parts, one per process
     assert sorted(path.suffix for path in newest.glob("*.distcp")) == [".distcp", ".distcp"]
@@ -157,7 +193,7 @@ def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(
     said = capsys.readouterr().err
     assert "checkpoint-last" in said and "is damaged" in said
     train_here(recipe, run, *longer)
-    train_by(3, recipe, three, "--run.strategy", "fsdp", *longer)
+    train_by(forker, 3, recipe, three, "--run.strategy", "fsdp", *longer)
     folders = (whole, run, three)
     curves = [{entry["step"]: entry["loss"] for entry in RunFolder(folder).entries("step")} for folder in folders]
     for curve in curves[1:]:

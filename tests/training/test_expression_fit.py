@@ -50,10 +50,16 @@ def cross_entropy(params: ExpressionParams, outputs: npt.NDArray[np.float32], an
     return float(-np.log(probs[np.arange(len(answers)), answers]).mean())
 
 
-def test_the_numbers_that_made_the_answers_are_found_again() -> None:
-    outputs, answers = sample(20_000)
-    found = fit_expression(outputs, answers, compounds=ABAW_COMPOUNDS)
-    assert found is not None and found.num_faces == 20_000
+@pytest.fixture(scope="module")
+def found() -> ExpressionParams:
+    """What is found of sample(20_000)."""
+    params = fit_expression(*sample(20_000), compounds=ABAW_COMPOUNDS)
+    assert params is not None
+    return params
+
+
+def test_the_numbers_that_made_the_answers_are_found_again(found: ExpressionParams) -> None:
+    assert found.num_faces == 20_000
     fresh = sample(5_000, seed=1)
     assert cross_entropy(found, *fresh) < cross_entropy(TRUE, *fresh) + 0.005
     assert cross_entropy(found, *fresh) < cross_entropy(ExpressionParams(), *fresh) - 0.05
@@ -61,8 +67,7 @@ def test_the_numbers_that_made_the_answers_are_found_again() -> None:
         assert getattr(found, name) == pytest.approx(getattr(TRUE, name), abs=0.25), name
 
 
-def test_of_faces_given_a_probability_as_many_are_judged_so() -> None:
-    found = fit_expression(*sample(20_000), compounds=ABAW_COMPOUNDS)
+def test_of_faces_given_a_probability_as_many_are_judged_so(found: ExpressionParams) -> None:
     outputs, answers = sample(20_000, seed=2)
     rule = ExpressionRule(ABAW_COMPOUNDS, params=found)
     names, given = rule.decide(outputs)
@@ -72,10 +77,8 @@ def test_of_faces_given_a_probability_as_many_are_judged_so() -> None:
         assert right[within].mean() == pytest.approx(given[within].mean(), abs=0.03)
 
 
-def test_the_gain_is_the_best_that_calls_few_others_a_compound() -> None:
+def test_the_gain_is_the_best_that_calls_few_others_a_compound(found: ExpressionParams) -> None:
     outputs, answers = sample(20_000)
-    found = fit_expression(outputs, answers, compounds=ABAW_COMPOUNDS)
-    assert found is not None
     curve = gain_curve(outputs, answers, compounds=ABAW_COMPOUNDS, params=found)
     gain, accuracy, f1, said, caught = curve[np.abs(curve[:, 0] - found.compound_gain).argmin()]
     assert found.compound_gain == pytest.approx(gain, abs=1e-3)
@@ -156,7 +159,7 @@ def test_folds_and_their_ensemble_carry_numbers_of_their_own(
                 "model": tiny,
                 "softmax_weight": 1.0,
                 "optim": {"lr": 3e-3, "warmup_epochs": 0},
-                "run": {"epochs": 3, "batch_size": 64, "ema_decay": 0},
+                "run": {"epochs": 3, "batch_size": 64, "ema_decay": 0, "tensorboard": False, "threads": 1},
             }
         )
     )
@@ -180,7 +183,7 @@ def test_test_pictures_are_never_fitted_to(tmp_path: Path, tiny: dict[str, objec
         "stage": "emotion",
         "data": {"folders": [str(faces)], "val_splits": ["test"]},
         "model": tiny,
-        "run": {"epochs": 1, "batch_size": 50},
+        "run": {"epochs": 1, "batch_size": 50, "tensorboard": False, "threads": 1},
     }
     (tmp_path / "emotion.yaml").write_text(json.dumps(settings))
     assert main(["train", str(tmp_path / "emotion.yaml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0

@@ -1,9 +1,6 @@
 """Recipes: every file of the repository, overrides, wrong keys; folds, ablation and the whole chain as commands."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -158,7 +155,7 @@ def test_the_ablation_goes_on_row_by_row(emotion: Path, tmp_path: Path) -> None:
 
 
 def test_the_tiny_chain_from_pretraining_to_a_table_of_predictions(
-    faces: Path, astronaut: np.ndarray, tmp_path: Path
+    faces: Path, astronaut: np.ndarray, forker: Any, tmp_path: Path
 ) -> None:
     """recipes/tiny_cpu.yaml, export, predict: the commands of docs/training.md, each in a process of its own."""
     from PIL import Image
@@ -179,11 +176,8 @@ def test_the_tiny_chain_from_pretraining_to_a_table_of_predictions(
         ],
     ]
     for command in commands:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(
-            [sys.executable, "-m", "femae.cli", *command], capture_output=True, text=True, check=False, env=environment
-        )
-        assert done.returncode == 0, done.stderr
+        process = forker.start_femae(*command, log=tmp_path / f"{command[0]}.log")
+        assert process.wait() == 0, process.log.read_text()
     assert read_info(run / "emotion").au_names == ("AU01", "AU02", "AU03")
     assert json.loads((run / "emotion" / "run.json").read_text())["start"]["fresh"] == []
     header, row = (tmp_path / "out" / "pictures.csv").read_text().splitlines()[:2]
