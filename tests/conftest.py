@@ -323,4 +323,4 @@ def start_forker() -> Iterator[Callable[..., Forker]]:
 @pytest.fixture(scope="session")
 def command_forker(start_forker: Callable[..., Forker]) -> Forker:
     """Starts processes that have loaded what `femae predict` needs."""
-    return start_forker("pandas", "femae.cli.commands", "femae.inference.run")
+    return start_forker("femae.cli.commands", "femae.inference.run")

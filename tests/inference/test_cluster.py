@@ -94,7 +94,7 @@ def tables(out: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def start(start_forker: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """start(films, out, address, ...): `femae predict` by a cluster, in a process of its own."""
-    forker, logs = start_forker("pandas", "ray", "femae.cli.commands", "femae.inference.run"), count()
+    forker, logs = start_forker("ray", "femae.cli.commands", "femae.inference.run"), count()
     folder = tmp_path_factory.mktemp("logs")
 
     def start(films: list[Path], out: Path, address: str, *more: str) -> Any:
