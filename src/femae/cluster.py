@@ -1,4 +1,4 @@
-"""Jobs on the machines of a Ray cluster: workers keep what they have loaded, and the death of one costs only time.
+"""Jobs on the machines of a Ray cluster: workers keep their networks loaded, and if one dies its job is repeated.
 
 Each worker is a Ray actor that has one job at a time, so no more jobs are under way than there are workers, and memory
 here does not grow with their number. A job whose worker or machine dies is given to another worker; one that has cost

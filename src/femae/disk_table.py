@@ -1,4 +1,4 @@
-"""A table of keys and values that does not grow this process: SQLite's temporary files, gone when it is closed."""
+"""A table of keys and values outside this process's memory: in temporary files of SQLite, deleted when it is closed."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files that appear at once and whole, and lines on a screen of any encoding."""
+"""Files that appear only when complete, and printing to screens of any encoding."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""ONNX Runtime, told to report nothing, and its sessions on the device that is asked for.
+"""ONNX Runtime with telemetry switched off, and its sessions on the requested device.
 
 Its packages send figures of use to their maker since 1.29, unless the environment says `ORT_DISABLE_TELEMETRY=1` before
 they are loaded. Whoever reads faces in films has a right to a program that sends nothing, so it is said here, and

@@ -1,4 +1,4 @@
-"""From what stands on the command line to one film of faces per video: tables read, or films run through the model."""
+"""From the inputs on the command line to one film of faces per video: tables are read, films run through the model."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence

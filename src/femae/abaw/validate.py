@@ -1,4 +1,4 @@
-"""Every fault of a file that is to be handed in, each with its line.
+"""Every fault of a submission file, with its line.
 
 A submission cannot be taken back, and the organisers' program says little: so the form is checked byte by byte, the
 frames against the organisers' template or, without it, against what is known of the challenge.

@@ -1,4 +1,4 @@
-"""`femae abaw ce`, `expr` and `au`: inputs and template to the label file, and in words what was done."""
+"""`femae abaw ce`, `expr` and `au`: inputs and template to the label file, and a report in words."""
 
 import csv
 import sys

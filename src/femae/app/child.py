@@ -1,4 +1,4 @@
-"""The work of the page in a process of its own: what a film does to a decoder ends one job, and not the server.
+"""The page's work in a process of its own: a film that crashes a decoder ends one job, not the server.
 
 One such process does one job after the other. It is watched from here: it may take only so much memory (on Linux) and
 so much time a job; when it dies, whatever the reason, the job it had failed in one sentence, and the next job gets a

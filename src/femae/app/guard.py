@@ -1,4 +1,4 @@
-"""What stands before every request: who may ask, and which headers every answer carries.
+"""The guard before every request: who may send it, and which headers every answer carries.
 
 Against pages of other sites that the same browser shows: a name that an attacker points at this computer (DNS
 rebinding) is refused by the Host header, a form or script of another page (CSRF) by the Origin header. When other

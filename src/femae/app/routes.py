@@ -1,4 +1,4 @@
-"""The addresses of the page: what it looks like, its jobs, their files."""
+"""The routes of the page: its own files, its jobs, and their files."""
 
 import json
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Takes one file of a job from the network to the disk, within the limit at every moment.
+"""Writes one uploaded file of a job to disk, and stops as soon as it exceeds the limit.
 
 Names that strangers gave to their files are shown as text, and never used as a path.
 """

@@ -1,4 +1,4 @@
-"""What the page is told: the choices it offers, how a job stands, and what its table holds."""
+"""What the server tells the page: the choices it offers, the state of a job, and the rows of its table."""
 
 import time
 from collections import Counter

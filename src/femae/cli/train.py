@@ -1,4 +1,4 @@
-"""`femae train RECIPE.yaml [--optim.lr 1e-4 ...]`: a recipe, settings that go over it, one call."""
+"""`femae train RECIPE.yaml [--optim.lr 1e-4 ...]`: a recipe, settings that override it, one call."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

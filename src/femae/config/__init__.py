@@ -1,1 +1,1 @@
-"""Settings of all commands as pydantic models; what a recipe or an option may be called is written here alone."""
+"""Settings of all commands as pydantic models: the only place where options and recipe keys are defined."""

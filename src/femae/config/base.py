@@ -1,4 +1,4 @@
-"""The base of every configuration: frozen, and an unknown key is an error that names the nearest right one."""
+"""The base of every configuration: frozen, and an unknown key is an error that suggests the nearest known one."""
 
 import difflib
 from contextvars import ContextVar

@@ -1,4 +1,4 @@
-"""What a model carries: the shape of its network and of the pictures it is fed with, the numbers of its label."""
+"""What a model file describes: its network, its input pictures, and the parameters of its expression rule."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: what each may be, and what its help says."""
+"""Options that several commands share: type, default and help of each."""
 
 import difflib
 from collections.abc import Sequence

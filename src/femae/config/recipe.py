@@ -1,4 +1,4 @@
-"""Recipes: YAML files that say what `femae train` does, read into typed settings.
+"""Recipes: YAML files for `femae train`, read into typed settings.
 
 The key `stage` chooses the type. `extends: other.yaml` starts from another recipe of the same stage; what stands in
 this one goes over it. `kfold` and `ablation` and `chain` recipes hold other recipes: by path, relative to their own.

@@ -1,4 +1,4 @@
-"""Pictures that stand in the data more than once: exact copies, near duplicates, mirrored ones. Imports no other room.
+"""Pictures that occur more than once in the data: exact copies, near duplicates, mirrored ones. Imports no other room.
 
 Candidates are pairs whose 64-bit perceptual hashes nearly agree. Where there are thumbnails to look at, a pair counts
 if these are similar; where there are none, only hashes that agree more closely count.

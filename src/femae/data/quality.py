@@ -1,4 +1,4 @@
-"""Measures of one face picture: size, blur, darkness, contrast, head pose. They describe; nothing is dropped by them.
+"""Measures of one face picture: size, blur, darkness, contrast, head pose. They never drop a picture.
 
 - **size** `face_size_px` = sqrt(width * height) of the face box in pixels of the original picture.
 - **blur** after Crete et al. (2007): blur the picture once more and see how much of its variation is lost. On luma at

@@ -1,4 +1,4 @@
-"""What a reader of a data set gives: one labelled picture after the other, and an account of what it left out."""
+"""What a reader of a data set yields: one labelled picture after the other, and counts of what it left out."""
 
 from collections import Counter
 from collections.abc import Iterator

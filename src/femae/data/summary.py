@@ -1,4 +1,4 @@
-"""What the data commands say when they are done, in a few lines."""
+"""The summaries that the data commands print at the end."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""From a path and a wish to an engine: ONNX Runtime, OpenVINO or PyTorch.
+"""Chooses an engine for a model file: ONNX Runtime, OpenVINO or PyTorch.
 
 A path may be an address of the Hugging Face Hub: hf://owner/name, hf://owner/name@revision, hf://owner/name/file.onnx.
 Its files are kept in the Hub's own cache; HF_HUB_OFFLINE=1 reads from there alone.

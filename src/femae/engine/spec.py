@@ -1,4 +1,4 @@
-"""What a model file says of itself, and the protocol of the engines that run it.
+"""The metadata of a model file, and the protocol of the engines that run it.
 
 A model carries its size, colour, mean, std, label order and framing in the file's own metadata, so that no number of
 the preprocessing stands anywhere else (DESIGN, house rule 6).

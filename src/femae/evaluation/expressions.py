@@ -1,4 +1,4 @@
-"""How well the label for people is given (compound.expression): one answer among none, six emotions and compounds.
+"""Evaluation of the label for people (compound.expression): one answer among none, six emotions and compounds.
 
 The true answer is metrics.hard_labels.top_expression; an unclear face does not count, a missed one is wrong. Besides
 accuracy and F1, two rates say what the label does with compounds: how often one is said of a face that shows none, and

@@ -1,4 +1,4 @@
-"""What is judged: for each labelled sample the probabilities, or that there are none, and what is known of it.
+"""What is evaluated: the probabilities of each labelled sample, if it has any, and its known labels.
 
 The labels of a table, in whichever of these forms it has them.
 

@@ -1,4 +1,4 @@
-"""From the inputs of `femae evaluate` to samples: shards, a table of scores, or predictions and labels.
+"""From the inputs of `femae evaluate` (shards, a table of scores, or predictions and labels) to samples.
 
 Of shards a model is run on their pictures, which go through what `femae predict --faces whole` does to them: the frame
 of margin 1, dark ones brought to light.

@@ -1,4 +1,4 @@
-"""What an export lost: probabilities against those of the weights on the same crops, F1 on labels, time and size.
+"""What an export loses: probabilities against those of the weights on the same crops, F1 on labels, time and size.
 
 The crops are those of shards, as `predict` would feed them, with labels for the F1.
 """

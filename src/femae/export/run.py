@@ -1,4 +1,4 @@
-"""`femae export`: weights to one file, then what it lost on the way."""
+"""`femae export`: weights to one file, then a check of what was lost."""
 
 import importlib.util
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Action units that a file is to say: which are found well enough on held-out faces, and from where on each counts.
+"""Which action units an exported file keeps: those detected well enough on held-out faces, each with its threshold.
 
 A network trained with the weights of eq. (1) says rare units too easily, and how easily differs from unit to unit. Here
 each gets the threshold at which its F1 is largest, and the unit's logit is moved so that this threshold is 0.5. Whether

@@ -1,4 +1,4 @@
-"""Weights as they are passed on: with name, terms and calibration inside; or the encoder alone, to train from."""
+"""Weights to pass on: with name, terms and calibration inside; or only the encoder, to train from."""
 
 from collections.abc import Sequence
 from pathlib import Path

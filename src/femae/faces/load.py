@@ -1,4 +1,4 @@
-"""Opens a face detector: the built-in one, or an ONNX file of the user's, told apart by what it gives."""
+"""Opens a face detector: the built-in one, or the user's ONNX file, recognised by its outputs."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that lie over one another, only the best stays."""
+"""Non-maximum suppression: of overlapping boxes, only the best stays."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""An ONNX face network in an onnxruntime session: opened, looked at, and fed with u8 pictures."""
+"""An ONNX face network in an onnxruntime session: opened, inspected, and run on u8 pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path

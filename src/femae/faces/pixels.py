@@ -1,4 +1,4 @@
-"""Pictures as networks like them: made smaller (by averages, so that nothing flickers) or larger, cut, brightened.
+"""Preparing pictures for networks: reduced (by averaging, so that nothing flickers) or enlarged, cut, brightened.
 
 FFmpeg's scaler does the resizing: fast beside Pillow. Dark pictures become bright enough for networks that have been
 trained on well lit ones.

@@ -1,4 +1,4 @@
-"""How a picture of any size is put before a detector that finds faces of some sizes only.
+"""Pictures of any size for detectors that find only faces of some sizes.
 
 Three ways: at several scales, for pictures and from time to time in a film; at one scale, chosen so that the known
 faces are seen well; and in small regions around known faces. The numbers behind the constants are in

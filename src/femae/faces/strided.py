@@ -1,4 +1,4 @@
-"""SCRFD and YuNet: detectors whose heads answer for the cells of the strides 8, 16 and 32, each output by itself.
+"""SCRFD and YuNet: detectors with separate outputs for the cells of strides 8, 16 and 32.
 
 SCRFD (Guo et al. 2021) in InsightFace's ONNX form has six outputs, or nine with landmarks. For each stride: scores
 [N, 1], distances to the four sides [N, 4] and five points [N, 10], in strides from the upper left corner of the cell.

@@ -1,4 +1,4 @@
-"""What the user hears of a run: progress and problems on stderr, on stdout a few lines for each input."""
+"""What a run prints: progress and problems on stderr, a few lines for each input on stdout."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Where units of work are done: in this process, or by workers of a cluster. What is done is the same (work.py).
+"""Where units of work are done: in this process, or by workers of a cluster. The work itself is in work.py.
 
 A worker that is given a long film says in how many parts it is to be done; the parts then go to whoever is free, and
 the last of them brings the job of joining them. In one process the predictor does part after part by itself.

@@ -1,4 +1,4 @@
-"""One input to its outputs: tables in all formats asked for, and the annotated film or pictures."""
+"""One input to its outputs: tables in all requested formats, and the annotated film or pictures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager

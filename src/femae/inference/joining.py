@@ -1,4 +1,4 @@
-"""One film from its parts: frames counted through, and each face under one id wherever parts meet.
+"""One film from its parts: frames numbered throughout, and each face under one id across parts.
 
 A part begins before its own frames (video.film_parts), so that stretch is looked at twice: at the end of one part and
 at the beginning of the next. Faces that stood in the same places there are the same person. The stretch is as long as a

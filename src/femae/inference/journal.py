@@ -1,4 +1,4 @@
-"""The journal of an output folder: which inputs are done, so that the same command goes on after a crash.
+"""The journal of an output folder: which inputs are done, so that the same command resumes after a crash.
 
 `<out>/run.journal` has a line of JSON for each set of settings and each input that is done, written when all of its
 outputs stand under their names and brought to the disk at once. Lines are only added; of one stem the last counts.

@@ -1,4 +1,4 @@
-"""`femae models`: what a model file says of itself, and the card of the shipped one."""
+"""`femae models`: the metadata of model files, and the card of the shipped one."""
 
 from importlib import resources
 from pathlib import Path

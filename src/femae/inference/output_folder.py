@@ -1,4 +1,4 @@
-"""The folder of the outputs: the names in it, who may write them, and the way there.
+"""The output folder: the names in it, the locks on them, and uploads to a store.
 
 On a disk it is written in place, in an object store by way of a temporary folder. No two inputs of a run have outputs
 of one name, and one process at a time writes the outputs of a name.

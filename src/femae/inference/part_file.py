@@ -1,4 +1,4 @@
-"""A file of a table that takes its final name only when it is whole.
+"""A table's file that gets its final name only when it is complete.
 
 It is written as `<name>.part` beside the final file and renamed when closed. After an interruption the rows that were
 complete are kept under `<stem>.partial.<suffix>`; after an error nothing is kept. A write that fails raises OutputError

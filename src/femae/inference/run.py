@@ -1,4 +1,4 @@
-"""`femae predict`: every input to its tables and film; what is done already is not done again."""
+"""`femae predict`: every input to its tables and film; finished inputs are not processed again."""
 
 from array import array
 from collections import Counter

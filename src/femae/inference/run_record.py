@@ -1,4 +1,4 @@
-"""What a run was, for the record: its settings, and `<out>/run.json` with versions, machine and figures of each input.
+"""The record of a run: its settings, and `<out>/run.json` with versions, machine and figures of each input.
 
 The settings are those that decide the outputs, as plain values: two runs of equal settings give equal outputs.
 """

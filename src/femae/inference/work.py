@@ -1,4 +1,4 @@
-"""What is done with one input, wherever it is done: its tables, films and pages, and the record of it."""
+"""The work on one input, in whichever process: its tables, films and pages, and the record of it."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A unit of work, one input with the name of its outputs, and the record that stays of it."""
+"""A unit of work (one input with the name of its outputs), and the record that remains of it."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say: reliability bins and the expected calibration error (ECE), Platt's two numbers.
+"""Calibration of probabilities: reliability bins and the expected calibration error (ECE), Platt's two numbers.
 
 The probabilities 0 to 1 are cut into bins of equal width. In each, the mean probability stands beside the mean target;
 ECE is the mean of their distance, weighted by the samples of the bin. Targets may be soft: a vote share of 0.3 counts

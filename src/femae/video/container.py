@@ -1,4 +1,4 @@
-"""Containers: opening a film, or saying in one sentence why it cannot be, and what it promises, to judge damage by.
+"""Containers: opening a film, or explaining in one sentence why that fails; and its index, to detect damage.
 
 Promised are the frames that an index names and the length of the film. The outermost boxes of MP4 and MOV are read
 without FFmpeg, to tell what is missing in a damaged file.

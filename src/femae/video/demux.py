@@ -1,4 +1,4 @@
-"""Packets of a film's picture stream with their times, and those the container tells of but that cannot be had.
+"""Packets of a film's video stream with their times, and those that the container lists but that cannot be read.
 
 Matroska, MPEG program and transport streams go on after damage without a word: frames lost there show as gaps. AVI
 states no presentation times; of its frames they are worked out.

@@ -1,4 +1,4 @@
-"""From what stands on the command line to films and sets of pictures."""
+"""From the inputs on the command line to films and sets of pictures."""
 
 import glob
 import os

@@ -1,4 +1,4 @@
-"""Long films in parts: where a film is cut depends on the film and the length asked for alone.
+"""Long films in parts: where a film is cut depends only on the film and the requested length.
 
 A part begins a while before its own frames, so that whoever follows the faces knows by then who is who. Only films
 whose index names every frame are cut (MP4 and MOV): there a reader gets to any place, and damage is told without the

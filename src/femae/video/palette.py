@@ -1,4 +1,4 @@
-"""How labels look: their colours, written once for films, pages, figures and windows, and small painted pieces.
+"""How labels look: their colours, defined once for films, pages, figures and windows, and small painted pieces.
 
 The six emotions and `none` lie at least 20 CIELAB units apart for every reader, those who see no red, no green or no
 blue included, and dark letters can be read on all six (tests/video/test_palette.py measures both). A compound has the

@@ -1,4 +1,4 @@
-"""The sound of a film, carried over into the annotated one beside the pictures, a little at a time."""
+"""The sound of a film, copied into the annotated one along with the pictures, a little at a time."""
 
 from collections.abc import Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""What every source of frames offers: films, folders of pictures, cameras; and what went wrong in one, counted."""
+"""The protocol of all sources of frames (films, folders of pictures, cameras), and counts of what went wrong in one."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Films and pictures in object stores and on web servers: found, asked for their state, read or copied here; by fsspec.
+"""Films and pictures in object stores and on web servers: listed, checked, read or copied, through fsspec.
 
 Addresses are universal_pathlib's paths (config.storage). What a store cannot do at once is tried again for some
 seconds; after that InputError says which address and why. A film there is a file that can be read from any place,

@@ -1,4 +1,4 @@
-"""The live window: shows the newest result, and does what the keys ask for."""
+"""The live window: shows the newest result and handles keys."""
 
 import statistics
 import threading

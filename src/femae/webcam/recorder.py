@@ -1,4 +1,4 @@
-"""One recording: the table and the annotated film of the frames that were really looked at."""
+"""One recording: the table and the annotated film of the frames that were processed."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`femae webcam`: source, models, window or no window, and what to say at the end."""
+"""`femae webcam`: source, models, window or no window, and the summary at the end."""
 
 import signal
 import statistics

@@ -1,4 +1,4 @@
-"""The window itself, through pygame-ce: opens, shows pictures, gives key strokes. Nothing else touches pygame."""
+"""The window itself, through pygame-ce: opens, shows pictures, returns key strokes. Nothing else uses pygame."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The work behind the window: newest frame in, newest result out, everything that was really seen recorded."""
+"""The work behind the window: newest frame in, newest result out, every processed frame recorded."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""How far annotators agree, and what each of them did.
+"""Agreement between annotators, and a report on each.
 
 Per label (chosen or not): Krippendorff's alpha, nominal, and the share of pairs of ballots on one face that agree.
 Overall: alpha over whole answers with the distance 1 - |A and B| / |A or B| between two sets of labels (Jaccard), and

@@ -1,4 +1,4 @@
-"""The doctor's checks: samples go in one by one, findings come out at the end.
+"""The doctor's checks: they take samples one by one and give findings at the end.
 
 | kind | severity | what it says |
 |---|---|---|

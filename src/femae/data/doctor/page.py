@@ -1,4 +1,4 @@
-"""What the doctor shows: one page, no script, nothing loaded from outside, every text escaped; and contact sheets.
+"""The doctor's page: no script, nothing loaded from outside, every text escaped; and contact sheets.
 
 A contact sheet has some faces of each class in one picture, so that a person sees at a glance what a class holds.
 """

@@ -1,4 +1,4 @@
-"""`femae data doctor`: looks at every sample of shards or of a raw data set and says what is wrong with them.
+"""`femae data doctor`: examines every sample of shards or of a raw data set and reports what is wrong.
 
 Writes into a folder: doctor.json (everything, for machines), doctor.html (one self-contained page), and a contact sheet
 per class as png. What it looks for: data/doctor/checks.py.

@@ -1,4 +1,4 @@
-"""What the doctor looks at: every sample of a folder of shards, or of a raw data set, one after the other."""
+"""What the doctor examines: every sample of a folder of shards, or of a raw data set, one after the other."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The stored picture of a face: the frame that `predict` feeds, and a margin of real pixels around it.
+"""The stored picture of a face: the frame that `predict` feeds to the network, and a margin of real pixels around it.
 
 `predict` cuts a square of `size` pixels out of a picture (faces/crop.py). The stored picture is the same cut with the
 same centre, angle and resolution, only wider: its middle `size` x `size` pixels are those that `predict` would feed,

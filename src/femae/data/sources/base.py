@@ -1,4 +1,4 @@
-"""What all readers of data sets share: read item by item, keep a sample or say by cause why not, never stop midway.
+"""What all readers of data sets share: read item by item, keep a sample or record why not, never stop midway.
 
 Below that, the files of raw data sets: pictures looked at, not opened; text with any line ends; folders found by name.
 """

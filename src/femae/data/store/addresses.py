@@ -1,4 +1,4 @@
-"""Files of a folder of shards, on a disk or in an object store: read by exactly the ranges that are asked for."""
+"""Files of a folder of shards, on a disk or in an object store: read only in the ranges that are needed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The manifest of a folder of shards: what is in them, how it came about, what was left out and why.
+"""The manifest of a folder of shards: what is in them, how they were made, what was left out and why.
 
 `manifest.parquet` has one row per sample with every column but the pictures, plus `shard` (file name) and `row` (from
 0, within the shard); its order is the order of training. `manifest.json` has settings, versions, counts, the account

@@ -1,4 +1,4 @@
-"""What the derived tables need of a frame, from results as they come or from a table that is there already."""
+"""What the derived tables need of a frame, from results as they come or from an existing table."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Totals: what each face of an input shows in all, a row per face; of pictures a row per input.
+"""Totals of each face of an input, a row per face; for pictures, a row per input.
 
 Shares and means of a film weigh each frame by its duration, those of pictures count faces. A change is a frame whose
 expression is not that of the frame before, the face being seen in both.

@@ -1,4 +1,4 @@
-"""What the page of a film holds of its tracks: their numbers for the script, and the moments that get a picture."""
+"""The tracks in the page of a film: their numbers for the script, and the moments that get a picture."""
 
 import math
 from bisect import bisect

@@ -1,4 +1,4 @@
-"""One page as one file: template, style, script and data in one HTML text that asks for nothing from anywhere.
+"""One page as one file: template, style, script and data in one HTML text that loads nothing from anywhere.
 
 Texts are escaped by Jinja; data travel as JSON in which no character can end the script element. The Content-Security-
 Policy lets only this page's own script run (by its hash) and forbids every request over the network. The last section

@@ -1,4 +1,4 @@
-"""What a page shows of a table: one track per face id, the gaps between, and how often a face has each label."""
+"""What a page shows of a table: one track per face id, the gaps between tracks, and how often a face has each label."""
 
 import json
 from collections.abc import Mapping, Sequence

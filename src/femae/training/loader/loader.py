@@ -1,4 +1,4 @@
-"""From row numbers to batches on the device: out of memory, or read from the shards by threads."""
+"""From row numbers to batches on the device: from memory, or read from the shards by threads."""
 
 import os
 from collections.abc import Generator, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Randomness as a function of seed, step, picture and place: any run can be taken up at any step, however divided.
+"""Randomness as a function of seed, step, picture and purpose: a run can resume at any step, however divided.
 
 Numbers come from a counter, not from a generator with a state: each is a hash of the step's seed, the picture's place
 in the step, what it is for, and its own index. So they are drawn where they are used, on the accelerator, a process

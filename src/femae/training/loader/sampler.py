@@ -1,4 +1,4 @@
-"""Which rows a step takes: a function of seed and epoch alone, without doubles or gaps.
+"""Which rows a step takes: a function only of seed and epoch, with no row twice and none missing.
 
 Rows that carry weight are drawn in proportion to it, each the whole number of times just below or above its share, so
 an epoch without weights shows every row exactly once. Rows are dealt so that a stream can read them: `blocks` says

@@ -1,4 +1,4 @@
-"""One process, or many under torchrun: lightning-fabric with the settings of a recipe (house: the same command)."""
+"""One process, or many under torchrun: lightning-fabric with the settings of a recipe."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""What training costs while it goes on: pictures a second, waiting for data, use of the device, its memory."""
+"""The cost of training while it runs: pictures per second, waiting for data, use of the device and its memory."""
 
 import platform
 import resource

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a line of progress, log.jsonl, TensorBoard with pictures of its tables, MLflow."""
+"""What a run shows while it trains: a line of progress, log.jsonl, TensorBoard with pictures of its tables, MLflow."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""The folder of a run: what was done, with what, and how it went; readable while it goes on."""
+"""The folder of a run: settings, versions, data and log; readable while training."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""The scores table: what a model says of labelled faces, beside the labels; read by evaluate, report and k-fold."""
+"""The scores table: a model's probabilities for labelled faces, beside the labels; for evaluate, report and k-fold."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

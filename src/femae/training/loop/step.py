@@ -1,4 +1,4 @@
-"""One step of the optimizer, none of which waits for the device, and losses that are read together and judged."""
+"""One step of the optimizer, which never waits for the device, and losses that are read and checked together."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a stage is to the loop: a network, a loss, a validation, a weights file (DESIGN, house rule 5)."""
+"""What a stage is to the loop: a network, a loss, a validation, a weights file."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Validation: each process its share of the rows, the figures once over all."""
+"""Validation: each process computes its share of the rows; figures are made once, over all."""
 
 from typing import Final
 

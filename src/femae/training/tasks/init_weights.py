@@ -1,4 +1,4 @@
-"""Where a network's weights come from, and what of it learns (init.*)."""
+"""Where a network's initial weights come from, and which of them are trained (init.*)."""
 
 from pathlib import Path
 from typing import Any

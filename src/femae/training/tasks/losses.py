@@ -1,4 +1,4 @@
-"""Losses over labels some of which are unknown (paper, eq. (1)), and those of distillation."""
+"""Losses over partly unknown labels (paper, eq. (1)), and those of distillation."""
 
 import torch
 import torch.nn.functional as F
