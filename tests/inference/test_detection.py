@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -124,6 +125,43 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
             stage = detect_film(film(path), detector=ScaledDetector(BrightSquares()), config=DetectConfig(), pool=pool)
             tables.append(np.array([faces[0].box_xyxy for _, faces, _ in stage]))
     np.testing.assert_array_equal(*tables)
+
+
+class SureAndUnsure(BrightSquares):
+    """White squares on the left are faces for certain, on the right perhaps."""
+
+    def detect(self, images: npt.NDArray[np.uint8]) -> list[list[Face]]:
+        middle = images.shape[2] // 2
+        found = []
+        for image in images:
+            left, right = image.copy(), image.copy()
+            left[:, middle:], right[:, :middle] = 0, 0
+            sure = [replace(face, score=0.99) for face in self._one(left)]
+            found.append(sure + [replace(face, score=0.7) for face in self._one(right)])
+        return found
+
+
+@pytest.mark.parametrize(("shown", "kept"), [((10,), ()), ((10, 11), (10, 11)), ((0,), (0,)), ((29,), (29,))])
+def test_an_unsure_face_must_be_seen_twice_where_that_can_be_told(
+    shown: tuple[int, ...], kept: tuple[int, ...]
+) -> None:
+    def frames(rate: float) -> Iterator[Frame]:
+        for number, frame in enumerate(film([None if k in (20, 25) else 20 for k in range(30)], rate=rate)):
+            assert frame.image is not None
+            if number in shown:
+                frame.image[80:140, 220:280] = 255
+            if number == 25:  # a sure face of one frame stays
+                frame.image[20:80, 60:120] = 255
+            yield frame
+
+    for rate, expected in ((30.0, kept), (3.0, shown)):  # frames far apart say nothing of each other
+        with ThreadPoolExecutor(2) as pool:
+            search = ScaledDetector(SureAndUnsure())
+            found = list(detect_film(frames(rate), detector=search, config=DetectConfig(detect_every=1), pool=pool))
+        unsure = [number for number, item in enumerate(found) if any(face.score < 0.9 for face in item.faces)]
+        assert unsure == list(expected)
+        sure = [number for number, item in enumerate(found) if any(face.score > 0.9 for face in item.faces)]
+        assert sure == [number for number in range(30) if number != 20]
 
 
 def test_small_and_surplus_faces_are_left_out() -> None:

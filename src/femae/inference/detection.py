@@ -4,7 +4,8 @@ A film is cut into short segments from one key frame to the next. Where both end
 same places and no cut lies between, the frames inside get interpolated boxes and landmarks; otherwise each of them is
 detected as well. Every two seconds, and after each cut, the detector looks at several scales; otherwise it works at the
 one that resolves the smallest face known. What the look every two seconds finds is used eight key frames later, so that
-no thread waits for it.
+no thread waits for it. A weak face that neither the frame before nor the frame after shows is none: a hand or a fold of
+cloth for an instant.
 """
 
 from collections import deque
@@ -46,6 +47,8 @@ FULL_DELAY = 8  # key frames after which what such a look has found is used
 MAX_INSIDE_S = 0.15  # a frame this long after a key frame is one itself: a head turns in a third of a second
 CUT_LEVEL = 24.0  # mean change of gray levels from one frame to the next that counts as a cut
 EMPTY_LONG_SIDE = 640  # pixels; the scale between two full looks while no face is known
+WEAK_SCORE = 0.9  # a face below it must be seen in two frames, one after the other
+NEIGHBOUR_S = 0.2  # two frames further apart say nothing of each other
 _BYTES_IN_FLIGHT = 100e6
 
 
@@ -217,10 +220,49 @@ def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection
         yield DetectedFrame(frame, [blend_faces(pair, share) for pair in pairs], state.later(frame) if pairs else None)
 
 
+def _in_place(face: Face, other: Face) -> bool:
+    """Whether two boxes are of about one size and no further apart than that."""
+    (low, high), (other_low, other_high) = face.box_xyxy.reshape(2, 2), other.box_xyxy.reshape(2, 2)
+    side, other_side = np.sqrt(np.prod(high - low)), np.sqrt(np.prod(other_high - other_low))
+    near = np.linalg.norm(low + high - other_low - other_high) / 2 < np.sqrt(side * other_side)
+    return bool(near and 0.5 < side / other_side < 2)
+
+
+def _without_flashes(frames: Iterator[DetectedFrame]) -> Iterator[DetectedFrame]:
+    """Leave out weak faces of a single frame, where both frames beside it can tell."""
+    before: DetectedFrame | None = None
+    here: DetectedFrame | None = None
+    for after in frames:
+        if here is not None:
+            yield here if before is None else _confirmed(here, before, after)
+        before, here = here, after
+    if here is not None:
+        yield here
+
+
+def _confirmed(here: DetectedFrame, before: DetectedFrame, after: DetectedFrame) -> DetectedFrame:
+    if all(face.score >= WEAK_SCORE for face in here.faces):
+        return here
+    start_s, end_s = before.frame.time_s, after.frame.time_s
+    if before.frame.image is None or after.frame.image is None or start_s is None or end_s is None:
+        return here
+    if end_s - start_s > 2 * NEIGHBOUR_S:
+        return here
+    beside = before.faces + after.faces
+    kept = [face for face in here.faces if face.score >= WEAK_SCORE or any(_in_place(face, other) for other in beside)]
+    return here._replace(faces=kept)
+
+
 def detect_film(
     frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
 ) -> Iterator[DetectedFrame]:
     """Every frame of a film, in order, with its faces (none for an unreadable frame)."""
+    return _without_flashes(_detect_all(frames, detector=detector, config=config, pool=pool))
+
+
+def _detect_all(
+    frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
+) -> Iterator[DetectedFrame]:
     state = _FilmDetection(detector, config, pool)
     waiting: deque[_Segment] = deque()
     num_waiting = 0
