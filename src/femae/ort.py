@@ -1,11 +1,11 @@
 """ONNX Runtime with telemetry switched off, and its sessions on the requested device.
 
-Its packages send figures of use to their maker since 1.29, unless the environment says `ORT_DISABLE_TELEMETRY=1` before
-they are loaded. Whoever reads faces in films has a right to a program that sends nothing, so it is said here, and
-everything in femae takes ONNX Runtime from here. A value that the user has set stays.
+Since 1.29 its packages send usage data to their maker, unless the environment has `ORT_DISABLE_TELEMETRY=1` before they
+are loaded. People who analyse faces in films need a program that sends nothing, so telemetry is switched off here, and
+everything in femae gets ONNX Runtime from here. A value that the user has set is kept.
 
-Where the provider of a device cannot start, ONNX Runtime goes on with the processor without a word. Here that is an
-error, or for `auto` the next device, and every session says where it runs.
+When the provider of a device cannot start, ONNX Runtime silently continues on the CPU. Here that is an error, or with
+`auto` the next device is tried, and every session reports its device.
 """
 
 import os

@@ -154,14 +154,14 @@ class RunConfig(Config):
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="auto: ddp under torchrun")
     threads: int | None = Field(None, ge=1, description="threads of the CPU; default: torch's own choice")
     checkpoint_minutes: float = Field(3.0, ge=0, description="minutes between resumable states within an epoch")
-    checkpoint_steps: int | None = Field(None, ge=1, description="also save a state every so many steps")
+    checkpoint_steps: int | None = Field(None, ge=1, description="also save a state after this many steps")
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
     explode: float = Field(20.0, gt=1, description="stop when the loss is this many times that of the first steps")
     tensorboard: bool = True
     mlflow: str = Field("", description="tracking address of an MLflow server or folder; empty: none")
 
     def pieces(self, num_devices: int) -> int:
-        """In how many parts each of so many devices works off its share of a step."""
+        """The number of parts into which each device splits its share of a step, for a number of devices."""
         if self.device_batch is None:
             return self.accumulate
         return -(-self.batch_size // (num_devices * self.device_batch))

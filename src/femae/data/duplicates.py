@@ -226,7 +226,7 @@ def _search(values: Hashes, owners: Ints, max_distance: int) -> Iterator[Ints]:
 
 
 def _num_agreeing(count: int, max_distance: int) -> int:
-    """The number of blocks k that costs least time for so many hashes."""
+    """The number of blocks k that takes the least time for this number of hashes."""
 
     def cost(k: int) -> float:
         share = min(1.0, _CROWDING * 2.0 ** (-_BITS * k / (max_distance + k)))

@@ -1,7 +1,7 @@
 """Evaluation of the label for people (compound.expression): one answer among none, six emotions and compounds.
 
 The true answer is metrics.hard_labels.top_expression; an unclear face does not count, a missed one is wrong. Besides
-accuracy and F1, two rates say what the label does with compounds: how often one is said of a face that shows none, and
+accuracy and F1, two rates say what the label does with compounds: how often a face that shows none is called one, and
 how often one that is there is named rightly. ECE asks whether of faces given 0.7 seven in ten are so.
 """
 

@@ -119,7 +119,7 @@ class Votes:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shares:
-    """Targets f32[N, 6] with 0 where mask bool[N, 6] is False, and the votes where they are at hand."""
+    """Targets f32[N, 6] with 0 where mask bool[N, 6] is False, and the votes where there are any."""
 
     targets: Floats
     mask: Bools

@@ -81,7 +81,7 @@ def read_crops(manifest: Manifest, *, size: int, positions: npt.NDArray[np.intp]
 
 
 def made_up_crops(*, size: int, count: int, seed: int = 0) -> Crops:
-    """Smooth coloured noise, for parity where no faces are at hand."""
+    """Smooth coloured noise, to measure parity without real faces."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 6, 6, 3)).astype(np.float32)
     place = np.linspace(0, 5, size)
@@ -160,7 +160,7 @@ def compare_f1(before: Engine, after: Engine, *, manifests: Iterable[Manifest]) 
 
 
 def time_per_crop(engine: Engine, *, crops: Crops, batch: int = 8, seconds: float = 1.0) -> float:
-    """Median milliseconds per crop in batches of so many, by as many calls as fit in so many seconds (at least 5)."""
+    """Median milliseconds per crop in batches, over as many calls as fit in the given seconds (at least 5)."""
     part = np.resize(crops, (batch, *crops.shape[1:]))
     engine.run(part)
     times: list[float] = []

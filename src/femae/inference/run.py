@@ -46,7 +46,7 @@ def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> i
 
 
 class _Run:
-    """One call of the command: what is to do, what was done, and what is said of it."""
+    """One call of the command: what is to be done, what is done, and what is reported."""
 
     def __init__(self, config: PredictConfig, predictor: Predictor, console: RunConsole) -> None:
         self.config, self.predictor, self.console = config, predictor, console
@@ -85,8 +85,8 @@ class _Run:
 
     def _how_to_go_on(self) -> str:
         num_done = len(self.units) - self.done.count(0)
-        whither = "continues with the others" if num_done < len(self.units) else "writes the tables of the whole run"
-        return f"{num_done} of {len(self.units)} inputs are done; the same command {whither}"
+        what = "continues with the others" if num_done < len(self.units) else "writes the tables of the whole run"
+        return f"{num_done} of {len(self.units)} inputs are done; the same command {what}"
 
     def _missing(self) -> WorkUnits:
         """The units that must be done; the others are taken over from the journal."""

@@ -5,7 +5,7 @@ Smoothing and filling give the numbers of femae.compound.smoothing in bounded me
 smoothed. A frame is held back only until nothing that may still come can change it: until `window_s` have passed where
 it holds a face, and while a face that is out of sight may yet come back in time to be filled into it. No frame is held
 for longer than window_s + max_gap_s of presentation time (plus the wait for the next frame). Frames whose time is
-unknown pass in their turn, untouched; a step back in time ends all series and starts anew.
+unknown pass in their turn, untouched; a step back in time ends all series and starts again.
 
 The label for people is none, an emotion or a compound per face. A picture is judged by itself. In a film the six
 probabilities are smoothed over `window_s` to either side (a live stream looks back alone), and a face keeps its label
@@ -37,7 +37,7 @@ class TemporalStage:
     """Turns results frame by frame into smoothed and filled ones, each frame once and in order.
 
     window_s, max_gap_s: seconds, 0 or more and finite; with both 0 the stage does nothing. compounds, rule, weights
-    (f32[6] or None) and threshold decide anew on the changed probabilities (see compound.rules). A smoothed face keeps
+    (f32[6] or None) and threshold decide again on the changed probabilities (see compound.rules). A smoothed face keeps
     its own probabilities in `raw_probs`; a filled one has `filled` set, no raw probabilities, no landmarks and the
     detection score NaN, and makes a `no_face` frame `ok`. Unreadable frames are never filled. Action units are filled
     but not smoothed. Raises ConfigError for seconds out of range.

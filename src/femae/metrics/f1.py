@@ -32,7 +32,7 @@ def f1_from_counts(hits: npt.NDArray[np.number], *, both: npt.NDArray[np.number]
 def macro_f1(pred: Ints, *, true: Ints, num_classes: int, min_present: int = 0) -> float:
     """Mean F1 over the classes (eq. (3)); NaN where no class is left.
 
-    min_present: only classes with at least so many samples in `true` count ("present classes"); 0: all of them, and a
+    min_present: only classes with at least this many samples in `true` count ("present classes"); 0: all of them, and a
     class that is absent counts with its F1 of 0, as eq. (3) reads.
     """
     f1 = f1_per_class(pred, true=true, num_classes=num_classes)

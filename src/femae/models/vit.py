@@ -87,7 +87,7 @@ class ConvStem(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training some pictures skip a residual branch.
 
-    Which ones is said from outside, by `chances` float[B] in 0..1: those below the rate. So it does not hang on a
+    The caller chooses them by `chances` float[B] in 0..1: those below the rate. So it does not hang on a
     generator's state, nor on how a batch is divided among devices. Nobody says: torch's generator does.
     """
 

@@ -59,7 +59,7 @@ class PyAVSource:
 
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
-        # The shots looked at when opening serve the first pass; a further one begins anew.
+        # The shots looked at when opening serve the first pass; a further pass starts again.
         shots = self._opened or self._start(self._reader())
         self._opened = None
         convert, tally = RgbConverter(), Tally()
@@ -85,7 +85,7 @@ class PyAVSource:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; not while another thread iterates. Iterating afterwards opens it anew."""
+        """Let go of the file; not while another thread iterates. Iterating afterwards opens it again."""
         if self._running is not None:
             self._running.close()
         self._running = self._opened = None

@@ -34,7 +34,7 @@ _MAX_ERRORS: Final = 100
 class Sound:
     """Every sound track of `source_path`, into `output` (an open container, nothing written to it yet).
 
-    Tracks of a kind that MP4 holds are copied packet by packet, others encoded anew as AAC. Times are kept, moved by
+    Tracks of a kind that MP4 holds are copied packet by packet, others are re-encoded as AAC. Times are kept, moved by
     `offset_s` as the pictures are. Meanwhile the end of the film's last picture is looked for.
     """
 

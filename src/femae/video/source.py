@@ -14,7 +14,7 @@ class FrameSource(Protocol):
     """Gives its frames in order of presentation, in constant memory, each of them once, `Frame.index` from 1.
 
     `info` is known before the first frame. `problems` holds whole sentences and is complete when the frames are at
-    their end: "12 of 72 frames could not be decoded, from frame 31 (1.000 s) on". Iterating again starts anew.
+    their end: "12 of 72 frames could not be decoded, from frame 31 (1.000 s) on". Iterating again starts over.
     """
 
     info: SourceInfo

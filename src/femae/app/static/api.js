@@ -9,7 +9,7 @@ async function answer(response) {
     // no JSON: a refusal in plain text, or a server that has gone
   }
   if (response.ok && body !== null) return body;
-  const error = new Error(body?.error ?? "the server did not answer as it should");
+  const error = new Error(body?.error ?? "the server gave an unexpected answer");
   error.status = response.status;
   throw error;
 }

@@ -27,7 +27,7 @@ async function open() {
   $("camera-open").setAttribute("aria-expanded", "true");
   enable(false);
   if (!navigator.mediaDevices) {
-    note("Browsers give the camera only to pages of this very computer: open femae where it runs, or send a film.");
+    note("Browsers allow the camera only on pages of the same computer: open this page on the computer that runs femae, or send a film.");
     return;
   }
   note("Waiting for your permission …");
@@ -81,7 +81,7 @@ function record(take, maxSeconds) {
     recorder = null;
     $("camera-record").textContent = "Record";
     $("camera-snap").disabled = false;
-    note("Recorded; the film is on its way.");
+    note("Recorded; uploading the film.");
     take(new File(parts, `camera ${stamp()}.${kind.includes("mp4") ? "mp4" : "webm"}`, { type: kind }));
   };
   recorder.start(1000);

@@ -88,7 +88,7 @@ function report(view) {
   const source = api.file(view.id, "report.html");
   const frame = el("iframe", { className: "report", title: `Report of ${view.name}`, src: source });
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
-  const open = el("a", { href: source, target: "_blank", rel: "noopener" }, "Open the report by itself");
+  const open = el("a", { href: source, target: "_blank", rel: "noopener" }, "Open the report on its own");
   return el("div", {}, frame, el("p", {}, open));
 }
 

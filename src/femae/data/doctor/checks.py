@@ -222,7 +222,7 @@ class Checks:
                     self.fault("duplicates-with-other-labels", " = ".join(one.name for one in group[:4]))
 
     def _find_near(self, max_distance: int | None) -> None:
-        """Pairs of different groups that show one picture, mirrored ones as well; equal pixels are said elsewhere."""
+        """Pairs of different groups that show one picture, mirrored ones as well; equal pixels are found elsewhere."""
         hashes = np.array([one.phash for one in self._seen], np.uint64)
         names = {mark: number for number, mark in enumerate(dict.fromkeys((s.source, s.group) for s in self._seen))}
         groups = np.array([names[one.source, one.group] if one.group else -1 for one in self._seen], np.int64)

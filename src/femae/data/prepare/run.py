@@ -75,7 +75,7 @@ class PrepareProgress:
         self._progress.update(self._task, description=f"reading {source}", completed=count, total=count)
 
     def start(self, num_samples: int) -> None:
-        """The work begins: so many pictures are to be seen."""
+        """The work begins; this many pictures are expected."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._started = time.perf_counter()

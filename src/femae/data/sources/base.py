@@ -58,7 +58,7 @@ class Source(ABC, Generic[Item]):
         self._keep_unlabelled = keep_unlabelled
 
     def __iter__(self) -> Iterator[RawSample]:
-        """One sample after the other; `reading` starts anew and is complete at the end."""
+        """One sample after the other; `reading` is reset first and complete at the end."""
         self.reading.clear()
         for example, item in self._items():
             try:

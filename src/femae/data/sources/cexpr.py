@@ -103,7 +103,7 @@ class CExprSource(Source[_Frame]):
                 self._leave_out(f"frame passed over (every {self._every})", film.name, count=skipped)
 
     def _labels_of(self, film: str, table: dict[str, dict[int, str]]) -> dict[int, str] | None:
-        """Frame -> label as written; None when nothing is said of the film."""
+        """Frame -> label as written; None when the film has no labels."""
         if film in self._texts:
             lines = [line for _, line in text_lines(self._texts[film])]
             return dict(enumerate(lines[1:], 1))

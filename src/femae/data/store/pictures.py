@@ -50,7 +50,7 @@ class LoadedPicture:
 
 
 def load_picture(picture: PictureFile | AtlasCell | InlinePicture) -> LoadedPicture:
-    """Read one picture; what is missing or damaged is said in the result, never raised."""
+    """Read one picture; what is missing or damaged is reported in the result, never raised."""
     if isinstance(picture, InlinePicture):
         gray = np.frombuffer(picture.pixels, np.uint8)
         if gray.size != picture.height * picture.width:

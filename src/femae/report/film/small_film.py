@@ -43,7 +43,7 @@ class FilmPlan:
 
 
 def plan_film(*, max_bytes: float, duration_s: float) -> FilmPlan | None:
-    """How a film of this length fits into so many bytes; None: it does not."""
+    """How to encode a film of this length in this many bytes; None: it does not fit."""
     bits = 8 * max_bytes / max(duration_s, 1.0) * 0.97  # the rest is for the container
     if bits < _LEAST_BITS:
         return None

@@ -158,7 +158,7 @@ def _is_calibrated(description: str) -> bool:
 def share_rows(table: PredictionTable, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
     """One entry per label, the most frequent first; abstained rows last, if there are any.
 
-    Expressions: those that occur, with their mean probability where they are said. Compounds: all, with their mean
+    Expressions: those that occur, with their mean probability where they are the label. Compounds: all, with their mean
     score over all of `rows`.
     """
     label, certainty = table.label[rows], table.certainty[rows]

@@ -67,7 +67,7 @@ class Filler(Protocol):
 
 
 class _Buffer:
-    """Room for a batch, and what keeps it from being filled anew."""
+    """Memory for a batch, and what must end before it is filled again."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch

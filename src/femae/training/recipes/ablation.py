@@ -21,7 +21,7 @@ _KEPT: Final = ("macro_f1", "accuracy", "compound_macro_f1", "loss", "f1")  # of
 
 
 def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> None:
-    """Train every row with every seed; ablation.json, table2.md and table2.svg are written anew after each run.
+    """Train every row with every seed; ablation.json, table2.md and table2.svg are written again after each run.
 
     Runs go seed by seed, so that the table compares whole rows early. What is done is not done again.
     """
