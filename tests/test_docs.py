@@ -5,10 +5,14 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -157,13 +161,17 @@ def fill_bucket(store: Any, film: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory, carphone: Path, astronaut: np.ndarray) -> Path:
-    """A folder with the files that the pages speak of."""
+def furnished(
+    tmp_path_factory: pytest.TempPathFactory, carphone: Path, astronaut: np.ndarray, make_video: Callable[..., Path]
+) -> Path:
+    """A folder with the files that the pages speak of; its film is one second of the man in the car."""
     root = tmp_path_factory.mktemp("workplace")
-    shutil.copy(carphone, root / "clip.mp4")
+    with av.open(str(carphone)) as container:
+        second = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in islice(container.decode(video=0), 30)]
+    make_video(root / "clip.mp4", second, rate=Fraction(30))
     for folder in ("photos", "crops", "films"):
         (root / folder).mkdir()
-    shutil.copy(carphone, root / "films" / "a.mp4")
+    shutil.copy(root / "clip.mp4", root / "films" / "a.mp4")
     (root / "films.csv").write_text("path,person\nfilms/a.mp4,1\nclip.mp4,2\n")
     Image.fromarray(astronaut).save(root / "photo.jpg")
     Image.fromarray(astronaut).save(root / "photos" / "a.png")

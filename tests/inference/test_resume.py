@@ -220,11 +220,13 @@ def _num_done(out: Path) -> int:
         return 0
 
 
-def test_two_commands_at_once_share_a_folder_but_not_an_output(films: list[Path], fresh: Path, tmp_path: Path) -> None:
+def test_two_commands_at_once_share_a_folder_but_not_an_output(
+    films: list[Path], fresh: Path, command_forker: Any, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    halves = [films[:3], films[3:]]
-    running = [subprocess.Popen(_command(half, out), stderr=subprocess.PIPE, text=True) for half in halves]
-    assert [process.wait(timeout=200) for process in running] == [0, 0]
+    first = subprocess.Popen(_command(films[:3], out), stderr=subprocess.PIPE, text=True)
+    second = command_forker.start_femae(*_words(films[3:], out), log=tmp_path / "second.log")
+    assert (first.wait(timeout=200), second.wait()) == (0, 0)
     assert predict(films, out) == 0
     assert len(taken_over(out)) == 6 and tables(out) == tables(fresh)
 
@@ -238,8 +240,8 @@ def test_two_commands_at_once_share_a_folder_but_not_an_output(films: list[Path]
     ):
         raise AssertionError
     with claim(out, "film0"):
-        done = subprocess.run([*_command(films[:2], out), "--overwrite"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "another process is writing the outputs film0" in done.stderr
+        third = command_forker.start_femae(*_words(films[:2], out), "--overwrite", log=tmp_path / "third.log")
+        assert third.wait() == 1 and "another process is writing the outputs film0" in third.log.read_text()
     assert tables(out)["film0.csv"] == tables(fresh)["film0.csv"]
 
 
