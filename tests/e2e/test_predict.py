@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -105,8 +106,15 @@ def test_nothing_but_the_results_is_left(carphone_out: Path) -> None:
     ]
 
 
-def test_threads_and_detection_on_each_frame_change_no_frame_count_and_few_labels(carphone: Path) -> None:
-    one = femae.predict(carphone, threads=1).table
+@pytest.fixture(scope="module")
+def one(carphone: Path) -> pa.Table:
+    """What one thread makes of the film."""
+    return femae.predict(carphone, threads=1).table
+
+
+def test_threads_and_detection_on_each_frame_change_no_frame_count_and_few_labels(
+    carphone: Path, one: pa.Table
+) -> None:
     two = femae.predict(carphone, threads=3).table
     assert one.equals(two)
     every = femae.predict(carphone, detect_every=1).table
@@ -222,8 +230,8 @@ def test_the_label_that_is_shown_changes_words_and_pictures_but_no_table(
     assert 50 < (pictures[0] != pictures[1]).any(axis=2).sum() < 20_000  # one line of text
 
 
-def test_smoothing_keeps_the_raw_scores(carphone: Path) -> None:
-    plain = femae.predict(carphone).to_pandas()
+def test_smoothing_keeps_the_raw_scores(carphone: Path, one: pa.Table) -> None:
+    plain = one.to_pandas()
     smooth = femae.predict(carphone, smooth=0.5).to_pandas()
     assert list(smooth.columns) == CONTRACT + UNITS + [f"raw_{name}" for name in EMOTIONS]
     np.testing.assert_allclose(smooth.raw_surprise, plain.surprise, atol=1e-6)
