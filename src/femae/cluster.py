@@ -32,7 +32,7 @@ _ADDRESS: Final = re.compile(r"local|auto|(ray://)?[^\s/:]+:\d+")
 
 
 class Jobs(Protocol[J_co]):
-    """Jobs in their order, and how many; a list, or something that reads one after the other."""
+    """Jobs in order, and their number: a list, or something that reads one after the other."""
 
     def __len__(self) -> int: ...
 

@@ -17,7 +17,7 @@ __all__ = ["RunConsole", "Summary", "passed_over_line"]
 
 
 class RunConsole:
-    """Says what is done; as a context it shows progress, where stderr is a terminal.
+    """Prints what is done; as a context it shows progress if stderr is a terminal.
 
     Of several inputs one line stands for all of them: inputs done, failures, frames per second and time left, which is
     worked out from the sizes of the files. Below it the input at work has a line of its own.

@@ -28,7 +28,7 @@ _SMALL: Final = 20_000_000  # bytes; a larger one has the process to itself, and
 
 
 class Executor(Protocol):
-    """Does units and gives how each ended, as it ends."""
+    """Does units and yields the outcome of each as soon as it ends."""
 
     def __call__(self, units: Jobs[WorkUnit], /) -> Iterator[Outcome]: ...
 

@@ -49,7 +49,7 @@ class ItemOutputs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WantedOutputs:
-    """What is written of one input, where, and under which names."""
+    """Which outputs are written for one input, where, and under which names."""
 
     out: Path  # folder
     stem: str  # of all names

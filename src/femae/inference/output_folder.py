@@ -25,7 +25,7 @@ _MAX_STEM_BYTES: Final = 220  # file systems allow names of 255 bytes; the rest 
 
 
 class OutputFolder:
-    """Where the outputs go; `written` takes what stands in the folder that `open` gave to its place."""
+    """The folder of the outputs; `written` moves what was made in the folder given by `open` to its place."""
 
     def __init__(self, place: Path) -> None:
         """Raises ConfigError for an address that cannot be written."""

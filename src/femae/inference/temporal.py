@@ -102,7 +102,7 @@ def held_back(results: Iterator[FrameResult], *, window_s: float, max_gap_s: flo
 
 @dataclass(kw_only=True, slots=True)
 class HeldFrame:
-    """A frame in the waiting line: as it came, its faces, and what smoothing makes of them."""
+    """A frame that is held back: as it came, its faces, and what smoothing makes of them."""
 
     result: FrameResult
     number: int  # position in the stream
@@ -120,7 +120,7 @@ class HeldFrame:
 
 @dataclass(kw_only=True, slots=True)
 class _Series:
-    """What is remembered of one face id: its last sight, and the samples that smoothing may still need."""
+    """What is remembered of one face id: when it was last seen, and the samples that smoothing may still need."""
 
     last: FaceResult
     last_s: float
@@ -142,7 +142,7 @@ class _Series:
 
 
 class _Line:
-    """The frames that wait, and the series of every face id seen of late."""
+    """The frames held back, and the series of every face id seen recently."""
 
     def __init__(self, *, window_s: float, max_gap_s: float) -> None:
         self.window_s, self.max_gap_s = window_s, max_gap_s

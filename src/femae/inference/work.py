@@ -40,7 +40,7 @@ class _Frames(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Done:
-    """What was made of one input, before it stands in its place."""
+    """What was made of one input, before it is moved to its place."""
 
     summary: Summary
     seconds: float  # of the prediction alone
@@ -53,7 +53,7 @@ class _Done:
 
 
 class UnitWorker:
-    """Holds the networks, and does one unit after the other with them; knows nothing of other workers."""
+    """Holds the networks and does one unit after another with them; knows nothing of other workers."""
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class WorkUnits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitRecord:
-    """What one input gave: a line of the journal, an entry of run.json."""
+    """The record of one input: a line of the journal, an entry of run.json."""
 
     input: str  # as it was named
     kind: str  # video or pictures

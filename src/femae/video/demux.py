@@ -104,7 +104,7 @@ _MIN_STEADY: Final = 4  # packets or frames, before something can count as unusu
 
 
 class Holes:
-    """Finds bytes passed over: a stretch between two packets much longer than there ever was."""
+    """Finds skipped bytes: a stretch between two packets that is much longer than any before."""
 
     def __init__(self) -> None:
         self.credit = 0  # frames that may have stood in the holes found so far
@@ -131,7 +131,7 @@ class Holes:
 
 
 class Gaps:
-    """Tells which frames are missing before a frame: an even film makes a longer step there."""
+    """Tells which frames are missing before a frame: where an otherwise even film makes a longer step."""
 
     def __init__(self, holes: Holes) -> None:
         self._holes = holes

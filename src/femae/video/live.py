@@ -31,7 +31,7 @@ _WAIT_S: Final = 0.1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opening:
-    """How FFmpeg is told to open a source."""
+    """How FFmpeg is to open a source."""
 
     kind: str  # "camera", "stream" or "film"
     name: str  # for messages and the table
@@ -78,7 +78,7 @@ def _camera_address(text: str, family: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Shot:
-    """A decoded frame that nobody has taken yet."""
+    """A decoded frame that has not been taken yet."""
 
     frame: Any  # av.VideoFrame
     index: int

@@ -286,7 +286,7 @@ def size_of(path: Path) -> int:
 
 
 class RemoteFile(io.RawIOBase):
-    """Read only. Keeps some blocks in memory, and asks for the next one while the last is worked off.
+    """Read only. Keeps some blocks in memory, and fetches the next one while the last is in use.
 
     What a store cannot do at once is tried again for some seconds; then reading raises InputError. A file that is
     replaced by another of the same size while it is read is not noticed.

@@ -53,7 +53,7 @@ _LANE_NOTES: Final[dict[LabelView, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmToShow:
-    """The film that is to stand in a page. None: a page without film and pictures."""
+    """The film to be embedded in a page. None: a page without film and pictures."""
 
     path: Path | None = None
     max_mb: float = 24.0  # size of the page, millions of bytes; the film is encoded to fit

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Share:
-    """The part of each step that one process works off, in `accumulate` pieces."""
+    """The part of each step that one process computes, in `accumulate` pieces."""
 
     rank: int = 0
     world_size: int = 1
@@ -40,7 +40,7 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Feed:
-    """Which faces are brought to which device, and how."""
+    """Which faces the loader reads, how, and to which device it brings them."""
 
     faces: FaceSet
     model: ModelConfig  # says their size and colours

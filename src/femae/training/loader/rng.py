@@ -24,7 +24,7 @@ _QUANTILES: Final = 1 << 14
 
 
 class Place(IntEnum):
-    """What numbers are for."""
+    """What random numbers are drawn for; each purpose has a sequence of its own."""
 
     AUGMENT = 1
     NOISE = 2
@@ -88,7 +88,7 @@ def beta_quantiles(alpha: float, device: torch.device) -> torch.Tensor:
 
 
 class Draws:
-    """Numbers for pictures `first` to `first + count` of a step, on a device."""
+    """Random numbers for pictures `first` to `first + count` of a step, on a device."""
 
     def __init__(self, seed: int, *, count: int, first: int = 0, device: torch.device | str = "cpu") -> None:
         self._seed = seed

@@ -37,7 +37,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Chosen:
-    """Some of the rows 0, 1, ... of a table, in their order, at one bit a row."""
+    """A selection of the rows 0, 1, ... of a table, in their order, stored as one bit per row."""
 
     def __init__(self, bits: npt.NDArray[np.uint8], *, total: int) -> None:
         """bits u8[ceil(total / 8)] as np.packbits makes them."""

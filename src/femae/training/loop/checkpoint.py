@@ -57,7 +57,7 @@ BEST: Final = "checkpoint-best.safetensors"
 
 @dataclass(kw_only=True, slots=True)
 class TrainState:
-    """Where a run stands, besides its tensors."""
+    """The progress of a run, besides its tensors."""
 
     step: int = 0  # steps done
     best_score: float | None = None
@@ -122,7 +122,7 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainSt
 
 
 class StateWriter:
-    """Writes states beside the training, one after the other; what goes wrong is raised at the next, or at the end."""
+    """Writes states in a thread while training goes on; an error is raised at the next state, or at the end."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="femae-state")
@@ -213,7 +213,7 @@ def read_sharded_state(path: Path) -> TrainState:
 
 
 class ShardedWriter:
-    """Writes states beside the training, one after the other; every process calls it in the same order."""
+    """Writes states while training goes on; every process calls it in the same order."""
 
     def __init__(self) -> None:
         self._group: Any = dist.new_group(backend="gloo")  # of its own: a thread talks there while training talks

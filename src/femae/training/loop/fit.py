@@ -50,7 +50,7 @@ __all__ = ["FitResult", "fit"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitResult:
-    """What came of a run."""
+    """The outcome of a run."""
 
     folder: Path
     best_score: float
@@ -60,7 +60,7 @@ class FitResult:
 
 @dataclass(kw_only=True, slots=True)
 class _Run:
-    """What the parts of the loop share."""
+    """What the functions of the loop share."""
 
     task: Task
     fabric: Fabric

@@ -21,7 +21,7 @@ _TYPES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-
 
 
 class Timed:
-    """An iterator that knows how long it was waited for."""
+    """An iterator that measures how long the loop waited for it."""
 
     def __init__(self, batches: Iterator[Batch]) -> None:
         self._batches = batches
@@ -85,7 +85,7 @@ def _memory_mb(device: torch.device) -> float:
 
 
 class Meter:
-    """Reads the clock where the loop has waited for the device anyway."""
+    """Reads the clock at moments when the loop has waited for the device anyway."""
 
     def __init__(self, fabric: Fabric, config: RunConfig, *, step: int, flops: float) -> None:
         """`flops`: of one picture, forward and backward."""

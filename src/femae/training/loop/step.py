@@ -61,7 +61,7 @@ def _lies_below(norm: torch.Tensor, limit: float) -> bool:
 
 @dataclass(kw_only=True, slots=True)
 class Stepper:
-    """The network in training, with all that a step changes."""
+    """The network in training, with its optimizer and average: everything that a step changes."""
 
     task: Task
     fabric: Fabric
@@ -111,7 +111,7 @@ _FIRST_STEPS: Final = 20  # whose mean loss tells an explosion
 
 
 class Readings:
-    """What steps gave since it was last read. Each value is judged, and before anything of the run is written."""
+    """Losses of the steps since the last reading. Each value is checked, before anything of the run is written."""
 
     def __init__(self, config: RunConfig, *, world_size: int, where: Path, epoch_of: Callable[[int], float]) -> None:
         self._config, self._world_size, self._where, self._epoch_of = config, world_size, where, epoch_of

@@ -31,7 +31,7 @@ class StepOutput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What a validation found."""
+    """The results of a validation."""
 
     score: float  # larger is better; chooses the best weights
     log: Mapping[str, Any]  # numbers, or numbers by name
@@ -79,7 +79,7 @@ class Task(Protocol):
 
 
 class Constants:
-    """Tensors that a loss needs beside its batch; carried to a device once, not at each step."""
+    """Tensors that a loss needs besides its batch; copied to a device once, not at each step."""
 
     def __init__(self, **tensors: torch.Tensor | None) -> None:
         self._host = tensors

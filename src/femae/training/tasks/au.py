@@ -66,7 +66,7 @@ def judge_units(probs: Floats, targets: Floats, mask: Bools, *, names: tuple[str
 
 
 class AuTask:
-    """Rows that know at least one of the units.
+    """Trains on rows that know at least one of the units.
 
     With `init.head keep` the model of init.weights keeps its emotions as they are, and learns units beside them.
     """

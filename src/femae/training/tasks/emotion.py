@@ -62,7 +62,7 @@ def judge_emotions(probs: Floats, targets: Floats, mask: Bools) -> dict[str, Any
 
 
 class EmotionTask:
-    """Rows of which an emotion is known; with a joint AU head also those that know action units."""
+    """Trains on rows with a known emotion; with a joint AU head also on those that know action units."""
 
     def __init__(self, config: EmotionConfig) -> None:
         self.config = config
