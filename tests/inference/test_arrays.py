@@ -88,8 +88,8 @@ def test_a_generator_is_read_as_results_are_taken(predictor: femae.Predictor, fa
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (np.zeros((20, 20, 3), np.float32), "is of float32; expected uint8, 0 to 255: call .astype"),
-        (np.zeros((20, 20, 3), np.int64), "is of int64"),
+        (np.zeros((20, 20, 3), np.float32), "has the type float32; expected uint8, 0 to 255: call .astype"),
+        (np.zeros((20, 20, 3), np.int64), "has the type int64"),
         (np.zeros((3, 20, 20), np.uint8), "has the shape 3x20x20.*move it to the end"),
         (np.zeros((20, 20, 2), np.uint8), "expected height x width x 3"),
         (np.zeros((0, 20, 3), np.uint8), "has the shape 0x20x3"),
