@@ -339,7 +339,7 @@ def test_an_error_leaves_nothing(name: str, tmp_path: Path) -> None:
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
-        with pytest.raises(OutputError, match=r"the file .*out stands where a folder is needed; move it or choose"):
+        with pytest.raises(OutputError, match=r"the file .*out is where a folder is needed; move it or choose"):
             all_formats(folder)
     assert (tmp_path / "out").read_text() == "a file"
 

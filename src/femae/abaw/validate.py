@@ -134,7 +134,7 @@ def _check_header(lines: Sequence[bytes], kind: Track) -> Iterator[Fault]:
     if not lines:
         reason = "the file is empty"
     elif text.startswith(_BOM):
-        reason = "a byte-order mark stands before the header; save the file as UTF-8 without one"
+        reason = "a byte-order mark precedes the header; save the file as UTF-8 without one"
     elif parse_location(text.decode("utf-8", "replace").partition(",")[0]) is not None:
         reason = f"'{shown}' is a row; the header is missing"
     else:

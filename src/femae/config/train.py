@@ -49,7 +49,7 @@ class DataConfig(_Settings):
     sources: tuple[str, ...] = Field((), description="only these data sets; default: all in the folders")
     train_splits: tuple[str, ...] = Field(("train", ""), description="train on rows of these splits")
     val_splits: tuple[str, ...] = Field(("val",), description="validate on rows of these splits")
-    val_sources: tuple[str, ...] = Field((), description="validate on these data sets alone; default: on all")
+    val_sources: tuple[str, ...] = Field((), description="validate only on these data sets; default: on all")
     fold: int | None = Field(None, ge=0, description="validate on this fold of folds.parquet, train on the others")
     folded_only: bool = Field(
         False, description="never train on rows that folds.parquet holds out because they belong with test pictures"

@@ -199,7 +199,7 @@ def validation_fold(folds: npt.NDArray[np.int8], *, fold: int) -> tuple[npt.NDAr
     Held-out samples are in neither. Raises ConfigError when there is no such fold.
     """
     if fold not in np.unique(folds[folds != HELD_OUT]):
-        raise ConfigError(f"there is no fold {fold}: expected 0 to {int(folds.max(initial=-1))}")
+        raise ConfigError(f"there is no fold {fold}; expected 0 to {int(folds.max(initial=-1))}")
     return (folds != fold) & (folds != HELD_OUT), folds == fold
 
 

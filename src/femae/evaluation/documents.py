@@ -276,7 +276,7 @@ def markdown_report(
         other: ClassFigures | None = getattr(found_only, key) if found_only is not None else None
         if other is not None and block.num_missed:
             lines = summary_of(other, compound=key == "compound")
-            parts.append("Of found faces alone:\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines))
+            parts.append("Only faces that were found:\n\n" + "".join(f"- {name}: {text}\n" for name, text in lines))
         rows, cells = _class_rows(block), _confusion_rows(block)
         parts += [markdown_table(rows[0], rows[1:]), markdown_table(cells[0], cells[1:])]
     for head, labels in (("Each emotion by itself", measures.labels), ("Action units", measures.units)):

@@ -288,7 +288,9 @@ def _shares(table: pa.Table, words: list[str], *, path: Path, alone: bool) -> Sh
     if names & set(_TARGETS):
         missing = [name for name in _TARGETS if name not in names]
         if missing:
-            raise DataError(f"{path} lacks the columns {', '.join(missing)}: null says that a label is not known")
+            raise DataError(
+                f"{path} lacks the columns {', '.join(missing)}: leave a cell empty (null) where a label is not known"
+            )
         values = float_columns(table, _TARGETS, path=path, what="targets", minus_one_is_null=True)
         return _hidden(values, ~np.isnan(values))
     labels = {word: label_targets(word) for word in set(words) if word}

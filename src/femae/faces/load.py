@@ -40,8 +40,9 @@ def load_detector(
             return _scaled(kind, net, score_threshold)
     shapes = ", ".join(str(list(shape)) for shape in net.output_shapes[:12])
     raise ModelError(
-        f"'{path}' is not a supported face detector: for a picture of {net.probe_hw[1]}x{net.probe_hw[0]} it gives "
-        f"{shapes}. Supported are RetinaFace (boxes, classes, landmarks over all anchors), SCRFD of InsightFace (6 "
+        f"'{path}' is not a supported face detector: for a picture of {net.probe_hw[1]}x{net.probe_hw[0]} it "
+        f"returns {shapes}. Supported are RetinaFace (boxes, classes, landmarks over all anchors), SCRFD of "
+        f"InsightFace (6 "
         f"or 9 "
         "outputs) and YuNet of OpenCV (12 outputs)"
     )

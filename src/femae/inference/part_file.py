@@ -170,7 +170,7 @@ def _sentence(error: OSError, *, path: Path) -> str:
     other = "choose another output folder"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         blocking = next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), path.parent)
-        reason = f"the file {blocking} stands where a folder is needed; move it or {other}"
+        reason = f"the file {blocking} is where a folder is needed; move it or {other}"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT):
         reason = f"the disk is full; free some space or {other}"
     elif error.errno == errno.EFBIG:

@@ -43,7 +43,7 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> dict[str, torc
     Raises ModelError for damaged files, and for pickles that were not allowed.
     """
     if not path.is_file():
-        raise ModelError(f"there is no checkpoint {path}")
+        raise ModelError(f"there is no checkpoint {path}: check init.weights")
     if path.suffix == ".safetensors":
         try:
             return load_file(os.fspath(path))
