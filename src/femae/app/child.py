@@ -18,11 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
+from femae.allocator import give_large_blocks_back
 from femae.app.jobs import Job, JobCancelledError, Upload
 from femae.app.work import Worker
 from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import FemaeError, InputError
-from femae.inference.parallel import give_large_blocks_back
 from femae.types import LabelView
 
 __all__ = ["WorkProcess"]

@@ -4,17 +4,14 @@ The heavy parts (FFmpeg, ONNX Runtime, Pillow) release the interpreter lock, so 
 told to give large blocks back at once: it would keep some for each thread.
 """
 
-import ctypes
 import queue
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TypeVar
 
-__all__ = ["give_large_blocks_back", "ordered_map", "prefetch"]
+__all__ = ["ordered_map", "prefetch"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -75,18 +72,3 @@ def prefetch(items: Iterable[T], *, size: int) -> Generator[T, None, None]:
     finally:
         stopped.set()
         thread.join(timeout=5)
-
-
-_M_MMAP_THRESHOLD: Final = -3  # of glibc's mallopt
-_LARGE: Final = 16 << 20  # bytes; a frame of 1080p has 6 MB
-
-
-def give_large_blocks_back() -> None:
-    """For processes of our own, not for those of others who use femae as a library.
-
-    glibc keeps freed blocks of up to 32 MB for later, in an arena for each thread: frames of a 4K film and what a
-    detector makes of them piled up to 200 MB more. Elsewhere this does nothing.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # a C library without it
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)

@@ -8,6 +8,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, Final
 
+from femae.allocator import give_large_blocks_back
 from femae.config.predict import PredictConfig
 from femae.disk_table import DiskTable
 from femae.errors import FemaeError
@@ -17,7 +18,6 @@ from femae.inference.derived.totals import totals_schema
 from femae.inference.executors import Executor, executor_of
 from femae.inference.journal import Journal, LocalJournal, RemoteJournal
 from femae.inference.output_folder import OutputFolder, UniqueStems, claim
-from femae.inference.parallel import give_large_blocks_back
 from femae.inference.predictor import Predictor
 from femae.inference.run_record import RECORD_NAME, now, run_settings, write_run_record
 from femae.inference.work import Finished

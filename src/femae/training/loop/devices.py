@@ -1,10 +1,9 @@
 """One process, or many under torchrun: lightning-fabric with the settings of a recipe."""
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -13,13 +12,11 @@ from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from timm.layers.config import set_fused_attn
 from torch import nn
 
+from femae.allocator import keep_freed_memory
 from femae.config.train import RunConfig
 from femae.errors import ConfigError
 
 __all__ = ["first_process", "lacking", "make_fabric", "set_up"]
-
-
-_MALLOPT: Final = ((-1, 2**31 - 1), (-3, 2**25))  # M_TRIM_THRESHOLD: never; M_MMAP_THRESHOLD: 32 MiB, the largest
 
 
 def first_process() -> bool:
@@ -56,25 +53,11 @@ def make_fabric(config: RunConfig) -> Fabric:
     if accelerator == "cuda" and config.precision != "32-true":
         torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in 32 bits
     if accelerator == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     # at some tens of tokens the fused attention's backward pass is slower on the CPU than two matrix products
     set_fused_attn(accelerator != "cpu")
     fabric.launch()
     return fabric
-
-
-def _keep_freed_memory() -> None:
-    """Let this process keep what it frees, where the C library is glibc.
-
-    By default it hands large blocks back to the system at once, and each step's tensors then come as fresh pages that
-    the system clears one by one: 17,000 to 29,000 page faults a step, 30 to 60 of 450 ms (EXPERIMENTS.md, 2026-11-29).
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library
-        return
-    for name, value in _MALLOPT:
-        mallopt(name, value)
 
 
 def _accelerator(config: RunConfig) -> str:
