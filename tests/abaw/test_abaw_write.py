@@ -269,7 +269,7 @@ def test_videos_that_are_missing_too_many_or_named_otherwise(
     assert list(labels_of(out)) == ["01", "02", "04"]
     names.write_text("other,04\n")
     assert abaw("ce", tables, "--template", template, "--out", out, "--names", names) == 2
-    assert "names 'other'" in capsys.readouterr().err
+    assert "lists 'other'" in capsys.readouterr().err
 
 
 def test_wrong_inputs_are_refused_and_nothing_is_written(
