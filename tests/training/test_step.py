@@ -139,7 +139,7 @@ def test_every_loss_is_judged_when_it_is_read(tmp_path: Path) -> None:
     for values, norms, words in (
         ([1.0, 1.0, nan, 1.0], [1.0] * 4, r"the loss is not finite at step 3 \(epoch 0.30\)"),
         ([1.0] * 3, [1.0, inf, 1.0], "the gradient is not finite at step 2"),
-        ([1.0] * 20 + [30.0], [1.0] * 21, "the loss is 30, over 20 times that of the first steps at step 21"),
+        ([1.0] * 20 + [30.0], [1.0] * 21, "the loss is 30, more than 20 times that of the first steps at step 21"),
     ):
         with pytest.raises(TrainingError, match=words):
             feed(values, norms)
