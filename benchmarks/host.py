@@ -23,7 +23,7 @@ import torch
 
 from femae import __version__
 from femae.config.train import PretrainConfig
-from femae.training.loader.sets import Chosen, FaceSet
+from femae.training.loader.sets import FaceSet, RowMask
 from femae.training.loop.devices import make_fabric
 from femae.training.loop.fit import fit
 from femae.training.loop.run_folder import RunFolder
@@ -40,7 +40,7 @@ def faces(size: int, channels: int, count: int) -> FaceSet:
     pictures[:] = rng.integers(0, 256, (1, channels, size, size), np.uint8)
     return FaceSet(
         readers=(),
-        rows=Chosen.of(np.ones(count, np.bool_)),
+        rows=RowMask.of(np.ones(count, np.bool_)),
         targets=np.zeros((count, 6), np.float32),
         mask=np.ones((count, 6), bool),
         au_targets=np.zeros((count, 46), np.float32),

@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from femae.errors import ConfigError, FemaeError, MissingDependencyError
 
-__all__ = ["Cluster", "Ended", "Jobs", "check_address"]
+__all__ = ["Cluster", "JobResult", "Jobs", "check_address"]
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -40,7 +40,7 @@ class Jobs(Protocol[J_co]):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ended(Generic[J, R]):
+class JobResult(Generic[J, R]):
     """How a job ended: with its result, or with what it raised or why it was given up."""
 
     job: J
@@ -49,7 +49,7 @@ class Ended(Generic[J, R]):
 
 
 @dataclass(slots=True)
-class _Try(Generic[J]):
+class _Attempt(Generic[J]):
     job: J
     number: int = 1
 
@@ -89,7 +89,7 @@ class Cluster:
         cores = self._ray.cluster_resources().get("CPU", 0.0)
         self.num_workers = num_workers or max(int(cores / threads), 1)
         self._idle: list[Any] = []
-        self._flights: dict[Any, tuple[Any, _Try[Any] | None]] = {}  # future -> worker, its job or None: it starts
+        self._flights: dict[Any, tuple[Any, _Attempt[Any] | None]] = {}  # future -> worker, its job or None: it starts
         self._num_failed_starts = 0
 
     def __enter__(self) -> Self:
@@ -107,8 +107,8 @@ class Cluster:
         make: Callable[[], Callable[[J], R]],
         jobs: Jobs[J],
         *,
-        more: Callable[[Ended[J, R]], Sequence[J]] = lambda _: (),
-    ) -> Iterator[Ended[J, R]]:
+        more: Callable[[JobResult[J, R]], Sequence[J]] = lambda _: (),
+    ) -> Iterator[JobResult[J, R]]:
         """Do all jobs and give each as it ends, once, in any order.
 
         `make` builds, in each worker, what does its jobs; it and the jobs can be pickled. `more`: further jobs that
@@ -116,7 +116,7 @@ class Cluster:
         is free for it. Raises what `make` raises, and FemaeError where no worker lives long enough to begin.
         """
         coming = iter(jobs)
-        again: deque[_Try[J]] = deque()  # done before those that are coming
+        again: deque[_Attempt[J]] = deque()  # done before those that are coming
         num_open = len(jobs)
         actor = self._ray.remote(num_cpus=self._threads, max_restarts=0)(_Worker)
         while num_open:
@@ -128,12 +128,12 @@ class Cluster:
                 self._flights[worker.do.remote(attempt.job)] = (worker, attempt)
             for ended in self._landed(again):
                 further = more(ended)
-                again.extend(_Try(job) for job in further)
+                again.extend(_Attempt(job) for job in further)
                 num_open += len(further) - 1
                 yield ended
         self._dismiss()
 
-    def _landed(self, again: "deque[_Try[Any]]") -> list[Ended[Any, Any]]:
+    def _landed(self, again: "deque[_Attempt[Any]]") -> list[JobResult[Any, Any]]:
         """Wait for the next answers; jobs that must be done again go to `again`."""
         futures, _ = self._ray.wait(list(self._flights), num_returns=1, timeout=_PATIENCE_S)
         if not futures and not self._idle and all(attempt is None for _, attempt in self._flights.values()):
@@ -152,12 +152,14 @@ class Cluster:
             self._num_failed_starts = 0
             self._idle.append(worker)
             if attempt is not None:
-                ended.append(Ended(job=attempt.job, result=answer[0], error=answer[1]))
+                ended.append(JobResult(job=attempt.job, result=answer[0], error=answer[1]))
             elif answer is not None:
                 raise answer
         return ended
 
-    def _lost(self, attempt: _Try[Any] | None, error: Exception, again: "deque[_Try[Any]]") -> Ended[Any, Any] | None:
+    def _lost(
+        self, attempt: _Attempt[Any] | None, error: Exception, again: "deque[_Attempt[Any]]"
+    ) -> JobResult[Any, Any] | None:
         """A worker is gone. Gives the job it had where that is given up."""
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         if attempt is None:
@@ -170,13 +172,13 @@ class Cluster:
             return None
         if attempt.number < _MAX_TRIES:
             self._say("a worker of the cluster died; another one takes over its work")
-            again.append(_Try(attempt.job, attempt.number + 1))
+            again.append(_Attempt(attempt.job, attempt.number + 1))
             return None
         sentence = (
             f"{_MAX_TRIES} workers died while processing it, usually for lack of memory or because of a damaged file "
             f"({reason})"
         )
-        return Ended(job=attempt.job, error=FemaeError(sentence))
+        return JobResult(job=attempt.job, error=FemaeError(sentence))
 
     def _dismiss(self) -> None:
         """End all workers."""
@@ -212,9 +214,9 @@ class _Worker:
             return None, error
 
 
-def _next(jobs: Iterator[J]) -> _Try[J] | None:
+def _next(jobs: Iterator[J]) -> _Attempt[J] | None:
     for job in jobs:
-        return _Try(job)
+        return _Attempt(job)
     return None
 
 

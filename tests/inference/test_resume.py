@@ -231,15 +231,15 @@ def test_two_commands_at_once_share_a_folder_but_not_an_output(
     assert len(taken_over(out)) == 6 and tables(out) == tables(fresh)
 
     from femae.errors import OutputError
-    from femae.inference.output_folder import claim
+    from femae.inference.output_folder import lock_outputs
 
     with (
-        claim(out, "film0"),
+        lock_outputs(out, "film0"),
         pytest.raises(OutputError, match="another process is writing the outputs film0"),
-        claim(out, "film0"),
+        lock_outputs(out, "film0"),
     ):
         raise AssertionError
-    with claim(out, "film0"):
+    with lock_outputs(out, "film0"):
         third = command_forker.start_femae(*_words(films[:2], out), "--overwrite", log=tmp_path / "third.log")
         assert third.wait() == 1 and "another process is writing the outputs film0" in third.log.read_text()
     assert tables(out)["film0.csv"] == tables(fresh)["film0.csv"]

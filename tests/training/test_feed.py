@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.model import ModelConfig
 from femae.config.train import DataConfig
-from femae.training.loader.loader import Batch, Feed, Share, batches
+from femae.training.loader.loader import Batch, BatchShare, LoaderSpec, batches
 from femae.training.loader.sampler import RowStream
 from femae.training.loader.sets import FaceSet, load_sets
 
@@ -35,9 +35,9 @@ def run(faces: Path, *, loader: str, world: int = 1, workers: int = 0, first_ste
     got = []
     for rank in range(world):
         stream = RowStream(len(train), batch_size=BATCH, seed=0, blocks=blocks)
-        share = Share(rank=rank, world_size=world, accumulate=2)
+        share = BatchShare(rank=rank, world_size=world, accumulate=2)
         last = stream.first_step(EPOCHS)
-        data = Feed(faces=train, model=model, device=torch.device("cpu"), workers=workers)
+        data = LoaderSpec(faces=train, model=model, device=torch.device("cpu"), workers=workers)
         feed = batches(data, stream, share, steps=range(first_step, last))
         got.append([row for batch in feed for row in rows_of(batch)])
     return got

@@ -201,22 +201,22 @@ def test_a_run_taken_up_on_a_device_goes_on_as_one_that_was_not_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit by bit on the CPU; on a GPU, whose sums have no fixed order, each loss within one part in a hundred."""
-    from femae.training.loop.step import Stepper
+    from femae.training.loop.step import TrainStep
 
     if accelerator == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an accelerator")
     run = {"accelerator": accelerator, "precision": "bf16-mixed", "checkpoint_steps": 2, "epochs": 4, "patience": None}
     config = EmotionConfig(**settings(faces, tiny | {"drop_path": 0.2}, run=run), softmax_weight=1.0)
     train_stage(config, run=tmp_path / "whole", quiet=True)
-    real, stops = Stepper.step, [5, 9]
+    real, stops = TrainStep.step, [5, 9]
 
-    def step(self: Stepper, pieces: Any, number: int, *, progress: float) -> Any:
+    def step(self: TrainStep, pieces: Any, number: int, *, progress: float) -> Any:
         if stops and number == stops[0]:
             stops.pop(0)
             raise KeyboardInterrupt
         return real(self, pieces, number, progress=progress)
 
-    monkeypatch.setattr(Stepper, "step", step)
+    monkeypatch.setattr(TrainStep, "step", step)
     while stops:
         with pytest.raises(KeyboardInterrupt):
             train_stage(config, run=tmp_path / "stopped", quiet=True)

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch", reason="needs femae[train]")
 
 from femae.config.train import MixupConfig
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
-from femae.training.loader.rng import Draws, Place
+from femae.training.loader.rng import DrawPurpose, RandomKeys
 from femae.training.tasks.mixup import compound_pairs, draw_mix
 
 SIZE = 64
@@ -23,7 +23,7 @@ def draw(config: MixupConfig, seed: int = 1, progress: float = 0.0, **part: int)
     targets, mask = labels()
     first, count = part.get("first", 0), part.get("count", SIZE)
     rows = slice(first, first + count)
-    draws = Draws(seed, first=first, count=count)
+    draws = RandomKeys(seed, first=first, count=count)
     return draw_mix(
         torch.from_numpy(targets[rows]), torch.from_numpy(mask[rows]), config, draws=draws, progress=progress
     )
@@ -44,7 +44,7 @@ def test_pictures_targets_and_masks_against_numpy() -> None:
 
 def test_lam_follows_the_beta_distribution() -> None:
     for alpha in (0.2, 1.0, 4.0):
-        lam = Draws.beta(Draws(3, count=20_000).uniform(Place.MIXUP), alpha).numpy()
+        lam = RandomKeys.beta(RandomKeys(3, count=20_000).uniform(DrawPurpose.MIXUP), alpha).numpy()
         assert lam.mean() == pytest.approx(0.5, abs=0.01)
         assert lam.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.04)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="needs femae[train]")
 
-from femae.training.loader.loader import Share
+from femae.training.loader.loader import BatchShare
 from femae.training.loader.sampler import RowStream, StreamOrder, epoch_order, row_weights
-from femae.training.loader.sets import Chosen
+from femae.training.loader.sets import RowMask
 
 
 def test_an_epoch_shows_every_row_once_in_an_order_of_its_own() -> None:
@@ -61,7 +61,7 @@ def test_the_order_of_a_stream_drawn_window_by_window_is_that_of_the_whole(windo
 
 @given(st.lists(st.booleans(), max_size=3000), st.randoms(use_true_random=False))
 def test_chosen_rows_are_those_of_the_mask(mask: list[bool], random: Any) -> None:
-    chosen, rows = Chosen.of(np.array(mask, np.bool_)), np.flatnonzero(mask)
+    chosen, rows = RowMask.of(np.array(mask, np.bool_)), np.flatnonzero(mask)
     assert len(chosen) == len(rows)
     assert chosen[np.arange(len(rows))].tolist() == rows.tolist()
     assert np.concatenate([np.zeros(0, np.int64), *chosen.chunks()]).tolist() == rows.tolist()
@@ -97,7 +97,7 @@ def test_processes_share_a_step_without_doubles_or_gaps(world: int, accumulate: 
     pieces = [
         piece
         for rank in range(world)
-        for piece in Share(rank=rank, world_size=world, accumulate=accumulate).pieces(total)
+        for piece in BatchShare(rank=rank, world_size=world, accumulate=accumulate).pieces(total)
     ]
     assert len(pieces) == world * accumulate
     covered = [row for first, count in pieces for row in range(first, first + count)]

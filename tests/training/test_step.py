@@ -22,12 +22,12 @@ from femae.errors import ConfigError, TrainingError
 from femae.labels import EMOTIONS
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, save_weights
-from femae.training.loader.loader import Feed, Share, batches
-from femae.training.loader.rng import Draws
+from femae.training.loader.loader import BatchShare, LoaderSpec, batches
+from femae.training.loader.rng import RandomKeys
 from femae.training.loop.checkpoint import TrainState
 from femae.training.loop.cost import training_flops
 from femae.training.loop.run_folder import RunFolder
-from femae.training.loop.step import Readings, StepResult, clip
+from femae.training.loop.step import PendingLosses, StepResult, clip
 from femae.training.recipes.stage import make_task, train_stage
 
 EVERYTHING = {"sharpen": 0.3, "hue": 0.1}
@@ -66,10 +66,10 @@ def test_a_loss_needs_no_number_of_the_device(name: str, faces: Path, tiny: dict
     """On torch's device without memory whatever asks for a value fails, and so does a shape that hangs on one."""
     task: Any = make_task(stage(name, faces, tiny, tmp_path))
     task.model.to("meta").train()
-    data = Feed(faces=task.train_set, model=task.config.model, device=torch.device("meta"))
-    feed = batches(data, _stream(len(task.train_set)), Share(), steps=range(2))
+    data = LoaderSpec(faces=task.train_set, model=task.config.model, device=torch.device("meta"))
+    feed = batches(data, _stream(len(task.train_set)), BatchShare(), steps=range(2))
     for step, batch in enumerate(feed):
-        draws = Draws(step, count=24, device="meta")
+        draws = RandomKeys(step, count=24, device="meta")
         loss = task.loss(task.model, batch, draws=draws, progress=0.5).loss
         loss.backward()
         assert loss.device.type == "meta"
@@ -99,7 +99,7 @@ def test_losses_are_read_every_log_every_steps(
     from femae.training.loop import fit
 
     reads: list[int] = []
-    real = fit.Stepper.step
+    real = fit.TrainStep.step
 
     def counted(self: Any, *arguments: Any, **named: Any) -> StepResult:
         with _Reads() as mode:
@@ -107,7 +107,7 @@ def test_losses_are_read_every_log_every_steps(
         reads.append(mode.count)
         return result
 
-    monkeypatch.setattr(fit.Stepper, "step", counted)
+    monkeypatch.setattr(fit.TrainStep, "step", counted)
     train_stage(
         stage("emotion", faces, tiny, tmp_path, epochs=3, log_every=log_every), run=tmp_path / "run", quiet=True
     )
@@ -123,8 +123,8 @@ def test_losses_are_read_every_log_every_steps(
 
 
 def test_every_loss_is_judged_when_it_is_read(tmp_path: Path) -> None:
-    def readings(**config: Any) -> Readings:
-        return Readings(RunConfig(**config), world_size=1, where=tmp_path, epoch_of=lambda step: step / 10)
+    def readings(**config: Any) -> PendingLosses:
+        return PendingLosses(RunConfig(**config), world_size=1, where=tmp_path, epoch_of=lambda step: step / 10)
 
     def feed(values: list[float], norms: list[float], **config: Any) -> TrainState:
         state, reader = TrainState(step=len(values)), readings(**config)
@@ -242,10 +242,10 @@ def test_the_log_says_what_was_taken_and_what_it_costs(faces: Path, tiny: dict[s
 def test_what_an_accelerator_lacks_is_said_in_a_sentence() -> None:
     from types import SimpleNamespace
 
-    from femae.training.loop.devices import lacking
+    from femae.training.loop.devices import explain_missing_ops
 
     for kind, error in (("mps", ConfigError), ("cpu", NotImplementedError)):
-        with pytest.raises(error, match="aten::x"), lacking(SimpleNamespace(device=torch.device(kind))):  # type: ignore[arg-type]
+        with pytest.raises(error, match="aten::x"), explain_missing_ops(SimpleNamespace(device=torch.device(kind))):  # type: ignore[arg-type]
             raise NotImplementedError("The operator 'aten::x' is not currently implemented\nfor the MPS device.")
 
 

@@ -20,7 +20,7 @@ from femae.models.weights import WeightsInfo, load_model, save_weights
 from femae.training.loader.sets import load_sets
 from femae.training.loop.task import normalise
 from femae.training.recipes.stage import train_stage
-from femae.training.tasks.teachers import ask_views, load_teacher, taught_loss, taught_shares
+from femae.training.tasks.teachers import load_teacher, predict_views, soft_target_loss, soft_targets
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 RUN = RunConfig(epochs=2, batch_size=32, precision="32-true", tensorboard=False, threads=1, seed=3)
@@ -59,24 +59,24 @@ def test_the_first_view_is_the_picture_and_the_mean_is_that_of_all(faces: DataCo
     train, _ = load_sets(faces, TINY)
     asked = load_teacher(DistillConfig(teachers=(teacher,)), TINY, RUN)
     assert asked is not None and train.pictures is not None
-    one = ask_views(asked, train, model=TINY, views=1, seed=0)
+    one = predict_views(asked, train, model=TINY, views=1, seed=0)
     model, info = load_model(teacher)
     with torch.no_grad():
         expected = model.eval()(normalise(torch.from_numpy(train.pictures).float() / 255, info.model)).logits.numpy()
     assert one.shape == (len(train), 7) and np.allclose(one, expected, atol=1e-4)
-    two, three = (ask_views(asked, train, model=TINY, views=views, seed=0) for views in (2, 3))
+    two, three = (predict_views(asked, train, model=TINY, views=views, seed=0) for views in (2, 3))
     second, third = 2 * two - one, 3 * three - 2 * two
     assert np.abs(second - one).max() > 0.05 and np.abs(third - second).max() > 0.05, "views are different pictures"
-    assert np.array_equal(three, ask_views(asked, train, model=TINY, views=3, seed=0))
-    assert not np.allclose(three, ask_views(asked, train, model=TINY, views=3, seed=1), atol=1e-3)
+    assert np.array_equal(three, predict_views(asked, train, model=TINY, views=3, seed=0))
+    assert not np.allclose(three, predict_views(asked, train, model=TINY, views=3, seed=1), atol=1e-3)
     some = train.select(np.arange(10))
-    assert np.allclose(ask_views(asked, some, model=TINY, views=1, seed=0), one[:10], atol=1e-4)
+    assert np.allclose(predict_views(asked, some, model=TINY, views=1, seed=0), one[:10], atol=1e-4)
 
 
 def test_what_is_learned_is_the_cross_entropy_with_the_teacher() -> None:
     rng = np.random.default_rng(0)
     said, own = rng.normal(size=(5, 7)).astype(np.float32), rng.normal(size=(5, 7)).astype(np.float32)
-    shares = taught_shares(said)
+    shares = soft_targets(said)
     p = 1 / (1 + np.exp(-said[:, :6].astype(np.float64)))
     s = np.exp(said.astype(np.float64)) / np.exp(said.astype(np.float64)).sum(1, keepdims=True)
     assert np.allclose(shares, np.concatenate([p, s], 1), atol=1e-6)
@@ -85,10 +85,12 @@ def test_what_is_learned_is_the_cross_entropy_with_the_teacher() -> None:
     six = -(p * np.log(q) + (1 - p) * np.log(1 - q)).mean()
     seven = -(s * np.log(t)).sum(1).mean()
     for weight in (0.0, 0.5, 1.0):
-        loss = taught_loss(torch.from_numpy(own), torch.from_numpy(shares), softmax_weight=weight)
+        loss = soft_target_loss(torch.from_numpy(own), torch.from_numpy(shares), softmax_weight=weight)
         assert float(loss) == pytest.approx(six + weight * seven, rel=1e-5)
-    assert taught_shares(said[:, :6]).shape == (5, 6)
-    only_six = taught_loss(torch.from_numpy(own[:, :6]), torch.from_numpy(taught_shares(said[:, :6])), softmax_weight=1)
+    assert soft_targets(said[:, :6]).shape == (5, 6)
+    only_six = soft_target_loss(
+        torch.from_numpy(own[:, :6]), torch.from_numpy(soft_targets(said[:, :6])), softmax_weight=1
+    )
     assert float(only_six) == pytest.approx(six, rel=1e-5)
 
 
@@ -109,7 +111,7 @@ def test_a_run_asks_once_and_a_student_comes_near_its_teacher(faces: DataConfig,
     assert asked.shape == (len(train), 7)
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
     losses = [line["loss_distill"] for line in lines if "loss_distill" in line]
-    shares = taught_shares(asked).astype(np.float64)
+    shares = soft_targets(asked).astype(np.float64)
     six, seven = shares[:, :6], shares[:, 6:]
     least = -(six * np.log(six) + (1 - six) * np.log(1 - six)).mean() - (seven * np.log(seven)).sum(1).mean()
     assert losses[-1] - least < 0.4 * (losses[0] - least) and losses[-1] > least

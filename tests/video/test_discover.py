@@ -184,9 +184,9 @@ def test_a_folder_and_a_pattern_of_many_films(folder: Path, monkeypatch: pytest.
         film(folder / "films" / f"take{number}.mp4")
     picture(folder / "films" / "a.png")
     (folder / "films" / "notes.txt").touch()
-    few = [(item, item.passed_over) for text in ("films", "films/*") for item in discover([text])]
+    few = [(item, item.skipped) for text in ("films", "films/*") for item in discover([text])]
     monkeypatch.setattr(discover_module, "_FEW", 5)
-    assert [(item, item.passed_over) for text in ("films", "films/*") for item in discover([text])] == few
+    assert [(item, item.skipped) for text in ("films", "films/*") for item in discover([text])] == few
     assert [item.stem for item, _ in few[1:4]] == ["take0", "take1", "take2"] and few[0][1] == (".txt",)
 
 

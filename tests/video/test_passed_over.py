@@ -42,4 +42,4 @@ def test_with_films_too_they_are_counted_once(folder: Path, carphone: Path) -> N
     (folder / "clip.mp4").write_bytes(carphone.read_bytes())
     items = discover([str(folder)])
     assert [item.kind for item in items] == ["pictures", "video"]
-    assert sorted(suffix for item in items for suffix in item.passed_over) == ["", ".docx", ".txt", ".txt"]
+    assert sorted(suffix for item in items for suffix in item.skipped) == ["", ".docx", ".txt", ".txt"]

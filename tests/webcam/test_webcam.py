@@ -28,7 +28,7 @@ from femae.webcam.live_window import LiveWindow
 from femae.webcam.picture import bar_height, lay_help, paint
 from femae.webcam.recorder import Recorder
 from femae.webcam.screen import Screen
-from femae.webcam.session import Session, Sight
+from femae.webcam.session import ProcessedFrame, Session
 
 needs_pygame = pytest.mark.skipif(not importlib.util.find_spec("pygame"), reason="needs femae[webcam]")
 
@@ -112,7 +112,7 @@ class SlowEngine:
 def test_a_slow_engine_drops_frames_and_never_queues_them(carphone: Path, tmp_path: Path) -> None:
     predictor = Predictor(threads=1)
     predictor.engine = SlowEngine(predictor.engine)  # type: ignore[assignment]
-    sights: list[Sight] = []
+    sights: list[ProcessedFrame] = []
     with LiveSource(find_source(str(carphone)), drop=True, paced=True) as source:
         session = Session(source, predictor, new_recorder=recorder_in(tmp_path, predictor, source))
         session.record(True)

@@ -11,7 +11,7 @@ from femae.app.jobs import Job
 from femae.app.view import digest
 from femae.config.options import DeviceName
 from femae.errors import FemaeError, InputError
-from femae.inference.item import ItemOutputs, WantedOutputs, process_item
+from femae.inference.item import ItemOutputs, OutputSpec, process_item
 from femae.inference.predictor import Predictor, open_source
 from femae.labels import Compound
 from femae.types import FrameResult, LabelView, SourceInfo
@@ -77,7 +77,7 @@ class Worker:
             self._check_length(source.info.duration_s)
             job.num_total = _num_frames(source.info)
             job.phase = "reading"
-            wanted = WantedOutputs(
+            wanted = OutputSpec(
                 out=job.folder / "out",
                 stem="result",
                 formats=_FORMATS,

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from femae.types import CLEAR_SUM, FaceResult, FrameResult, LabelView, SourceInfo
 
-__all__ = ["RunConsole", "Summary", "passed_over_line"]
+__all__ = ["RunConsole", "Summary", "skipped_line"]
 
 
 class RunConsole:
@@ -206,7 +206,7 @@ class Summary:
         return lines
 
 
-def passed_over_line(suffixes: Iterable[str]) -> str:
+def skipped_line(suffixes: Iterable[str]) -> str:
     """How many files of the folders given were neither pictures nor films; empty: none."""
     counts = Counter(suffixes)
     if not counts:

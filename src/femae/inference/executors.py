@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
 
-from femae.cluster import Cluster, Ended, Jobs
+from femae.cluster import Cluster, JobResult, Jobs
 from femae.config.predict import PredictConfig
 from femae.inference.console import RunConsole
 from femae.inference.predictor import Predictor
-from femae.inference.work import Finished, UnitWorker
+from femae.inference.work import OnFinished, UnitWorker
 from femae.inference.work_unit import Outcome, WorkUnit, num_bytes
 from femae.types import SourceInfo
 
@@ -34,7 +34,7 @@ class Executor(Protocol):
 
 
 def executor_of(
-    config: PredictConfig, *, predictor: Predictor, console: RunConsole, finished: Finished | None
+    config: PredictConfig, *, predictor: Predictor, console: RunConsole, finished: OnFinished | None
 ) -> Executor:
     """By `config.cluster`; `predictor` is what this process works with, `console` shows its frames."""
     if config.cluster is None:
@@ -95,7 +95,7 @@ def _stoppable(console: RunConsole, stopped: threading.Event, info: SourceInfo) 
 
 
 def _on_cluster(
-    config: PredictConfig, finished: Finished | None, console: RunConsole, units: Jobs[WorkUnit]
+    config: PredictConfig, finished: OnFinished | None, console: RunConsole, units: Jobs[WorkUnit]
 ) -> Iterator[Outcome]:
     assert config.cluster is not None
     if not len(units):
@@ -109,7 +109,7 @@ def _on_cluster(
                 yield outcome
 
 
-def _outcome(ended: Ended[WorkUnit, Outcome]) -> Outcome:
+def _outcome(ended: JobResult[WorkUnit, Outcome]) -> Outcome:
     return ended.result or Outcome(unit=ended.job, error=f"{ended.job.item.name}: {ended.error}")
 
 
@@ -149,6 +149,6 @@ class _DividedFilms:
         return self._failed.pop(number)
 
 
-def _make_worker(config: PredictConfig, finished: Finished | None) -> Callable[[WorkUnit], Outcome]:
+def _make_worker(config: PredictConfig, finished: OnFinished | None) -> Callable[[WorkUnit], Outcome]:
     """In a worker: the networks are loaded once."""
     return partial(UnitWorker(config, finished=finished, shared=True), frames_of=RunConsole(quiet=True).frames_of)

@@ -26,7 +26,7 @@ from femae.video.overlay import draw
 from femae.video.source import FrameSource
 from femae.video.writer import VideoWriter
 
-__all__ = ["Draw", "ItemOutputs", "PictureSink", "WantedOutputs", "annotated_sink", "process_item"]
+__all__ = ["Draw", "ItemOutputs", "OutputSpec", "PictureSink", "annotated_sink", "process_item"]
 
 _ROWS_AT_ONCE = 64  # frames that are turned into table rows together
 
@@ -48,7 +48,7 @@ class ItemOutputs:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WantedOutputs:
+class OutputSpec:
     """Which outputs are written for one input, where, and under which names."""
 
     out: Path  # folder
@@ -65,7 +65,7 @@ def process_item(
     *,
     item: InputItem,
     predictor: Predictor,
-    wanted: WantedOutputs,
+    wanted: OutputSpec,
     on_result: Callable[[FrameResult], None],
     measured: Iterator[FrameResult] | None = None,
 ) -> ItemOutputs:
@@ -98,7 +98,7 @@ class _Outputs:
     """The open outputs of one input."""
 
     def __init__(
-        self, stack: ExitStack, *, item: InputItem, info: SourceInfo, predictor: Predictor, wanted: WantedOutputs
+        self, stack: ExitStack, *, item: InputItem, info: SourceInfo, predictor: Predictor, wanted: OutputSpec
     ) -> None:
         """Open them; `stack` closes them. Raises OutputError."""
         out, stem, formats = wanted.out, wanted.stem, wanted.formats

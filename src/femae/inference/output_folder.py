@@ -19,7 +19,7 @@ from femae.disk_table import DiskTable
 from femae.errors import ConfigError, FemaeError, OutputError
 from femae.video.storage import local_copy, remote_kind, remove, upload
 
-__all__ = ["OutputFolder", "UniqueStems", "claim"]
+__all__ = ["OutputFolder", "UniqueStems", "lock_outputs"]
 
 _MAX_STEM_BYTES: Final = 220  # file systems allow names of 255 bytes; the rest is for suffixes
 
@@ -95,7 +95,7 @@ _TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
-def claim(folder: Path, stem: str, *, wait: bool = False) -> Iterator[None]:
+def lock_outputs(folder: Path, stem: str, *, wait: bool = False) -> Iterator[None]:
     """While it lasts, `<folder>/<stem>.lock` keeps other processes from the outputs of this stem.
 
     The lock ends with the process, however it ends. Raises OutputError where another process has it, unless we `wait`

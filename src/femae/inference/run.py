@@ -12,25 +12,25 @@ from femae.allocator import give_large_blocks_back
 from femae.config.predict import PredictConfig
 from femae.disk_table import DiskTable
 from femae.errors import FemaeError
-from femae.inference.console import RunConsole, passed_over_line
+from femae.inference.console import RunConsole, skipped_line
 from femae.inference.derived.outputs import open_run_summary, require_exports
 from femae.inference.derived.totals import totals_schema
 from femae.inference.executors import Executor, executor_of
 from femae.inference.journal import Journal, LocalJournal, RemoteJournal
-from femae.inference.output_folder import OutputFolder, UniqueStems, claim
+from femae.inference.output_folder import OutputFolder, UniqueStems, lock_outputs
 from femae.inference.predictor import Predictor
 from femae.inference.run_record import RECORD_NAME, now, run_settings, write_run_record
-from femae.inference.work import Finished
+from femae.inference.work import OnFinished
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, WorkUnits, identity_of, num_bytes
 from femae.labels import Compound
 
-__all__ = ["Finished", "run_predict"]
+__all__ = ["OnFinished", "run_predict"]
 
 _AT_ONCE: Final = 16  # questions to a store
 _FEW: Final = 20  # inputs whose summaries are said again when they are kept; of more, only how many
 
 
-def run_predict(config: PredictConfig, *, finished: Finished | None = None) -> int:
+def run_predict(config: PredictConfig, *, finished: OnFinished | None = None) -> int:
     """Run all inputs; returns 0, or 1 when some failed (each is named with its reason).
 
     `finished` is called for each input whose tables are complete, and may add outputs such as a report.
@@ -77,13 +77,13 @@ class _Run:
             self._write_summary()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and len(self.units) > 1:
-                error.add_note(self._how_to_go_on())
+                error.add_note(self._resume_hint())
             if not recorded:
                 self._write_record("interrupted")
             raise
-        self._say_the_end()
+        self._print_summary()
 
-    def _how_to_go_on(self) -> str:
+    def _resume_hint(self) -> str:
         num_done = len(self.units) - self.done.count(0)
         what = "continues with the others" if num_done < len(self.units) else "writes the tables of the whole run"
         return f"{num_done} of {len(self.units)} inputs are done; the same command {what}"
@@ -199,7 +199,7 @@ class _Run:
         names = further_columns(self.units, compounds=self.predictor.compounds)
         with self.out.open() as folder:
             with (
-                claim(folder, self.summary_stem, wait=True),
+                lock_outputs(folder, self.summary_stem, wait=True),
                 open_run_summary(
                     folder,
                     stem=self.summary_stem,
@@ -216,14 +216,14 @@ class _Run:
             places = self.out.written(summary.paths, folder=folder)
         self.console.summary([f"-> {path}" for path in places])
 
-    def _say_the_end(self) -> None:
+    def _print_summary(self) -> None:
         if num_before := self.done.count(2):
             what = "nothing is left to do" if num_before == len(self.units) else "they are kept"
             self.console.note(
                 f"{num_before} of {len(self.units)} inputs were done before (see {self.config.out / RECORD_NAME}): "
                 f"{what}; --overwrite processes them again"
             )
-        if line := passed_over_line(suffix for unit in self.units for suffix in unit.item.passed_over):
+        if line := skipped_line(suffix for unit in self.units for suffix in unit.item.skipped):
             self.console.summary([line])
         if self.num_failed and len(self.units) > 1:
             self.console.problem(

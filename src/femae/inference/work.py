@@ -11,10 +11,10 @@ from typing import Any, Final, Protocol
 from femae.config.predict import PredictConfig
 from femae.errors import FemaeError, InputError
 from femae.inference.console import Summary
-from femae.inference.item import ItemOutputs, WantedOutputs, process_item
+from femae.inference.item import ItemOutputs, OutputSpec, process_item
 from femae.inference.joining import joined, read_part, read_part_notes, write_part
 from femae.inference.journal import fingerprint
-from femae.inference.output_folder import OutputFolder, claim
+from femae.inference.output_folder import OutputFolder, lock_outputs
 from femae.inference.predictor import Predictor, local_item, open_source
 from femae.inference.run_record import now, run_settings
 from femae.inference.work_unit import Outcome, UnitRecord, WorkUnit, identity_of, sizes_of
@@ -24,12 +24,12 @@ from femae.video.film_parts import FilmPart
 from femae.video.pyav import PyAVSource
 from femae.video.source import FrameSource, Tally
 
-__all__ = ["Finished", "UnitWorker"]
+__all__ = ["OnFinished", "UnitWorker"]
 
 PARTS_FOLDER: Final = ".parts"  # in the output folder: results of long films' parts, until they are joined
 
 # (input, its outputs, Arrow schema of its table, call after each frame) -> further outputs
-Finished = Callable[[InputItem, ItemOutputs, Any, Callable[[], None]], list[Path]]
+OnFinished = Callable[[InputItem, ItemOutputs, Any, Callable[[], None]], list[Path]]
 
 
 class _Frames(Protocol):
@@ -60,7 +60,7 @@ class UnitWorker:
         config: PredictConfig,
         *,
         predictor: Predictor | None = None,
-        finished: Finished | None = None,
+        finished: OnFinished | None = None,
         shared: bool = False,
     ) -> None:
         """`finished` is called for each input whose tables are complete, and may add outputs such as a report.
@@ -97,7 +97,7 @@ class UnitWorker:
             if unit.part is not None:
                 self._measure_part(source, parts[unit.part], names[unit.part], folder)
                 return Outcome(unit=unit)
-            with claim(folder, unit.stem, wait=self._shared), ExitStack() as stack:
+            with lock_outputs(folder, unit.stem, wait=self._shared), ExitStack() as stack:
                 for part, name in zip(parts, names, strict=False):  # one that died after joining has removed some
                     self._measure_part(source, part, name, folder)
                 paths = [stack.enter_context(self._out.reading(name, folder=folder)) for name in names]
@@ -156,7 +156,7 @@ class UnitWorker:
                 summary.add(result)
                 advance()
 
-            wanted = WantedOutputs(
+            wanted = OutputSpec(
                 out=folder,
                 stem=unit.stem,
                 formats=config.formats,

@@ -102,7 +102,7 @@ class _FastPass:
     def __iter__(self) -> Iterator[Shot]:
         num_sent = 0
         for packet in self.reader:
-            if packet is None or packet.is_corrupt or self.reader.passed_over:
+            if packet is None or packet.is_corrupt or self.reader.skipped:
                 self.met_damage = True
                 return
             self._clock.note(packet)
@@ -186,7 +186,7 @@ class _CarefulPass:
         self._num_sent += 1
         self._last_dts = packet.dts
         self._clock.note(packet)
-        if packet.is_corrupt or self.reader.passed_over:
+        if packet.is_corrupt or self.reader.skipped:
             self._suspect(self._num_sent)
         self._add_passed_over()
         is_followed = packet.pts is not None and self._clock.is_reliable
@@ -207,12 +207,12 @@ class _CarefulPass:
                 self._start_anew()
 
     def _add_passed_over(self) -> None:
-        for dts in self.reader.passed_over:
+        for dts in self.reader.skipped:
             if self._clock.is_reliable:
                 self._suspects[dts + (self.reader.delay or 0)] = (self._num_sent - _WINDOW - 1, NOT_DECODED)
             else:
                 self._clock.add(dts)
-        self.reader.passed_over.clear()
+        self.reader.skipped.clear()
 
     def _start_anew(self) -> None:
         """After a lost key frame: give what the decoder still holds and forget it, so that the order stays right."""

@@ -39,7 +39,7 @@ class PacketReader:
         self.format: str = self.container.format.name
         self.is_mov = "mov" in self.format
         self.time_base = as_fraction(self.stream.time_base) or Fraction(1, 1000)
-        self.passed_over: list[int] = []  # decoding times of frames known to be lost; whoever reads it empties it
+        self.skipped: list[int] = []  # decoding times of frames known to be lost; whoever reads it empties it
         self.holes = Holes()
         self._avi = AviIndex(self.stream, path) if self.format == "avi" else None
         self.delay = delay  # ticks from decoding to presentation of the first packet; None: not known
@@ -75,7 +75,7 @@ class PacketReader:
             self.delay = packet.pts - packet.dts
         self._has_begun = True
         if self._avi is not None:
-            self.passed_over += self._avi.note(packet)
+            self.skipped += self._avi.note(packet)
         elif not self.is_mov:
             self.holes.note(packet.pos, packet.size)
         self._last_pos = packet.pos

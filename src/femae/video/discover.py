@@ -54,7 +54,7 @@ class InputItem:
     stem: str  # for outputs: file name without suffix, folder name, name of a table of pictures, or "pictures"
     paths: tuple[Path, ...] = ()  # one for a film; pictures in natural order; in a store, universal_pathlib's
     error: str = ""  # one sentence
-    passed_over: tuple[str, ...] = ()  # suffixes of the files of its folder that are neither pictures nor films
+    skipped: tuple[str, ...] = ()  # suffixes of the files of its folder that are neither pictures nor films
     columns: Columns = ()  # further columns of the table that named it; of pictures those in which all agree
     address: Path | None = None  # of a film in a store, where paths hold its local copy
 
@@ -261,16 +261,16 @@ def _items_of(folder: Path, stem: str, seen: DiskTable) -> Iterator[InputItem]:
             error = f"the folder '{folder}' holds neither pictures nor films; subfolders are not searched, name them"
             yield InputItem(kind="error", name=str(folder), stem=stem, error=error)
             return
-        passed_over = tuple(others)
+        skipped = tuple(others)
         new = tuple(path for path in pictures if _is_new(path, seen))
         if new:
-            yield InputItem(kind="pictures", name=str(folder), stem=stem, paths=new, passed_over=passed_over)
-            passed_over = ()
+            yield InputItem(kind="pictures", name=str(folder), stem=stem, paths=new, skipped=skipped)
+            skipped = ()
         for number in range(len(videos)):
             path = pickle.loads(videos.get(number) or b"")
             if _is_new(path, seen):
-                yield replace(_video(path), passed_over=passed_over)
-                passed_over = ()
+                yield replace(_video(path), skipped=skipped)
+                skipped = ()
 
 
 def _is_system(path: Path) -> bool:

@@ -15,7 +15,7 @@ from femae.inference.item import Draw
 from femae.video.palette import WHITE
 from femae.webcam.picture import RED, Part, bar_height, lay_help, paint
 from femae.webcam.screen import Screen
-from femae.webcam.session import Session, Sight
+from femae.webcam.session import ProcessedFrame, Session
 
 __all__ = ["LiveWindow"]
 
@@ -32,7 +32,7 @@ class LiveWindow:
         self._screen, self._session, self._draw = screen, session, draw
         self._out, self._stem = out, stem
         self._latencies: deque[float] = deque(maxlen=15)
-        self._frozen: Sight | None = None
+        self._frozen: ProcessedFrame | None = None
         self._helps = False
         self._is_recording = session.recording_s is not None
         self._notice, self._notice_until_s = "", 0.0
@@ -56,7 +56,7 @@ class LiveWindow:
             raise self._session.error
 
     def _loop(self) -> None:
-        shown: Sight | None = None
+        shown: ProcessedFrame | None = None
         shown_s = 0.0
         while not self._session.is_over:
             strokes = self._screen.strokes()
@@ -106,7 +106,7 @@ class LiveWindow:
         self.saved.append(path)
         self._say(f"saved {path.name}")
 
-    def _show(self, sight: Sight | None) -> None:
+    def _show(self, sight: ProcessedFrame | None) -> None:
         width, height = self._screen.size
         picture = paint(
             sight.result if sight is not None else None,
@@ -120,7 +120,7 @@ class LiveWindow:
             lay_help(picture)
         self._screen.show(picture)
 
-    def _figures(self, sight: Sight | None) -> list[Part]:
+    def _figures(self, sight: ProcessedFrame | None) -> list[Part]:
         """The texts of the bar, the most important first."""
         parts: list[Part] = []
         recording_s = self._session.recording_s

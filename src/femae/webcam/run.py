@@ -20,7 +20,7 @@ from femae.video.overlay import draw
 from femae.webcam.live_window import LiveWindow
 from femae.webcam.recorder import Recorder
 from femae.webcam.screen import Screen
-from femae.webcam.session import Session, Sight
+from femae.webcam.session import ProcessedFrame, Session
 
 __all__ = ["run_webcam"]
 
@@ -88,7 +88,7 @@ def _stamp() -> str:
     return datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
-def _note(latencies: list[float], sight: Sight) -> None:
+def _note(latencies: list[float], sight: ProcessedFrame) -> None:
     if len(latencies) < 100_000:
         latencies.append(sight.ready_s - sight.arrived_s)
 

@@ -13,13 +13,13 @@ from femae.types import Frame, FrameResult
 from femae.video.live import LiveSource
 from femae.webcam.recorder import Recorder
 
-__all__ = ["Session", "Sight"]
+__all__ = ["ProcessedFrame", "Session"]
 
 _RATE_OVER: Final = 30  # results
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sight:
+class ProcessedFrame:
     """One result and how it came about."""
 
     result: FrameResult
@@ -47,7 +47,7 @@ class Session:
         self._ready: deque[float] = deque(maxlen=_RATE_OVER)
         self._wanted = False  # recording
         self._recorder: Recorder | None = None
-        self._newest: Sight | None = None
+        self._newest: ProcessedFrame | None = None
         self._lock = threading.Lock()
         self._stopped = False
         self.recordings: list[str] = []  # one sentence for each that is complete
@@ -55,7 +55,7 @@ class Session:
         self.is_over = False
 
     @property
-    def newest(self) -> Sight | None:
+    def newest(self) -> ProcessedFrame | None:
         """The latest result."""
         return self._newest
 
@@ -74,7 +74,7 @@ class Session:
         self._stopped = True
         self.source.end()
 
-    def run(self, on_sight: Callable[[Sight], None] = lambda _: None) -> None:
+    def run(self, on_sight: Callable[[ProcessedFrame], None] = lambda _: None) -> None:
         """Work until the source ends or `stop` is called. Raises FemaeError; a recording under way is completed."""
         number = 0
         try:
@@ -105,11 +105,11 @@ class Session:
             if self._stopped:
                 return
 
-    def _sight(self, result: FrameResult, number: int) -> Sight:
+    def _sight(self, result: FrameResult, number: int) -> ProcessedFrame:
         now = time.monotonic()
         self._ready.append(now)
         span_s = now - self._ready[0]
-        return Sight(
+        return ProcessedFrame(
             result=result,
             number=number,
             num_dropped=self.source.num_dropped,
@@ -118,7 +118,7 @@ class Session:
             rate=(len(self._ready) - 1) / span_s if span_s > 0 else 0.0,
         )
 
-    def _record(self, sight: Sight) -> None:
+    def _record(self, sight: ProcessedFrame) -> None:
         if self._wanted and self._recorder is None:
             self._recorder = self._new_recorder()
         if not self._wanted:

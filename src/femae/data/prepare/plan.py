@@ -20,7 +20,7 @@ from femae.data.store.shards import action_unit_arrays, read_shard_note, shard_p
 from femae.errors import DataError
 from femae.faces.crop import FERPLUS_FRAMING
 
-__all__ = ["Account", "PrepareSettings", "Unit", "plan_units", "reading_account"]
+__all__ = ["ExclusionCounts", "PrepareSettings", "Unit", "plan_units", "reading_account"]
 
 NUM_EXAMPLES: Final = 5
 
@@ -47,7 +47,7 @@ class PrepareSettings:
 
 
 @dataclass(kw_only=True, slots=True)
-class Account:
+class ExclusionCounts:
     """How many samples were left out, by cause, with the first few names of each."""
 
     left_out: dict[str, int] = field(default_factory=dict)
@@ -73,10 +73,10 @@ class Account:
         }
 
 
-def reading_account(reading: Reading) -> Account:
+def reading_account(reading: Reading) -> ExclusionCounts:
     """The reader's own account in the same form."""
     examples = {cause: list(names[:NUM_EXAMPLES]) for cause, names in reading.examples.items()}
-    return Account(left_out=dict(reading.excluded), examples=examples)
+    return ExclusionCounts(left_out=dict(reading.excluded), examples=examples)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +102,7 @@ def plan_units(
     source: str,
     out: Path,
     settings: PrepareSettings,
-    account: Account,
+    account: ExclusionCounts,
     on_sample: Callable[[int], None] | None = None,
 ) -> list[Unit]:
     """Read a whole data set and cut it into units. Samples whose key came before are left out and counted.
@@ -135,7 +135,7 @@ def plan_units(
     return units
 
 
-def _without_doubles(reader: Iterable[RawSample], account: Account) -> Iterator[RawSample]:
+def _without_doubles(reader: Iterable[RawSample], account: ExclusionCounts) -> Iterator[RawSample]:
     seen: set[bytes] = set()
     for given in reader:
         sample = _with_plain_words(given)

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from femae.data.prepare.plan import Account, PrepareSettings, Unit, plan_units, reading_account
+from femae.data.prepare.plan import ExclusionCounts, PrepareSettings, Unit, plan_units, reading_account
 from femae.data.prepare.pool import Workers, num_cores, run_units
 from femae.data.prepare.unit import UnitResult
 from femae.data.samples import SourceReader
@@ -158,7 +158,7 @@ def _plan(
     units: list[Unit] = []
     records: dict[str, dict[str, Any]] = {}
     for reader in readers:
-        name, account = reader.reading.source, Account()
+        name, account = reader.reading.source, ExclusionCounts()
         planned = plan_units(
             reader,
             source=name,
@@ -198,7 +198,7 @@ def _work(
     return _gather(out, settings, digests)
 
 
-def _record_of(reader: SourceReader, units: Sequence[Unit], account: Account) -> dict[str, Any]:
+def _record_of(reader: SourceReader, units: Sequence[Unit], account: ExclusionCounts) -> dict[str, Any]:
     """What is kept of a data set beside its shards: the reader's account."""
     return {
         "num_units": len(units),
@@ -213,7 +213,7 @@ def _gather(out: Path, settings: PrepareSettings, digests: dict[str, str]) -> di
     accounts: dict[str, dict[str, Any]] = {}
     for record_path in sorted((out / "sources").glob("*.json")):
         record = json.loads(record_path.read_text(encoding="utf-8"))
-        left_out = Account()
+        left_out = ExclusionCounts()
         for number in range(record["num_units"]):
             path = out / "shards" / f"{record_path.stem}-{number:05d}.parquet"
             note = read_shard_note(path)

@@ -12,7 +12,7 @@ from femae.data import quality
 from femae.data.duplicates import perceptual_hash
 from femae.data.prepare.crop_store import crop_with_margin
 from femae.data.prepare.find_faces import FaceFinder, choose_faces
-from femae.data.prepare.plan import Account, PrepareSettings, Unit
+from femae.data.prepare.plan import ExclusionCounts, PrepareSettings, Unit
 from femae.data.samples import RawSample, VideoFrame
 from femae.data.store.manifest import file_sha256
 from femae.data.store.pictures import LoadedPicture, encode_picture, load_pictures_of
@@ -44,7 +44,7 @@ class UnitWorker:
 
     def run(self, unit: Unit, *, on_sample: Callable[[int], None]) -> UnitResult:
         """Make the shard of a unit and put it in its place. `on_sample` gets the faces of each sample as it is done."""
-        account = Account()
+        account = ExclusionCounts()
         with ShardWriter(path=unit.path) as writer:
             for sample, loaded in load_pictures_of(unit.samples()):
                 rows = self._rows(sample, loaded, unit.source, account)
@@ -63,7 +63,9 @@ class UnitWorker:
             left_out=account.as_json(),
         )
 
-    def _rows(self, sample: RawSample, loaded: LoadedPicture, source: str, account: Account) -> list[ShardSample]:
+    def _rows(
+        self, sample: RawSample, loaded: LoadedPicture, source: str, account: ExclusionCounts
+    ) -> list[ShardSample]:
         if loaded.image is None:
             account.add(loaded.cause, f"{sample.key}: {loaded.detail}" if loaded.detail else sample.key)
             return []

@@ -24,7 +24,7 @@ from femae.errors import DataError
 from femae.faces.crop import Framing, crop_face
 from femae.types import Face
 
-__all__ = ["Runs", "ShardReader", "decode_picture", "frame_picture", "load_pictures", "read_group"]
+__all__ = ["RowRuns", "ShardReader", "decode_picture", "frame_picture", "load_pictures", "read_group"]
 
 _BATCH_ROWS: Final = 256
 
@@ -58,7 +58,7 @@ def frame_picture(
 
 
 @dataclass(kw_only=True, slots=True)
-class Runs:
+class RowRuns:
     """Where the rows of a manifest lie: runs of rows that follow each other in a shard, of whole shards mostly.
 
     So it is as large as there are shards, however many rows they have.
@@ -70,7 +70,7 @@ class Runs:
     num_rows: int = 0  # in all
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "Runs":
+    def of(cls, manifest: Manifest) -> "RowRuns":
         runs = cls(starts=[], shards=[], rows=[])
         for table in manifest.chunks(("shard", "row")):
             runs.add(table)
@@ -102,9 +102,9 @@ class Runs:
 class ShardReader:
     """Random and sequential access to the rows of a folder of shards."""
 
-    def __init__(self, folder: Path | Manifest, *, runs: Runs | None = None) -> None:
+    def __init__(self, folder: Path | Manifest, *, runs: RowRuns | None = None) -> None:
         self.manifest = folder if isinstance(folder, Manifest) else read_manifest(folder)
-        self.runs = Runs.of(self.manifest) if runs is None else runs
+        self.runs = RowRuns.of(self.manifest) if runs is None else runs
 
     def __len__(self) -> int:
         return len(self.manifest)

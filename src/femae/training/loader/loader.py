@@ -16,14 +16,14 @@ from femae.training.loader.prefetch import Batch, prefetch
 from femae.training.loader.sampler import RowStream
 from femae.training.loader.sets import FaceSet
 
-__all__ = ["Batch", "Feed", "Share", "batches", "row_batches"]
+__all__ = ["Batch", "BatchShare", "LoaderSpec", "batches", "row_batches"]
 
 _LABELS: Final = ("targets", "mask", "au_targets", "au_mask")
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Share:
+class BatchShare:
     """The part of each step that one process computes, in `accumulate` pieces."""
 
     rank: int = 0
@@ -39,7 +39,7 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Feed:
+class LoaderSpec:
     """Which faces the loader reads, how, and to which device it brings them."""
 
     faces: FaceSet
@@ -52,7 +52,7 @@ class Feed:
 class _Faces:
     """A set of faces as prefetch.Filler takes it: labels from memory, pictures from memory or the shards."""
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: LoaderSpec) -> None:
         faces, model = feed.faces, feed.model
         self._faces, self._model, self._on_device = faces, model, feed.on_device and faces.pictures is None
         self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
@@ -113,12 +113,12 @@ def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
     np.take(column, rows, axis=0, out=out, mode="clip")
 
 
-def row_batches(feed: Feed, chunks: Iterable[Ints], *, longest: int) -> Generator[Batch, None, None]:
+def row_batches(feed: LoaderSpec, chunks: Iterable[Ints], *, longest: int) -> Generator[Batch, None, None]:
     """The faces of each chunk of row numbers, at most `longest` each, in order."""
     return prefetch(_Faces(feed), chunks, longest=longest, device=feed.device)
 
 
-def batches(feed: Feed, stream: RowStream, share: Share, *, steps: range) -> Generator[Batch, None, None]:
+def batches(feed: LoaderSpec, stream: RowStream, share: BatchShare, *, steps: range) -> Generator[Batch, None, None]:
     """Pieces of the steps in order, `share.accumulate` per step."""
     pieces = share.pieces(stream.batch_size)
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import torch
 
-__all__ = ["Draws", "Place", "beta_quantiles", "mix_seed", "normals", "uniforms"]
+__all__ = ["DrawPurpose", "RandomKeys", "beta_quantiles", "mix_seed", "normals", "uniforms"]
 
 _GOLDEN: Final = 0x9E3779B97F4A7C15 - (1 << 64)  # signed, as torch reckons
 _MIX: Final = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
@@ -23,7 +23,7 @@ _MIX32: Final = (0x7FEB352D, 0x846CA68B - (1 << 32))
 _QUANTILES: Final = 1 << 14
 
 
-class Place(IntEnum):
+class DrawPurpose(IntEnum):
     """What random numbers are drawn for; each purpose has a sequence of its own."""
 
     AUGMENT = 1
@@ -87,7 +87,7 @@ def beta_quantiles(alpha: float, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(betaincinv(alpha, alpha, steps.numpy())).float().to(device)
 
 
-class Draws:
+class RandomKeys:
     """Random numbers for pictures `first` to `first + count` of a step, on a device."""
 
     def __init__(self, seed: int, *, count: int, first: int = 0, device: torch.device | str = "cpu") -> None:
@@ -102,11 +102,11 @@ class Draws:
         draws.keys = _split_mix(places * _GOLDEN + seed)
         return draws
 
-    def uniform(self, place: Place, *shape: int) -> torch.Tensor:
+    def uniform(self, place: DrawPurpose, *shape: int) -> torch.Tensor:
         """float[count, *shape] between 0 and 1."""
         return uniforms(self.keys, place, *shape)
 
-    def one(self, place: Place) -> float:
+    def one(self, place: DrawPurpose) -> float:
         """One number in 0..1 for the whole step, known to the host without asking the device."""
         return mix_seed(self._seed, "one", int(place)) / 2**63
 

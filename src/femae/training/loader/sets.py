@@ -20,10 +20,10 @@ from femae.config.train import DataConfig
 from femae.data.folds import read_folds
 from femae.data.pseudo_aus.table import read_pseudo_aus
 from femae.data.store.manifest import codes, read_manifest, strings, vectors
-from femae.data.store.shard_reader import Runs, ShardReader, load_pictures
+from femae.data.store.shard_reader import RowRuns, ShardReader, load_pictures
 from femae.errors import DataError
 
-__all__ = ["BLOCK_ROWS", "Chosen", "FaceSet", "load_sets"]
+__all__ = ["BLOCK_ROWS", "FaceSet", "RowMask", "load_sets"]
 
 BLOCK_ROWS: Final = 256  # of a shard's row groups, which are read at once
 MEMORY_BYTES: Final = 4 << 30
@@ -36,7 +36,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
-class Chosen:
+class RowMask:
     """A selection of the rows 0, 1, ... of a table, in their order, stored as one bit per row."""
 
     def __init__(self, bits: npt.NDArray[np.uint8], *, total: int) -> None:
@@ -49,7 +49,7 @@ class Chosen:
         self._before = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
     @classmethod
-    def of(cls, chosen: Bools) -> "Chosen":
+    def of(cls, chosen: Bools) -> "RowMask":
         """Those where bool[N] is True."""
         return cls(np.packbits(chosen), total=len(chosen))
 
@@ -81,13 +81,13 @@ class Chosen:
         for first in range(0, self.total, _CHUNK):
             yield first + np.flatnonzero(self.mask(first, min(_CHUNK, self.total - first)))
 
-    def keep(self, numbers: Ints) -> "Chosen":
+    def keep(self, numbers: Ints) -> "RowMask":
         """Of those chosen the numbers-th, which ascend."""
         bits = np.zeros(len(self._words) * _BITS // 8, np.uint8)
         for first in range(0, len(numbers), _CHUNK):
             rows = self[numbers[first : first + _CHUNK]]
             np.bitwise_or.at(bits, rows >> 3, (128 >> (rows & 7)).astype(np.uint8))
-        return Chosen(bits, total=self.total)
+        return RowMask(bits, total=self.total)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +95,7 @@ class FaceSet:
     """N labelled faces. False in a mask: the label is unknown, whatever the target says."""
 
     readers: tuple[ShardReader, ...]  # one per folder
-    rows: Chosen  # of all rows of the folders, one folder after the other
+    rows: RowMask  # of all rows of the folders, one folder after the other
     targets: Floats  # f32[N, 6], 0..1
     mask: Bools  # bool[N, 6]
     au_targets: Floats  # f32[N, 46], order of data.shards.ACTION_UNITS
@@ -213,8 +213,8 @@ class _Part:
         for name, column in values.items():
             self.columns.setdefault(name, []).append(_same(column[chosen]))
 
-    def rows(self) -> Chosen:
-        return Chosen(np.concatenate([*self.bits, np.packbits(self.rest)]), total=self.total)
+    def rows(self) -> RowMask:
+        return RowMask(np.concatenate([*self.bits, np.packbits(self.rest)]), total=self.total)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """A label of all the rows."""
@@ -237,7 +237,7 @@ class _Scan:
 
     def _folder(self, number: int, folder: Path) -> ShardReader:
         config = self._config
-        manifest, runs = read_manifest(folder, columns=()), Runs(starts=[], shards=[], rows=[])
+        manifest, runs = read_manifest(folder, columns=()), RowRuns(starts=[], shards=[], rows=[])
         folds = pseudo = None
         if self._labels and number < len(config.pseudo_aus):
             pseudo = read_pseudo_aus(config.pseudo_aus[number], read_manifest(folder))

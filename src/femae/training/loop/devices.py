@@ -16,7 +16,7 @@ from femae.allocator import keep_freed_memory
 from femae.config.train import RunConfig
 from femae.errors import ConfigError
 
-__all__ = ["first_process", "lacking", "make_fabric", "set_up"]
+__all__ = ["explain_missing_ops", "first_process", "make_fabric", "set_up"]
 
 
 def first_process() -> bool:
@@ -88,7 +88,7 @@ def _shard(model: nn.Module, mesh: Any) -> nn.Module:
 
 
 @contextmanager
-def lacking(fabric: Fabric) -> Iterator[None]:
+def explain_missing_ops(fabric: Fabric) -> Iterator[None]:
     """Say in one sentence what torch lacks on Apple's GPUs, where not every operation has been written yet."""
     try:
         yield

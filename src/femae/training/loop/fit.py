@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 
 from femae.errors import OutputError, TrainingError
-from femae.training.loader.loader import Feed, Share, batches
+from femae.training.loader.loader import BatchShare, LoaderSpec, batches
 from femae.training.loader.sampler import RowStream, row_weights
 from femae.training.loop.checkpoint import (
     BEST,
@@ -34,14 +34,14 @@ from femae.training.loop.checkpoint import (
     read_state,
 )
 from femae.training.loop.cost import training_flops
-from femae.training.loop.devices import lacking, set_up
+from femae.training.loop.devices import explain_missing_ops, set_up
 from femae.training.loop.ema import WeightAverage
-from femae.training.loop.meter import Meter, Timed, machine
+from femae.training.loop.meter import Meter, TimedIterator, machine
 from femae.training.loop.monitor import Monitor
 from femae.training.loop.optim import make_optimizer, make_schedule
 from femae.training.loop.run_folder import RunFolder, fingerprint
 from femae.training.loop.scores import write_table
-from femae.training.loop.step import Readings, Stepper
+from femae.training.loop.step import PendingLosses, TrainStep
 from femae.training.loop.task import Evaluation, Task
 from femae.training.loop.validate import evaluate
 
@@ -65,13 +65,13 @@ class _Run:
     task: Task
     fabric: Fabric
     folder: RunFolder
-    stepper: Stepper
+    stepper: TrainStep
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     average: WeightAverage
     stream: RowStream
     state: TrainState
-    readings: Readings
+    readings: PendingLosses
     flops: float  # of forward and backward pass, a picture
     writer: StateWriter | ShardedWriter
     monitor: Monitor | None = None
@@ -90,7 +90,7 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
     last_step = run.stream.first_step(epochs)
     if run.state.finished or run.state.step >= last_step:
         return _result(run)
-    feed = Feed(
+    feed = LoaderSpec(
         faces=task.train_set,
         model=task.config.model,
         device=fabric.device,
@@ -98,7 +98,7 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
         on_device=task.config.data.decode == "device",
     )
     pieces = batches(feed, run.stream, run.stepper.share, steps=range(run.state.step, last_step))
-    timed = Timed(pieces)
+    timed = TimedIterator(pieces)
     took = machine(fabric, config)
     folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **took})
     with (
@@ -110,7 +110,7 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
         epoch = _epoch_at(run.stream, run.state.step)
         while run.state.step < last_step and not run.state.finished:
             epoch, started = epoch + 1, time.perf_counter()
-            with lacking(fabric):
+            with explain_missing_ops(fabric):
                 _train_epoch(run, timed, until=run.stream.first_step(epoch))
                 _end_epoch(run, epoch, last=epoch == epochs, started=started)
     fabric.barrier()  # what the first process wrote is there for all
@@ -138,20 +138,20 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
     schedule = make_schedule(optimizer, optim, epochs=config.run.epochs, epoch_of=stream.epoch)
     wrapped: Any = fabric.setup_optimizers(optimizer)
     average = WeightAverage(task.model, decay=config.run.ema_decay)
-    share = Share(
+    share = BatchShare(
         rank=fabric.global_rank, world_size=fabric.world_size, accumulate=config.run.pieces(fabric.world_size)
     )
     run = _Run(
         task=task,
         fabric=fabric,
         folder=folder,
-        stepper=Stepper(task=task, fabric=fabric, forward=forward, optimizer=wrapped, average=average, share=share),
+        stepper=TrainStep(task=task, fabric=fabric, forward=forward, optimizer=wrapped, average=average, share=share),
         optimizer=wrapped,
         schedule=schedule,
         average=average,
         stream=stream,
         state=TrainState(config=_settings_print(task)),
-        readings=Readings(config.run, world_size=fabric.world_size, where=folder.path, epoch_of=stream.epoch),
+        readings=PendingLosses(config.run, world_size=fabric.world_size, where=folder.path, epoch_of=stream.epoch),
         flops=flops,
         writer=ShardedWriter() if is_sharded(task.model) else StateWriter(),
     )
@@ -216,7 +216,7 @@ def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
     run.folder.forget_after(run.state.step)
 
 
-def _train_epoch(run: _Run, pieces: Timed, *, until: int) -> None:
+def _train_epoch(run: _Run, pieces: TimedIterator, *, until: int) -> None:
     config, state, monitor = run.task.config.run, run.state, run.monitor
     assert monitor is not None
     run.task.model.train()

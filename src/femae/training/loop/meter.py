@@ -14,13 +14,13 @@ from lightning_fabric import Fabric
 from femae.config.train import RunConfig
 from femae.training.loader.loader import Batch
 
-__all__ = ["Meter", "Timed", "dense_peak", "machine"]
+__all__ = ["Meter", "TimedIterator", "dense_peak", "machine"]
 
 _SIDES: Final = {"cuda": 8192, "mps": 4096, "cpu": 1024}  # of the measured product's matrices
 _TYPES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
 
 
-class Timed:
+class TimedIterator:
     """An iterator that measures how long the loop waited for it."""
 
     def __init__(self, batches: Iterator[Batch]) -> None:

@@ -14,16 +14,16 @@ from torch.distributed.tensor import DTensor
 from femae.config.train import RunConfig
 from femae.errors import TrainingError
 from femae.models.vit import DropPath
-from femae.training.loader.loader import Batch, Share
-from femae.training.loader.rng import Draws, Place, mix_seed
+from femae.training.loader.loader import Batch, BatchShare
+from femae.training.loader.rng import DrawPurpose, RandomKeys, mix_seed
 from femae.training.loop.checkpoint import TrainState
 from femae.training.loop.ema import WeightAverage
 from femae.training.loop.task import Task
 
 __all__ = [
-    "Readings",
+    "PendingLosses",
     "StepResult",
-    "Stepper",
+    "TrainStep",
     "clip",
 ]
 
@@ -60,7 +60,7 @@ def _lies_below(norm: torch.Tensor, limit: float) -> bool:
 
 
 @dataclass(kw_only=True, slots=True)
-class Stepper:
+class TrainStep:
     """The network in training, with its optimizer and average: everything that a step changes."""
 
     task: Task
@@ -68,7 +68,7 @@ class Stepper:
     forward: Any  # the network, as fabric wraps it
     optimizer: Any  # as fabric wraps it
     average: WeightAverage
-    share: Share
+    share: BatchShare
     paths: list[DropPath] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,8 +83,10 @@ class Stepper:
         parts: dict[str, torch.Tensor] = {}
         for place, (first, count) in enumerate(spans):
             batch = next(pieces)
-            draws = Draws(seed, first=first, count=count, device=fabric.device)
-            for path, chances in zip(self.paths, draws.uniform(Place.PATHS, len(self.paths)).unbind(1), strict=True):
+            draws = RandomKeys(seed, first=first, count=count, device=fabric.device)
+            for path, chances in zip(
+                self.paths, draws.uniform(DrawPurpose.PATHS, len(self.paths)).unbind(1), strict=True
+            ):
                 path.chances = chances
             last = place + 1 == len(spans)  # the pieces before add to the gradient without asking other processes
             with fabric.no_backward_sync(self.forward, enabled=not last and fabric.world_size > 1):
@@ -110,7 +112,7 @@ class Stepper:
 _FIRST_STEPS: Final = 20  # whose mean loss tells an explosion
 
 
-class Readings:
+class PendingLosses:
     """Losses of the steps since the last reading. Each value is checked, before anything of the run is written."""
 
     def __init__(self, config: RunConfig, *, world_size: int, where: Path, epoch_of: Callable[[int], float]) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from femae.config.model import ModelConfig
 from femae.config.train import StageConfig
 from femae.training.loader.loader import Batch
-from femae.training.loader.rng import Draws
+from femae.training.loader.rng import RandomKeys
 from femae.training.loader.sets import FaceSet
 
 __all__ = ["Constants", "Evaluation", "StepOutput", "Task", "normalise"]
@@ -39,7 +39,7 @@ class Evaluation:
 
 
 class Task(Protocol):
-    """One training stage. `collect` runs on shares of the rows; `judge` sees all of them."""
+    """One training stage. `collect` runs on shares of the rows; `evaluate` sees all of them."""
 
     @property
     def config(self) -> StageConfig: ...
@@ -57,7 +57,7 @@ class Task(Protocol):
         """f32[N, C]: what each training row shows, for drawing rare labels more often."""
         ...
 
-    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
+    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
         """The loss of one piece; `forward` is the network, maybe compiled or spread over devices."""
         ...
 
@@ -69,7 +69,7 @@ class Task(Protocol):
         """What one chunk of validation rows (their numbers i64[B]) gives, first dimension the rows."""
         ...
 
-    def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
+    def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         """Figures from the arrays of all rows, in order."""
         ...
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from lightning_fabric import Fabric
 
-from femae.training.loader.loader import Feed, row_batches
+from femae.training.loader.loader import LoaderSpec, row_batches
 from femae.training.loop.task import Evaluation, Task
 
 __all__ = ["evaluate"]
@@ -31,7 +31,9 @@ def evaluate(task: Task, fabric: Fabric) -> Evaluation:
         taken.append(share if len(share) else rows[:1])
     found: list[dict[str, torch.Tensor]] = []
     with torch.inference_mode():
-        data = Feed(faces=task.val_set, model=task.config.model, device=fabric.device, workers=task.config.data.workers)
+        data = LoaderSpec(
+            faces=task.val_set, model=task.config.model, device=fabric.device, workers=task.config.data.workers
+        )
         feed = row_batches(data, taken, longest=_EVAL_BATCH)
         for rows, batch in zip(taken, feed, strict=True):
             numbers = torch.from_numpy(rows).to(fabric.device)
@@ -46,4 +48,4 @@ def evaluate(task: Task, fabric: Fabric) -> Evaluation:
         parts = parts * fabric.world_size
         torch.distributed.all_gather_object(parts, (np.concatenate(mine), arrays))
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return task.judge({name: np.concatenate([every[name] for _, every in parts])[order] for name in arrays})
+    return task.evaluate({name: np.concatenate([every[name] for _, every in parts])[order] for name in arrays})

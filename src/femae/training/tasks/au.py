@@ -17,13 +17,13 @@ from femae.metrics.f1 import binary_f1
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, read_info, save_weights
 from femae.training.loader.loader import Batch
-from femae.training.loader.rng import Draws
+from femae.training.loader.rng import RandomKeys
 from femae.training.loader.sets import FaceSet, load_sets
 from femae.training.loop.cost import example_inputs
 from femae.training.loop.scores import scores_table
 from femae.training.loop.task import Constants, Evaluation, StepOutput, normalise
 from femae.training.tasks.augment import make_augment
-from femae.training.tasks.init_weights import choose_learning, start_emotion_head, start_encoder
+from femae.training.tasks.init_weights import freeze_parameters, start_emotion_head, start_encoder
 from femae.training.tasks.losses import weighted_bce
 
 __all__ = ["AuTask", "au_columns", "judge_units", "loss_weights"]
@@ -92,7 +92,7 @@ class AuTask:
         outputs = self.kept.outputs if self.kept else ()
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
-        choose_learning(self.model, config.init)
+        freeze_parameters(self.model, config.init)
         if self.model.head is not None:
             start_emotion_head(self.model.head, outputs=outputs, init=config.init)
             self.model.head.requires_grad_(False)
@@ -102,7 +102,7 @@ class AuTask:
         mask = self.train_set.au_mask[:, self.units]
         return np.where(mask, self.train_set.au_targets[:, self.units], np.float32(0))
 
-    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
+    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
         pixels = self._augment(batch.pixels, draws)
         output = forward(normalise(pixels, self.config.model))
         fixed = self._fixed.on(pixels.device)
@@ -118,7 +118,7 @@ class AuTask:
         output = forward(normalise(batch.pixels.float() / 255, self.config.model))
         return {"au_probs": torch.sigmoid(output.au_logits.float())}
 
-    def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
+    def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         probs = collected["au_probs"]
         faces = self.val_set
         log = judge_units(probs, faces.au_targets[:, self.units], faces.au_mask[:, self.units], names=self.names)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from femae.config.train import AugmentConfig
-from femae.training.loader.rng import Draws, Place, normals, uniforms
+from femae.training.loader.rng import DrawPurpose, RandomKeys, normals, uniforms
 
 __all__ = ["augment_batch", "draw_chances", "make_augment"]
 
@@ -117,8 +117,8 @@ def _erase(pixels: torch.Tensor, probability: float, chances: Chances) -> torch.
 
 
 def draw_chances(keys: torch.Tensor) -> Chances:
-    """Of each picture (keys i64[B] of Draws) the numbers that decide how it is changed."""
-    drawn = uniforms(keys, Place.AUGMENT, len(_DRAWN))[:, :, None, None, None]  # [B, D, 1, 1, 1]
+    """Of each picture (keys i64[B] of RandomKeys) the numbers that decide how it is changed."""
+    drawn = uniforms(keys, DrawPurpose.AUGMENT, len(_DRAWN))[:, :, None, None, None]  # [B, D, 1, 1, 1]
     return dict(zip(_DRAWN, drawn.unbind(1), strict=True))
 
 
@@ -138,22 +138,24 @@ def _augment(pictures: torch.Tensor, keys: torch.Tensor, config: AugmentConfig, 
     if config.erase:
         pixels = _erase(pixels, config.erase, chances)
     if config.noise:
-        noise = normals(keys, Place.NOISE, *pixels.shape[1:])
+        noise = normals(keys, DrawPurpose.NOISE, *pixels.shape[1:])
         pixels = torch.addcmul(pixels, noise, config.noise * chances["noise"]).clamp(0, 1)
     return pixels
 
 
-def augment_batch(pictures: torch.Tensor, config: AugmentConfig, *, draws: Draws, size: int) -> torch.Tensor:
+def augment_batch(pictures: torch.Tensor, config: AugmentConfig, *, draws: RandomKeys, size: int) -> torch.Tensor:
     """u8[B, C, H, W] -> float[B, C, size, size] in 0..1, each picture moved, softened, lit and covered at random."""
     return _augment(pictures, draws.keys, config, size)
 
 
-def make_augment(config: AugmentConfig, *, size: int, compiled: bool) -> Callable[[torch.Tensor, Draws], torch.Tensor]:
+def make_augment(
+    config: AugmentConfig, *, size: int, compiled: bool
+) -> Callable[[torch.Tensor, RandomKeys], torch.Tensor]:
     """The same as a function of pictures and draws; `compiled`: on an accelerator as one graph of few kernels."""
     eager = partial(_augment, config=config, size=size)
     graph: Any = torch.compile(eager, dynamic=False, fullgraph=True) if compiled else eager
 
-    def change(pictures: torch.Tensor, draws: Draws) -> torch.Tensor:
+    def change(pictures: torch.Tensor, draws: RandomKeys) -> torch.Tensor:
         # the compiler's loops for the CPU are slower than torch's own kernels here
         return (eager if pictures.device.type == "cpu" else graph)(pictures, draws.keys)
 

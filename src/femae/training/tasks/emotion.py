@@ -20,7 +20,7 @@ from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, read_info, save_weights
 from femae.training.loader.loader import Batch
-from femae.training.loader.rng import Draws, Place
+from femae.training.loader.rng import DrawPurpose, RandomKeys
 from femae.training.loader.sets import load_sets
 from femae.training.loop.cost import example_inputs
 from femae.training.loop.scores import scores_table
@@ -28,10 +28,17 @@ from femae.training.loop.task import Constants, Evaluation, StepOutput, normalis
 from femae.training.tasks.au import au_columns, judge_units, loss_weights
 from femae.training.tasks.augment import make_augment
 from femae.training.tasks.expression import fit_expression
-from femae.training.tasks.init_weights import choose_learning, start_emotion_head, start_encoder, start_head
+from femae.training.tasks.init_weights import freeze_parameters, start_emotion_head, start_encoder, start_head
 from femae.training.tasks.losses import cross_entropy_six, weighted_bce
 from femae.training.tasks.mixup import draw_mix
-from femae.training.tasks.teachers import ask_views, distill_loss, load_teacher, read_taught, taught_loss, taught_shares
+from femae.training.tasks.teachers import (
+    distill_loss,
+    load_teacher,
+    predict_views,
+    read_soft_targets,
+    soft_target_loss,
+    soft_targets,
+)
 
 __all__ = ["EmotionTask", "judge_emotions"]
 
@@ -97,7 +104,7 @@ class EmotionTask:
         if config.init.head == "keep":
             assert self.model.head is not None
             start_emotion_head(self.model.head, outputs=self.model.outputs, init=config.init)
-        choose_learning(self.model, config.init)
+        freeze_parameters(self.model, config.init)
         if self.model.au_head is not None:
             start_head(self.model.au_head, au_names=self.names, init=config.init)
             self.model.au_head.requires_grad_(config.au_head == "joint")
@@ -113,9 +120,9 @@ class EmotionTask:
         if self.teacher is None or not distill.views:
             return
         path, width = folder / "taught.npy", len(self.model.outputs)
-        logits = read_taught(path, count=len(self.train_set), width=width)
+        logits = read_soft_targets(path, count=len(self.train_set), width=width)
         if logits is None:
-            logits = ask_views(
+            logits = predict_views(
                 self.teacher,
                 self.train_set,
                 model=self.config.model,
@@ -129,12 +136,12 @@ class EmotionTask:
             if writes:
                 with replacing(path) as partial, partial.open("wb") as file:
                     np.save(file, logits)
-        self.train_set = replace(self.train_set, taught=taught_shares(logits))
+        self.train_set = replace(self.train_set, taught=soft_targets(logits))
 
     def shown(self) -> Floats:
         return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
 
-    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
+    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
         config, fixed = self.config, self._fixed.on(batch.pixels.device)
         pixels, units = self._augment(batch.pixels, draws), fixed["units"]
         targets, mask = batch.targets, batch.mask
@@ -151,10 +158,10 @@ class EmotionTask:
             total = total + config.au_weight * parts["loss_au"]
         if batch.taught is not None:
             taught = batch.taught if mix is None else mix.targets(batch.taught)
-            parts["loss_distill"] = taught_loss(output.logits, taught, softmax_weight=config.softmax_weight)
+            parts["loss_distill"] = soft_target_loss(output.logits, taught, softmax_weight=config.softmax_weight)
             total = total + config.distill.weight * parts["loss_distill"]
         elif self.teacher is not None:
-            drawn = draws.one(Place.MEMBER) if config.distill.members == "one" else None
+            drawn = draws.one(DrawPurpose.MEMBER) if config.distill.members == "one" else None
             parts["loss_distill"] = distill_loss(output, self.teacher(pixels, draw=drawn), config.distill)
             total = total + config.distill.weight * parts["loss_distill"]
         return StepOutput(loss=total, log=parts if len(parts) > 1 else {})
@@ -183,7 +190,7 @@ class EmotionTask:
             "loss": losses,
         }
 
-    def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
+    def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         faces, probs = self.val_set, collected["probs"]
         log = {"loss": float(collected["loss"].mean())} | judge_emotions(probs, faces.targets, faces.mask)
         if self.units:

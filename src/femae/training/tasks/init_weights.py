@@ -11,7 +11,7 @@ from femae.models.keymap import LoadReport, load_encoder, read_checkpoint
 from femae.models.weights import WEIGHTS_NAME, load_model
 from femae.shipped import shipped
 
-__all__ = ["choose_learning", "start_emotion_head", "start_encoder", "start_head"]
+__all__ = ["freeze_parameters", "start_emotion_head", "start_encoder", "start_head"]
 
 
 def _file(path: Path) -> Path:
@@ -61,7 +61,7 @@ def start_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) 
     head.load_state_dict(source.state_dict())
 
 
-def choose_learning(model: nn.Module, init: InitConfig) -> None:
+def freeze_parameters(model: nn.Module, init: InitConfig) -> None:
     """Freeze what init.train leaves out: the encoder, or all of it but its last block and norm."""
     if init.train == "all":
         return

@@ -12,7 +12,7 @@ import torch
 
 from femae.config.train import MixupConfig
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS
-from femae.training.loader.rng import Draws, Place
+from femae.training.loader.rng import DrawPurpose, RandomKeys
 
 __all__ = ["Mix", "compound_pairs", "draw_mix"]
 
@@ -55,7 +55,7 @@ class Mix:
 
 
 def draw_mix(
-    targets: torch.Tensor, mask: torch.Tensor, config: MixupConfig, *, draws: Draws, progress: float
+    targets: torch.Tensor, mask: torch.Tensor, config: MixupConfig, *, draws: RandomKeys, progress: float
 ) -> Mix | None:
     """Draw the pairs of a batch; None without mixup. `progress` 0..1 of the run chooses the compound share.
 
@@ -66,8 +66,8 @@ def draw_mix(
     count, device = len(targets), targets.device
     if config.alpha == 0 or count < 2:
         return None
-    chance, restricts, rank = draws.uniform(Place.MIXUP, 3).unbind(1)
-    halves = draws.one(Place.MIXUP) < config.cutmix
+    chance, restricts, rank = draws.uniform(DrawPurpose.MIXUP, 3).unbind(1)
+    halves = draws.one(DrawPurpose.MIXUP) < config.cutmix
     lam = torch.full((count,), 0.5, device=device) if halves else draws.beta(chance, config.alpha)
     own = torch.arange(count, device=device)
     partner = (own ^ 1).clamp(max=count - 1)

@@ -16,12 +16,12 @@ from femae.errors import DataError
 from femae.models.mae import MaskedAutoencoder
 from femae.models.weights import WeightsInfo, save_weights
 from femae.training.loader.loader import Batch
-from femae.training.loader.rng import Draws, Place, mix_seed
+from femae.training.loader.rng import DrawPurpose, RandomKeys, mix_seed
 from femae.training.loader.sets import load_sets
 from femae.training.loop.cost import example_inputs
 from femae.training.loop.task import Evaluation, StepOutput, normalise
 from femae.training.tasks.augment import make_augment
-from femae.training.tasks.init_weights import choose_learning, start_encoder
+from femae.training.tasks.init_weights import freeze_parameters, start_encoder
 
 __all__ = ["PretrainTask"]
 
@@ -42,15 +42,15 @@ class PretrainTask:
             config.model, decoder=config.decoder, mask_ratio=config.mask_ratio, norm_pix_loss=config.norm_pix_loss
         )
         self.start = start_encoder(self.model.encoder, config.init)
-        choose_learning(self.model, config.init)
+        freeze_parameters(self.model, config.init)
         self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
     def shown(self) -> npt.NDArray[np.float32]:
         return np.zeros((len(self.train_set), 0), np.float32)
 
-    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: Draws, progress: float) -> StepOutput:
+    def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
         pixels = self._augment(batch.pixels, draws)
-        noise = draws.uniform(Place.MASK, self.config.model.num_patches)
+        noise = draws.uniform(DrawPurpose.MASK, self.config.model.num_patches)
         return StepOutput(loss=forward(normalise(pixels, self.config.model), noise).loss)
 
     def example(self, count: int) -> tuple[torch.Tensor, ...]:
@@ -70,9 +70,9 @@ class PretrainTask:
 
     def _noise(self, rows: torch.Tensor) -> torch.Tensor:
         """float[B, N] that a row has in every validation."""
-        return Draws.of(mix_seed("validation"), rows).uniform(Place.MASK, self.config.model.num_patches)
+        return RandomKeys.of(mix_seed("validation"), rows).uniform(DrawPurpose.MASK, self.config.model.num_patches)
 
-    def judge(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
+    def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         loss = float(collected["loss"].mean())
         return Evaluation(score=-loss, log={"loss": loss}, tables={"reconstructions.parquet": self._reconstructions()})
 

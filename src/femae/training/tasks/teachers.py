@@ -22,7 +22,7 @@ from femae.errors import ConfigError
 from femae.labels import EMOTIONS
 from femae.models.face import Ensemble, FaceModel, FaceOutput
 from femae.models.weights import load_model
-from femae.training.loader.rng import Draws, mix_seed
+from femae.training.loader.rng import RandomKeys, mix_seed
 from femae.training.loader.sets import FaceSet
 from femae.training.loop.task import normalise
 from femae.training.tasks.augment import augment_batch
@@ -31,12 +31,12 @@ from femae.training.tasks.losses import distill_kl, distill_mse
 __all__ = [
     "VIEWS",
     "Teacher",
-    "ask_views",
     "distill_loss",
     "load_teacher",
-    "read_taught",
-    "taught_loss",
-    "taught_shares",
+    "predict_views",
+    "read_soft_targets",
+    "soft_target_loss",
+    "soft_targets",
 ]
 
 _HALVES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
@@ -149,7 +149,7 @@ _NUM: Final = len(EMOTIONS)
 Floats = npt.NDArray[np.float32]
 
 
-def ask_views(
+def predict_views(
     teacher: Teacher, faces: FaceSet, *, model: ModelConfig, views: int, seed: int, device: torch.device | str = "cpu"
 ) -> Floats:
     """Mean logits f32[N, 6 or 7] of the teacher over `views` views of each face: the picture as it is, and others."""
@@ -160,7 +160,7 @@ def ask_views(
         places = torch.from_numpy(padded).to(device)
         said = teacher(pictures.float() / 255).logits.float()
         for view in range(1, views):
-            draws = Draws.of(mix_seed(seed, "views", view), places)
+            draws = RandomKeys.of(mix_seed(seed, "views", view), places)
             said = said + teacher(augment_batch(pictures, VIEWS, draws=draws, size=model.image_size)).logits.float()
         if total is None:
             total = torch.empty(len(faces), said.shape[1])
@@ -169,7 +169,7 @@ def ask_views(
     return total.numpy()
 
 
-def taught_shares(logits: Floats) -> Floats:
+def soft_targets(logits: Floats) -> Floats:
     """Logits f32[N, 6 or 7] -> f32[N, 6 or 13]: six probabilities and, with an output for none, seven shares."""
     six = 1 / (1 + np.exp(-logits[:, :_NUM]))
     if logits.shape[1] == _NUM:
@@ -178,10 +178,10 @@ def taught_shares(logits: Floats) -> Floats:
     return np.concatenate([six, powers / powers.sum(axis=1, keepdims=True)], axis=1).astype(np.float32)
 
 
-def taught_loss(logits: torch.Tensor, taught: torch.Tensor, *, softmax_weight: float) -> torch.Tensor:
+def soft_target_loss(logits: torch.Tensor, taught: torch.Tensor, *, softmax_weight: float) -> torch.Tensor:
     """Cross-entropies with what was taught, as with the votes: eq. (1) over six, and the softmax over seven.
 
-    logits float[B, 6 or 7], taught float[B, 6 or 13] of taught_shares.
+    logits float[B, 6 or 7], taught float[B, 6 or 13] of soft_targets.
     """
     logits = logits.float()
     loss = F.binary_cross_entropy_with_logits(logits[:, :_NUM], taught[:, :_NUM])
@@ -190,7 +190,7 @@ def taught_loss(logits: torch.Tensor, taught: torch.Tensor, *, softmax_weight: f
     return loss
 
 
-def read_taught(path: Path, *, count: int, width: int) -> Floats | None:
+def read_soft_targets(path: Path, *, count: int, width: int) -> Floats | None:
     """What an earlier start of the same run has asked; None where there is nothing. Raises ConfigError."""
     try:
         found = np.load(path, allow_pickle=False)
