@@ -80,7 +80,7 @@ class NullTask:
     def collect(self, forward: Callable[..., Any], batch: Any, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"rows": rows}
 
-    def judge(self, collected: Any) -> Evaluation:
+    def evaluate(self, collected: Any) -> Evaluation:
         return Evaluation(score=0.0, log={"loss": 0.0})
 
     def save(self, path: Path, tensors: dict[str, torch.Tensor]) -> None:
