@@ -15,14 +15,18 @@ __all__ = ["doctor_lines", "export_lines", "fold_lines", "import_lines", "prepar
 _MAX_CAUSES = 12
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'s' * (number != 1)}"
+
+
 def prepare_lines(result: "PrepareResult") -> list[str]:
     """Per data set what is in the shards and what was left out, then the speed; or that there was nothing to do."""
     lines = []
     for name in result.sources:
         account = result.info["sources"][name]
         lines.append(
-            f"{name}: {account['num_samples']:,} faces of {account['num_read']:,} samples, "
-            f"{account['num_groups']:,} groups"
+            f"{name}: {_count(account['num_samples'], 'face')} of {_count(account['num_read'], 'sample')}, "
+            f"{_count(account['num_groups'], 'group')}"
         )
         labels = [f"{word} {count['positive']:,}" for word, count in account["labels"].items()]
         if labels:
@@ -37,11 +41,10 @@ def prepare_lines(result: "PrepareResult") -> list[str]:
         return lines
     kept = result.num_units - result.num_units_made
     rate = result.num_faces / max(result.seconds, 1e-9)
-    workers = f"{result.num_workers} worker{'s' * (result.num_workers != 1)}"
-    made = f"{result.num_units_made:,} shard{'s' * (result.num_units_made != 1)} made"
+    workers, made = _count(result.num_workers, "worker"), f"{_count(result.num_units_made, 'shard')} made"
     lines.append(
-        f"{made}{f', {kept:,} kept' if kept else ''}: {result.num_pictures:,} pictures, {result.num_faces:,} faces "
-        f"in {result.seconds:.1f} s, {rate:,.1f} faces/s with {workers}"
+        f"{made}{f', {kept:,} kept' if kept else ''}: {_count(result.num_pictures, 'picture')}, "
+        f"{_count(result.num_faces, 'face')} in {result.seconds:.1f} s, {rate:,.1f} faces/s with {workers}"
     )
     lines.append(f"-> {result.folder}")
     return lines
@@ -49,8 +52,8 @@ def prepare_lines(result: "PrepareResult") -> list[str]:
 
 def doctor_lines(diagnosis: "Diagnosis", *, page: str) -> list[str]:
     """The findings, worst first."""
-    sets = len(diagnosis.sources)
-    lines = [f"{diagnosis.subject}: {diagnosis.num_samples:,} samples of {sets} data set{'s' * (sets != 1)}"]
+    sets = _count(len(diagnosis.sources), "data set")
+    lines = [f"{diagnosis.subject}: {_count(diagnosis.num_samples, 'sample')} of {sets}"]
     for finding in diagnosis.findings:
         example = f" (e.g. {finding.examples[0]})" if finding.examples else ""
         lines.append(f"  {finding.severity}: {finding.kind} {finding.count:,}: {finding.text}{example}")
@@ -66,10 +69,12 @@ def fold_lines(report: "FoldReport") -> list[str]:
         emotions = ", ".join(f"{name} {total:,.0f}" for name, total in row.emotions.items() if total)
         where = "held out" if row.fold < 0 else f"fold {row.fold}"
         known = f": {emotions}" if emotions else ""
-        lines.append(f"{row.source}, {where}: {row.num_samples:,} samples, {row.num_groups:,} groups{known}")
+        lines.append(
+            f"{row.source}, {where}: {_count(row.num_samples, 'sample')}, {_count(row.num_groups, 'group')}{known}"
+        )
     lines.append(
         f"{report.num_groups:,} subjects and films, {report.num_joined:,} after joining copies "
-        f"({report.num_pairs:,} pairs; the largest has {report.largest:,} samples)"
+        f"({_count(report.num_pairs, 'pair')}; the largest has {_count(report.largest, 'sample')})"
     )
     if report.num_held_out_by_join:
         lines.append(f"{report.num_held_out_by_join:,} more held out, as they belong with held-out ones")
@@ -77,8 +82,8 @@ def fold_lines(report: "FoldReport") -> list[str]:
 
 
 def export_lines(project: "AnnotationProject") -> list[str]:
-    files = f"{project.num_task_files} task file{'s' * (project.num_task_files != 1)}"
-    return [f"{project.num_tasks:,} faces in {files}; how to go on: {project.folder / 'README.md'}"]
+    files = _count(project.num_task_files, "task file")
+    return [f"{_count(project.num_tasks, 'face')} in {files}; how to go on: {project.folder / 'README.md'}"]
 
 
 def import_lines(result: "VotedShards") -> list[str]:
