@@ -1,7 +1,4 @@
-"""What the C library does with memory that is freed, where it is glibc; elsewhere these do nothing.
-
-For processes of our own, not for those of others who use femae as a library.
-"""
+"""What the C library does with memory that is freed, where it is glibc; elsewhere these do nothing."""
 
 import ctypes
 import sys
@@ -15,7 +12,7 @@ _MMAP_THRESHOLD: Final = -3  # of mallopt: from which size on a block is mapped 
 
 
 def give_large_blocks_back() -> None:
-    """Give blocks of 16 MB and more back at once.
+    """Give blocks of 16 MB and more back at once: in the commands' own processes, not where femae is a library.
 
     glibc keeps freed blocks of up to 32 MB for later, in an arena for each thread: frames of a 4K film and what a
     detector makes of them piled up to 200 MB more. A frame of 1080p has 6 MB.
@@ -24,7 +21,7 @@ def give_large_blocks_back() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Keep what is freed for the next step of training.
+    """Keep what is freed for the next step, in a process that trains.
 
     By default each step's tensors come as fresh pages that the system clears one by one: 17,000 to 29,000 page faults a
     step, 30 to 60 of 450 ms (EXPERIMENTS.md, 2026-11-29).

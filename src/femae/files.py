@@ -1,12 +1,11 @@
-"""Files that appear only when complete, and printing to screens of any encoding."""
+"""Files that appear only when complete."""
 
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["move_into_place", "print_lines", "replacing"]
+__all__ = ["move_into_place", "replacing"]
 
 
 @contextmanager
@@ -29,10 +28,3 @@ def move_into_place(partial: Path, *, target: Path) -> None:
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(target)
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Lines to standard output; letters that its encoding lacks are written as escapes."""
-    encoding = sys.stdout.encoding or "utf-8"
-    text = "".join(f"{line}\n" for line in lines)
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))

@@ -7,7 +7,7 @@ from femae.abaw.score import is_challenge, score_labels
 from femae.abaw.validate import check_file
 from femae.abaw.write import class_shares
 from femae.config.abaw import ScoreConfig, ValidateConfig
-from femae.files import print_lines
+from femae.printing import print_lines
 
 __all__ = ["run_score", "run_validate"]
 

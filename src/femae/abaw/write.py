@@ -16,7 +16,8 @@ from femae.abaw.labelling import labels_of
 from femae.abaw.submission import Submission, VideoReport, label_videos
 from femae.config.abaw import WriteConfig
 from femae.errors import OutputError
-from femae.files import print_lines, replacing
+from femae.files import replacing
+from femae.printing import print_lines
 
 __all__ = ["class_shares", "run_write"]
 

@@ -15,7 +15,7 @@ from femae.config.data import (
     PseudoAuConfig,
     SourcesConfig,
 )
-from femae.files import print_lines
+from femae.printing import print_lines
 
 __all__ = ["run_data"]
 

@@ -22,9 +22,10 @@ from femae.errors import ConfigError, DataError, OutputError
 from femae.evaluation.documents import as_json, csv_tables, markdown_report, show
 from femae.evaluation.load import load_samples, load_table
 from femae.evaluation.measure import Evaluation, Measures, Settings, measure, subgroups
-from femae.files import print_lines, replacing
+from femae.files import replacing
 from femae.labels import EMOTIONS, parse_class_set
 from femae.metrics.tables import ablation_table, kfold_table, table3
+from femae.printing import print_lines
 
 __all__ = ["Evaluation", "csv_bytes", "evaluate", "parse_thresholds", "run_evaluate", "write_file"]
 

@@ -114,7 +114,7 @@ def _numbers(face: FaceResult, *, raw: bool) -> npt.NDArray[np.float32]:
 
 
 def _column(kind: pa.DataType, known: npt.NDArray[np.bool_], *parts: Any) -> "pa.Array[Any]":
-    """A column of the arrays `parts`, null where it is not `known`.
+    """A column of `kind` from the arrays of its buffers, `parts`; null where it is not `known` bool[N].
 
     pa.array would do; but it imports pandas wherever that is installed, a third of a second of every start.
     """
@@ -130,7 +130,7 @@ def _numbers_column(values: Sequence[float | None], kind: pa.DataType) -> "pa.Ar
 
 
 def _texts(values: Sequence[str | None]) -> "pa.Array[Any]":
-    """As UTF-8; what is no text becomes a question mark."""
+    """N texts or None -> string[N], in UTF-8; what is no text becomes a question mark."""
     known = np.array([value is not None for value in values], np.bool_)
     words = [(value or "").encode("utf-8", "replace") for value in values]
     ends = np.zeros(len(words) + 1, np.int32)
