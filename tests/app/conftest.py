@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import av
 import httpx
 import numpy as np
+import psutil
 import pytest
 import uvicorn
 
@@ -51,6 +53,29 @@ class Served:
                 return view
             time.sleep(0.05)
         pytest.fail(f"the job is still {view}")
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that do the work of this process's servers."""
+        found = []
+        for process in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if any("spawn_main" in word for word in process.cmdline()):
+                    found.append(process)
+        return found
+
+    @contextmanager
+    def paused(self, job: dict[str, Any] | None = None) -> Iterator[None]:
+        """Have the worker stand still within the body, where a job is given some frames into it."""
+        while job is not None and not (view := self.look(job))["done"]:
+            assert view["state"] in ("waiting", "running")
+            time.sleep(0.02)
+        (worker,) = self.workers()
+        worker.suspend()
+        try:
+            yield
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                worker.resume()
 
 
 @pytest.fixture
@@ -92,8 +117,8 @@ def serve() -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture(scope="session")
 def long_film(tmp_path_factory: pytest.TempPathFactory, repeat_film: Callable[[Path, int], Path]) -> Path:
-    """The man in the car four times over: 480 frames, so that a job lasts long enough to be looked at."""
-    return repeat_film(tmp_path_factory.mktemp("films") / "long.mp4", 4)
+    """The man in the car twelve times over: 1,440 frames, so that a job lasts long enough to be looked at."""
+    return repeat_film(tmp_path_factory.mktemp("films") / "long.mp4", 12)
 
 
 @pytest.fixture(scope="session")

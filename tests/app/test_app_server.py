@@ -10,7 +10,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -217,13 +216,12 @@ def test_two_jobs_at_once_wait_in_order_and_can_be_cancelled(serve: Serve, long_
     assert served.post(f"api/jobs/{second['id']}/cancel").json()["state"] == "cancelled"
     assert not (served.folder / "jobs" / second["id"]).exists()
     assert served.look(third)["position"] == 1
-    while not (running := served.look(first))["done"]:
-        assert running["state"] == "running"
-        time.sleep(0.02)
-    assert running["total"] == 480 and running["rate"] > 0
-    assert list((served.folder / "jobs" / first["id"]).rglob("*.part")), "written under temporary names"
-    served.post(f"api/jobs/{first['id']}/cancel")
-    assert served.wait(first, "cancelled")["done"] < 480
+    with served.paused(first):
+        running = served.look(first)
+        assert running["total"] == 1440 and running["rate"] > 0
+        assert list((served.folder / "jobs" / first["id"]).rglob("*.part")), "written under temporary names"
+        served.post(f"api/jobs/{first['id']}/cancel")
+    assert served.wait(first, "cancelled")["done"] < 1440
     assert not (served.folder / "jobs" / first["id"]).exists()
     assert served.wait(third, "done", "failed")["state"] == "done"
     fourth = served.start_job(("fourth.mp4", long_film.read_bytes()))
@@ -234,16 +232,6 @@ def test_two_jobs_at_once_wait_in_order_and_can_be_cancelled(serve: Serve, long_
             break
         time.sleep(0.05)
     assert not (served.folder / "jobs" / fourth["id"]).exists()
-
-
-def workers() -> list[psutil.Process]:
-    """The processes that do the work of this process's servers."""
-    found = []
-    for process in psutil.Process().children():
-        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if any("spawn_main" in word for word in process.cmdline()):
-                found.append(process)
-    return found
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
@@ -260,23 +248,21 @@ def test_a_crash_in_the_midst_ends_one_job_and_not_the_server(
     served = serve()
     first = served.start_job(("first.mp4", long_film.read_bytes()))
     second = served.start_job(("second.mp4", short_film.read_bytes()))
-    while not (running := served.look(first))["done"]:
-        assert running["state"] in ("waiting", "running")
-        time.sleep(0.02)
-    (worker,) = workers()
-    worker.send_signal(number)
+    with served.paused(first):
+        (worker,) = served.workers()
+        worker.send_signal(number)
     view = served.wait(first, "done", "failed")
     assert view["state"] == "failed" and sentence in view["message"] and "make it smaller" in view["message"]
     assert not (served.folder / "jobs" / first["id"]).exists()
     assert served.wait(second, "done", "failed")["state"] == "done"
     third = served.start_job(("third.mp4", short_film.read_bytes()))
     assert served.wait(third, "done", "failed")["state"] == "done"
-    assert workers()[0].pid != worker.pid
+    assert served.workers()[0].pid != worker.pid
 
 
 def test_a_worker_that_died_while_nothing_was_to_do_is_replaced(serve: Serve, short_film: Path) -> None:
     served = serve()
-    (worker,) = workers()
+    (worker,) = served.workers()
     worker.kill()
     worker.wait(10)
     job = served.start_job(("a.mp4", short_film.read_bytes()))
@@ -287,7 +273,7 @@ def test_a_job_that_takes_too_long_is_ended(serve: Serve, long_film: Path) -> No
     served = serve(max_job_minutes=0.005)
     view = served.wait(served.start_job(("l.mp4", long_film.read_bytes())), "done", "failed")
     assert view["state"] == "failed" and "took longer than 0.005 minutes" in view["message"]
-    assert "--max-job-minutes" in view["message"] and not workers()
+    assert "--max-job-minutes" in view["message"] and not served.workers()
 
 
 def eats_memory(table: Path, *, out: Path, **_: Any) -> None:
