@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import gc
 import importlib.metadata
 import json
 import os
@@ -38,6 +39,15 @@ LONGEST = (  # files that take longest: they come first, so that no worker has a
     "report/test_parts app/test_app_page e2e/test_install training/test_step engine/test_conformance "
     "training/test_benchmarks webcam/test_webcam video/test_heic"
 ).split()
+
+
+gc.disable()  # until all is imported: what is made then stays, and going through it again and again takes seconds
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, but not looked for in what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
+from femae.cores import num_cores
 from femae.errors import ConfigError, FemaeError, MissingDependencyError
 
 __all__ = ["Cluster", "JobResult", "Jobs", "check_address"]
@@ -225,8 +226,7 @@ def _connect(ray: Any, address: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address == "local":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        options |= {"num_cpus": cores, "include_dashboard": False}
+        options |= {"num_cpus": num_cores(), "include_dashboard": False}
     try:
         if ":" in address:  # Ray itself would wait for minutes
             host, _, port = address.removeprefix("ray://").rpartition(":")

@@ -36,7 +36,7 @@ def test_an_unknown_command_lists_those_that_exist(capsys: pytest.CaptureFixture
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m femae.cli predict --help | head -c 20"
+    command = f"{sys.executable} -m femae predict --help | head -c 20"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("usage: femae predict")
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr

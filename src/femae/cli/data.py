@@ -1,6 +1,5 @@
 """`femae data ...`: the one call that does each subcommand."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from femae.config.data import (
     PseudoAuConfig,
     SourcesConfig,
 )
+from femae.cores import num_cores
 from femae.printing import print_lines
 
 __all__ = ["run_data"]
@@ -155,7 +155,7 @@ def _pseudo_au(config: PseudoAuConfig) -> int:
         out=config.out,
         landmarker=LandmarkerModel(open=lambda: blendshapes.BlendshapeNet(task), sha256=sha256),
         options=PseudoAuOptions(sources=config.sources, min_presence=config.min_presence),
-        num_workers=config.workers or os.cpu_count() or 1,
+        num_workers=config.workers or num_cores(),
         quiet=config.quiet,
     )
     _say(pseudo_au_lines(result), quiet=config.quiet)

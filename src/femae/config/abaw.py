@@ -58,7 +58,9 @@ class WriteConfig(Config):
     details: Path | None = Field(None, description="also write a csv with one row per video: what was done to it")
     model: Path | None = Field(None, description="for films: a femae model (.onnx) instead of the one that ships")
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = DetectConfig()
-    threads: int | None = Field(None, ge=1, description="for films: worker threads; default: one per core")
+    threads: int | None = Field(
+        None, ge=1, description="for films: worker threads; default: one per core that may be used"
+    )
     quiet: QuietOption = False
     debug: DebugOption = False
 

@@ -159,7 +159,9 @@ class PseudoAuConfig(Config):
     min_presence: float = Field(
         default=0.5, ge=0, le=1, description="a picture whose face is less certain than this gets no label"
     )
-    workers: int | None = Field(default=None, ge=1, description="worker threads; default: one per core")
+    workers: int | None = Field(
+        default=None, ge=1, description="worker threads; default: one per core that may be used"
+    )
     quiet: QuietOption = False
     debug: DebugOption = False
 

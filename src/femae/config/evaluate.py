@@ -72,6 +72,6 @@ class EvaluateConfig(Config):
     by: tuple[str, ...] = Field((), description="columns to split by: texts by value, numbers by quantile")
     quantiles: int = Field(4, ge=2, le=20, description="number of groups for a column of numbers in --by")
     figures: bool = Field(True, description="draw reliability and confusion (SVG and PNG)")
-    threads: int | None = Field(None, ge=1, description="threads of the model; default: one per core")
+    threads: int | None = Field(None, ge=1, description="threads of the model; default: one per core that may be used")
     quiet: QuietOption = False
     debug: DebugOption = False

@@ -30,7 +30,7 @@ __all__ = [
 
 DebugOption = Annotated[bool, Field(description="show the traceback of an error")]
 QuietOption = Annotated[bool, Field(description="no progress and no summary")]
-ThreadsOption = Annotated[int | None, Field(ge=1, description="worker threads; default: one per core")]
+ThreadsOption = Annotated[int | None, Field(ge=1, description="worker threads; default: one per core that may be used")]
 
 DeviceName = Literal["auto", "cpu", "cuda", "coreml", "directml", "openvino"]
 DEVICES: Final[tuple[DeviceName, ...]] = get_args(DeviceName)

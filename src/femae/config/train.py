@@ -152,7 +152,9 @@ class RunConfig(Config):
     grad_checkpointing: bool = Field(False, description="recompute activations to save memory")
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     strategy: Literal["auto", "ddp", "fsdp"] = Field("auto", description="auto: ddp under torchrun")
-    threads: int | None = Field(None, ge=1, description="threads of the CPU; default: torch's own choice")
+    threads: int | None = Field(
+        None, ge=1, description="threads of the CPU; default: torch's own choice, within the cores that may be used"
+    )
     checkpoint_minutes: float = Field(3.0, ge=0, description="minutes between resumable states within an epoch")
     checkpoint_steps: int | None = Field(None, ge=1, description="also save a state after this many steps")
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")

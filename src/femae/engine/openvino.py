@@ -4,7 +4,6 @@ The CPU plug-in would compute in bfloat16 wherever the processor can; float32 is
 those of the other engines. Calls from several threads run side by side, each on a request of its own.
 """
 
-import os
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from femae.config.options import DeviceName
+from femae.cores import num_cores
 from femae.engine.spec import METADATA_KEY, ModelSpec, Probabilities, preprocess
 from femae.errors import ConfigError, ModelError
 
@@ -47,7 +47,7 @@ class OpenVinoEngine:
             outputs=[port.any_name for port in model.outputs],
             path=str(path),
         )
-        streams = max(1, (os.cpu_count() or 1) // num_threads)
+        streams = max(1, num_cores() // num_threads)
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": streams,

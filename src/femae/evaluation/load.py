@@ -4,7 +4,6 @@ Of shards a model is run on their pictures, which go through what `femae predict
 of margin 1, dark ones brought to light.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ from rich.progress import Progress
 
 from femae.compound.expression import ExpressionRule
 from femae.config.evaluate import EvaluateConfig
+from femae.cores import num_cores
 from femae.data.store.manifest import Manifest, numbers, read_manifest
 from femae.data.store.shard_reader import load_pictures
 from femae.data.store.shards import ACTION_UNITS
@@ -47,7 +47,7 @@ def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
             raise ConfigError(f"--model is for a folder of shards; {config.input} is a table that already has scores")
         return read_table(config.input), ""
     manifest = chosen_rows(config.input, split=config.split)
-    threads = config.threads or os.cpu_count() or 1
+    threads = config.threads or num_cores()
     given = nullcontext(config.model) if config.model is not None else shipped_model(engine=config.engine)
     with given as path:
         engine = load_engine(path, engine=config.engine)

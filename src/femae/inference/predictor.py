@@ -5,7 +5,6 @@ for result in predictor.stream("clip.mp4"):
     print(result.frame.index, [face.compound for face in result.faces])
 """
 
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
@@ -24,6 +23,7 @@ from femae.compound.rules import parse_weights
 from femae.config.options import DeviceName, EngineName
 from femae.config.predict import DetectConfig, PredictConfig, RuleConfig, split_columns
 from femae.config.storage import is_remote
+from femae.cores import num_cores
 from femae.engine.load import load_engine
 from femae.errors import ConfigError, InputError, ModelError
 from femae.faces.crop import Framing, crop_face, whole_crop
@@ -109,7 +109,7 @@ class Predictor:
         self.detect_config, self.rule_config = DetectConfig(**detect), RuleConfig(**rules)
         if threads is not None and threads < 1:
             raise ConfigError(f"threads cannot be {threads}: expected 1 or more")
-        self.num_threads = threads or os.cpu_count() or 1
+        self.num_threads = threads or num_cores()
         self.columns = split_columns(columns)
         self.compounds = parse_class_set(self.rule_config.classes)
         self.weights = parse_weights(self.rule_config.weights) if self.rule_config.weights else None

@@ -6,7 +6,6 @@ pictures that have nothing to do with each other. Nothing is kept: a generator i
 frames ahead.
 """
 
-import os
 import threading
 import warnings
 from collections import Counter, deque
@@ -26,6 +25,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from femae.config.storage import is_remote
+from femae.cores import num_cores
 from femae.errors import InputError, MissingDependencyError
 from femae.types import Frame, SourceInfo
 from femae.video.discover import HEIF_SUFFIXES
@@ -78,7 +78,7 @@ class PictureSource:
 
     def _read_ahead(self) -> Iterator[_Read]:
         """Each picture, or what is wrong with it, in order; some are read while earlier ones are looked at."""
-        threads = max(1, min(_THREADS, os.cpu_count() or 1, len(self.paths)))
+        threads = max(1, min(_THREADS, num_cores(), len(self.paths)))
         coming, under_way = iter(self.paths), deque[Future[_Read]]()
         with ThreadPoolExecutor(threads, thread_name_prefix="femae-pictures") as pool:
             try:

@@ -19,19 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from femae.cluster import Cluster
+from femae.cores import num_cores
 from femae.data.prepare.plan import PrepareSettings, Unit
 from femae.data.prepare.unit import UnitResult, UnitWorker
 from femae.errors import FemaeError
 
-__all__ = ["Workers", "num_cores", "run_units"]
+__all__ = ["Workers", "run_units"]
 
 _POLL_S: Final = 0.2
 _worker: "_Process | None" = None  # of a worker process
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,8 +24,9 @@ from typing import Any, Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from femae.cores import num_cores
 from femae.data.prepare.plan import ExclusionCounts, PrepareSettings, Unit, plan_units, reading_account
-from femae.data.prepare.pool import Workers, num_cores, run_units
+from femae.data.prepare.pool import Workers, run_units
 from femae.data.prepare.unit import UnitResult
 from femae.data.samples import SourceReader
 from femae.data.store.manifest import ShardFile, file_sha256, write_bytes, write_manifest

@@ -1,6 +1,5 @@
 """From row numbers to batches on the device: from memory, or read from the shards by threads."""
 
-import os
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from femae.config.model import ModelConfig
+from femae.cores import num_cores
 from femae.errors import DataError
 from femae.training.loader.block_reader import BlockReader, decode_on, decode_upright
 from femae.training.loader.prefetch import Batch, prefetch
@@ -58,7 +58,7 @@ class _Faces:
         self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
         self._reader = None if faces.pictures is not None else BlockReader(faces, model)
         # copying runs at the speed of memory, which a few threads use up
-        self.threads = feed.workers if self._reader is not None else min(4, os.cpu_count() or 1)
+        self.threads = feed.workers if self._reader is not None else min(4, num_cores())
 
     def empty(self, count: int, *, pinned: bool) -> Batch:
         size, faces = self._model.image_size, self._faces

@@ -14,6 +14,7 @@ from torch import nn
 
 from femae.allocator import keep_freed_memory
 from femae.config.train import RunConfig
+from femae.cores import num_cores
 from femae.errors import ConfigError
 
 __all__ = ["explain_missing_ops", "first_process", "make_fabric", "set_up"]
@@ -41,8 +42,9 @@ def make_fabric(config: RunConfig) -> Fabric:
         strategy = ModelParallelStrategy(_shard, data_parallel_size=world, tensor_parallel_size=1)
     elif world > 1:
         strategy = DDPStrategy()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    threads = config.threads or min(torch.get_num_threads(), num_cores())
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
     fabric = Fabric(
         accelerator=accelerator,
         devices=local if world > 1 else 1,
