@@ -8,8 +8,11 @@ import select
 import subprocess
 import sys
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # there is a worker for each core: threads of matrix products would only wait
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: what one of them starts does not slow another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if hasattr(os, "sched_setaffinity"):
+        _worker, _count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[_worker::_count])
 
 import shutil
 import threading

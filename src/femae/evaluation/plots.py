@@ -37,6 +37,7 @@ def draw(figure: Any) -> dict[str, bytes]:
             target = io.BytesIO()
             figure.savefig(target, format=kind, **options)
             out[kind] = target.getvalue()
+            figure.set_layout_engine("none")  # its parts are in their places, for the other format too
     return out
 
 
