@@ -17,7 +17,7 @@ _TRACK = "track of the file; default: read from its header"
 
 
 class WriteConfig(Config):
-    """What the files of all tracks share: which frames, which face, what stands in frames without one."""
+    """Settings that all tracks share: which frames, which face, and the label of frames without one."""
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional] = Field(
         min_length=1,
@@ -66,7 +66,7 @@ class WriteConfig(Config):
 
 
 class CeConfig(WriteConfig):
-    """Compound expressions: the seven classes of the challenge, one integer a frame."""
+    """Compound expressions: the seven classes of the challenge, one integer per frame."""
 
     rule: RuleOption = "sum"
     weights: WeightsOption = ""
@@ -94,7 +94,7 @@ class AuConfig(WriteConfig):
 
 
 class ValidateConfig(Config):
-    """Name every fault of a file with its line, before the organisers do. Exit status 1 when there is one."""
+    """List every error of a submission file with its line number. Exit status 1 when there is one."""
 
     file: Annotated[Path, tyro.conf.Positional] = Field(description="the file to submit")
     template: Path | None = Field(None, description="the organisers' file that lists the frames")

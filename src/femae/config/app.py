@@ -13,7 +13,7 @@ __all__ = ["AppConfig"]
 
 
 class AppConfig(Config):
-    """A page in your browser: drop films and pictures or use the camera, look at the result, take the table home.
+    """A page in your browser: drop films and pictures or use the camera, look at the result, download the table.
 
     The page is served by this computer to this computer; films never leave it. Ctrl-C stops it and removes every file.
     """

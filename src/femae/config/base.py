@@ -1,4 +1,4 @@
-"""The base of every configuration: frozen, and an unknown key is an error that suggests the nearest known one."""
+"""The base class of all configurations: frozen; an unknown key is an error that suggests the nearest known one."""
 
 import difflib
 from contextvars import ContextVar
@@ -11,11 +11,11 @@ from femae.errors import ConfigError
 
 __all__ = ["Config"]
 
-_inside: ContextVar[bool] = ContextVar("inside", default=False)  # True while an outer configuration is being read
+_is_nested: ContextVar[bool] = ContextVar("is_nested", default=False)  # True while an outer Config is validated
 
 
-def _sentence(error: ErrorDetails, names: list[str]) -> str:
-    """One fault of a configuration in words, without pydantic's types and addresses."""
+def _message(error: ErrorDetails, names: list[str]) -> str:
+    """A validation error as a sentence, without pydantic's types and links."""
     where = ".".join(str(part) for part in error["loc"]).replace("_", "-")
     if error["type"] == "extra_forbidden":
         last = str(error["loc"][-1])
@@ -40,19 +40,19 @@ def _all_names(model: type[BaseModel]) -> list[str]:
 
 
 class Config(BaseModel):
-    """Frozen settings; a wrong value or an unknown key raises ConfigError with one sentence per fault."""
+    """Frozen settings; a wrong value or an unknown key raises ConfigError with one sentence per error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)  # built when first used
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def __init__(self, **data: Any) -> None:
-        if _inside.get():  # the outermost one says what is wrong, with the whole path
+        if _is_nested.get():  # the outermost Config reports errors, with the full path
             super().__init__(**data)
             return
-        token = _inside.set(True)
+        token = _is_nested.set(True)
         try:
             super().__init__(**data)
         except ValidationError as error:
             names = _all_names(type(self))
-            raise ConfigError("; ".join(_sentence(fault, names) for fault in error.errors())) from None
+            raise ConfigError("; ".join(_message(details, names) for details in error.errors())) from None
         finally:
-            _inside.reset(token)
+            _is_nested.reset(token)

@@ -1,4 +1,4 @@
-"""Settings of `femae data ...`: one type for each subcommand, and which they are."""
+"""Settings of `femae data ...`: one type for each subcommand, and their union."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -75,7 +75,7 @@ class PrepareConfig(Config):
 
 
 class DoctorConfig(Config):
-    """Look at every sample: damaged pictures, duplicates, leaks, wrong labels; contact sheets and a page."""
+    """Check every sample for damaged pictures, duplicates, leaks and wrong labels; write contact sheets and a page."""
 
     subjects: _Sources = Field(min_length=1, description="a folder of shards, or raw data sets as in `prepare`")
     options: tuple[str, ...] = Field(default=(), description=_OPTIONS)
@@ -130,7 +130,7 @@ class ImportConfig(Config):
 
 
 class OpenConfig(Config):
-    """Shards of the open sets in one go: FER+, LFW expressions and the rendered faces (crops, kept untouched)."""
+    """Prepare the open data sets in one command: FER+, LFW expressions, the rendered faces (crops, kept untouched)."""
 
     data: Annotated[Path, tyro.conf.Positional] = Field(description="folder with ferplus, lfw and synth3d")
     out: Path = Field(description=_OUT)
@@ -140,7 +140,7 @@ class OpenConfig(Config):
 
 
 class SourcesConfig(Config):
-    """Name the kinds of data sets that can be read, and the options of their readers."""
+    """List the kinds of data sets that can be read, and the options of their readers."""
 
     debug: DebugOption = False
 

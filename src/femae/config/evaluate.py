@@ -20,7 +20,7 @@ __all__ = ["EvaluateConfig"]
 
 
 class EvaluateConfig(Config):
-    """Judge a model, or a table of predictions, against labels; or print the tables of the paper."""
+    """Evaluate a model, or a table of predictions, against labels; or print the tables of the paper."""
 
     input: Annotated[Path, tyro.conf.Positional] = Field(
         description="a folder of shards, a table with six probabilities a row (scores or predictions: .csv, .parquet, "

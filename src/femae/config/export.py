@@ -75,18 +75,18 @@ class ExportConfig(Config):
     debug: DebugOption = False
 
     @model_validator(mode="after")
-    def _complete(self) -> "ExportConfig":
+    def _check_combinations(self) -> "ExportConfig":
         suffix = SUFFIXES[self.format]
         if self.out is not None and self.out.suffix != suffix:
             raise ValueError(f"out is {self.out}, but a file of the format {self.format} ends in {suffix}")
-        plain = self.format == "safetensors"
-        if (self.precision == "fp16" or self.part == "encoder") and not plain:
+        is_safetensors = self.format == "safetensors"
+        if (self.precision == "fp16" or self.part == "encoder") and not is_safetensors:
             raise ValueError("fp16 and part encoder need the format safetensors: add --format safetensors")
-        if self.mean_with and not plain:
+        if self.mean_with and not is_safetensors:
             raise ValueError("mean-with needs the format safetensors: write the mean first, then export that file")
-        if self.units_from and (not plain or self.part == "encoder"):
+        if self.units_from and (not is_safetensors or self.part == "encoder"):
             raise ValueError("units-from needs the format safetensors: write the weights first, then export that file")
-        if plain and (self.precision == "int8" or self.calibration or self.labels):
+        if is_safetensors and (self.precision == "int8" or self.calibration or self.labels):
             raise ValueError("safetensors holds the weights themselves: int8, calibration and labels do not apply")
         if self.precision == "int8" and self.calibration is None:
             raise ValueError("int8 needs --calibration, a folder of shards with real faces (`femae data prepare`)")

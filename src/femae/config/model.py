@@ -1,4 +1,4 @@
-"""What a model file describes: its network, its input pictures, and the parameters of its expression rule."""
+"""Settings stored in a model file: its network, its input pictures, and the parameters of its expression rule."""
 
 from typing import Literal
 
@@ -34,7 +34,7 @@ class ModelConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> "ModelConfig":
+    def _check_shapes(self) -> "ModelConfig":
         if self.image_size % self.patch_size:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.embed_dim % self.num_heads:
@@ -48,14 +48,16 @@ class ModelConfig(Config):
 
     @property
     def num_patches(self) -> int:
+        """Number of patches of a picture."""
         return (self.image_size // self.patch_size) ** 2
 
     @property
     def color(self) -> Literal["gray", "rgb"]:
+        """Colour mode of the input."""
         return "gray" if self.in_chans == 1 else "rgb"
 
     def channel_values(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """mean or std with one value per channel."""
+        """`mean` or `std` expanded to one value per channel."""
         return values if len(values) == self.in_chans else values * self.in_chans
 
 
@@ -68,10 +70,10 @@ class DecoderConfig(Config):
 
 
 class ExpressionParams(Config):
-    """The numbers of the label for people (compound.expression); without any, those that stand here.
+    """Parameters of the rule for the column `expression` (compound.expression).
 
-    The defaults are rounded from a network trained on the vote shares of FER+; they suit six probabilities that mean
-    shares of annotators' votes.
+    The defaults are rounded values of a network trained on the vote shares of FER+; they suit six probabilities that
+    estimate shares of annotators' votes.
     """
 
     none_bias: float = -1.0
@@ -82,8 +84,9 @@ class ExpressionParams(Config):
     compound_bias: float = 0.7
     scale: float = Field(1.7, gt=0)
     compound_gain: float = Field(2.0, gt=0)  # of compounds against none and single emotions
-    num_faces: int = Field(0, ge=0)  # that they were fitted on; 0: the defaults, whose probability is a rough one
+    num_faces: int = Field(0, ge=0)  # used to fit them; 0: the defaults, whose probabilities are rough
 
     @property
     def fitted(self) -> bool:
+        """Whether the parameters were fitted to faces."""
         return self.num_faces > 0

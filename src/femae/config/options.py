@@ -1,4 +1,4 @@
-"""Options that several commands share: type, default and help of each."""
+"""Options that several commands share: types and help texts."""
 
 import difflib
 from collections.abc import Sequence
@@ -61,21 +61,21 @@ ClassesOption = Annotated[
 ]
 
 
-def _checked(address: str | None) -> str | None:
+def _check_address(address: str | None) -> str | None:
     return address and check_address(address)
 
 
 ClusterOption = Annotated[
     str | None,
-    AfterValidator(_checked),
+    AfterValidator(_check_address),
     Field(description="run on a Ray cluster: local (this machine's cores), auto, HOST:PORT or ray://HOST:PORT"),
 ]
 
 
 def comma_list(known: Sequence[str], *, kind: str, may_be_empty: bool = False) -> AfterValidator:
-    """The check of an option that takes several words, separated by commas: `--format csv,parquet`.
+    """A validator for options with several comma-separated words, such as `--format csv,parquet`.
 
-    kind: what the words are, with its article.
+    kind: what a word is, with its article, for error messages.
     """
 
     def check(value: str) -> str:
@@ -85,15 +85,15 @@ def comma_list(known: Sequence[str], *, kind: str, may_be_empty: bool = False) -
 
 
 def check_words(value: str, *, known: Sequence[str], kind: str) -> str:
-    """The value itself where it names known words. Raises ValueError."""
-    wrong = [part for part in value.split(",") if part.strip().lower() not in known]
-    if wrong:
-        near = difflib.get_close_matches(wrong[0].strip().lower(), known, n=1)
+    """Returns a comma-separated value unchanged. Raises ValueError when one of its words is not known."""
+    unknown = [part for part in value.split(",") if part.strip().lower() not in known]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].strip().lower(), known, n=1)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise ValueError(f"'{wrong[0]}' is not {kind}; {hint}expected one or more of {', '.join(known)}")
+        raise ValueError(f"'{unknown[0]}' is not {kind}; {hint}expected one or more of {', '.join(known)}")
     return value
 
 
 def split_words(value: str) -> tuple[str, ...]:
-    """The words in their order, each once."""
+    """The words of a comma-separated value in lower case, in order, without duplicates."""
     return tuple(dict.fromkeys(part.strip().lower() for part in value.split(",") if part.strip()))

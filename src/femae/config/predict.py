@@ -57,7 +57,7 @@ FormatOption = Annotated[
 
 
 class LiveDetectConfig(Config):
-    """Where the faces come from, of a frame by itself."""
+    """How faces are found in single frames."""
 
     faces: Literal["detect", "whole"] = Field(
         "detect", description="detect: find the faces; whole: the pictures are face crops already"
@@ -73,7 +73,7 @@ class LiveDetectConfig(Config):
 
 
 class DetectConfig(LiveDetectConfig):
-    """Where the faces come from."""
+    """How faces are found."""
 
     detect_every: int = Field(
         4,
@@ -90,7 +90,7 @@ class DetectConfig(LiveDetectConfig):
 
 
 class LiveRuleConfig(Config):
-    """From six probabilities to one compound expression, of a frame by itself."""
+    """From six probabilities to one compound expression, for single frames."""
 
     rule: RuleOption = "sum"
     weights: WeightsOption = ""
@@ -116,7 +116,7 @@ class RuleConfig(LiveRuleConfig):
 
 
 class DerivedConfig(Config):
-    """Tables beside the frames, and files of other programs."""
+    """Further tables, and files for other programs."""
 
     tables: Annotated[str, comma_list(TABLES, kind="a further table", may_be_empty=True)] = Field(
         "", description="further tables, separated by commas: segments (of each film), summary (of the whole run)"
@@ -141,22 +141,22 @@ class DerivedConfig(Config):
 
     @property
     def table_names(self) -> tuple[str, ...]:
-        """The tables asked for, in order, each once."""
+        """The requested tables, in order, without duplicates."""
         return split_words(self.tables)
 
     @property
     def export_names(self) -> tuple[str, ...]:
-        """The files asked for, in order, each once."""
+        """The requested file formats, in order, without duplicates."""
         return split_words(self.exports)
 
     @property
     def asked_for(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether any derived table or file is requested."""
         return bool(self.tables or self.exports or self.window)
 
     @field_validator("baseline")
     @classmethod
-    def _known_baseline(cls, value: str) -> str:
+    def _check_baseline(cls, value: str) -> str:
         if value:
             _baseline_seconds(value)
         return value
@@ -187,7 +187,7 @@ class PredictConfig(Config):
     )
     engine: EngineOption = None
     device: DeviceOption = "auto"
-    # with words of their own, tyro need not look for them in the source, which takes a tenth of a second
+    # explicit descriptions spare tyro from searching the source for them, which takes a tenth of a second
     detect: Annotated[DetectConfig, tyro.conf.OmitArgPrefixes] = Field(DetectConfig(), description=DetectConfig.__doc__)
     rules: Annotated[RuleConfig, tyro.conf.OmitArgPrefixes] = Field(RuleConfig(), description=RuleConfig.__doc__)
     derived: Annotated[DerivedConfig, tyro.conf.OmitArgPrefixes] = Field(
@@ -209,11 +209,11 @@ class PredictConfig(Config):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats asked for, in order, each once."""
+        """The requested table formats, in order, without duplicates."""
         return split_words(self.format)
 
     @model_validator(mode="after")
-    def _workers_of_a_cluster(self) -> Self:
+    def _check_workers(self) -> Self:
         if self.workers is not None and self.cluster is None:
             raise ValueError("--workers needs --cluster; in one process, use --threads")
         return self
@@ -241,7 +241,7 @@ def parse_baseline(value: str) -> float | None:
 
 
 def split_columns(value: str) -> tuple[str, ...]:
-    """The kinds of further columns, in order, each once. Raises ConfigError for one that does not exist."""
+    """The kinds of further columns, in order, without duplicates. Raises ConfigError for an unknown one."""
     try:
         return split_words(value and check_words(value, known=COLUMNS, kind=_COLUMN))
     except ValueError as error:
@@ -257,7 +257,7 @@ class DemoConfig(Config):
 
 
 class ModelsConfig(Config):
-    """Say what is known of the shipped model, or of the model files given."""
+    """Print what is known about the shipped model, or about the given model files."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field((), description="model files, or folders of runs")
     card: bool = Field(False, description="print the whole model card of the shipped model")

@@ -1,7 +1,7 @@
 """Recipes: YAML files for `femae train`, read into typed settings.
 
-The key `stage` chooses the type. `extends: other.yaml` starts from another recipe of the same stage; what stands in
-this one goes over it. `kfold` and `ablation` and `chain` recipes hold other recipes: by path, relative to their own.
+The key `stage` selects the type. `extends: other.yaml` starts from another recipe of the same stage, whose settings
+this one overrides. `kfold`, `ablation` and `chain` recipes contain other recipes, by paths relative to their own.
 """
 
 import difflib
@@ -48,7 +48,7 @@ class AblationRowConfig(Config):
 
 
 class AblationConfig(Config):
-    """Rows of one emotion recipe with parts on and off, each over several seeds (paper, Table 2)."""
+    """Rows of one emotion recipe with components on and off, each over several seeds (paper, Table 2)."""
 
     stage: Literal["ablation"] = "ablation"
     emotion: EmotionConfig = EmotionConfig()
@@ -56,7 +56,7 @@ class AblationConfig(Config):
     seeds: tuple[int, ...] = (0, 1, 2)
 
     @model_validator(mode="after")
-    def _valid_rows(self) -> "AblationConfig":
+    def _check_rows(self) -> "AblationConfig":
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names) or any("/" in name or name.startswith(".") for name in names):
             raise ValueError("each row needs a name of its own, without '/' (it becomes a folder)")
@@ -65,8 +65,8 @@ class AblationConfig(Config):
         return self
 
     def row(self, row: AblationRowConfig, *, seed: int) -> EmotionConfig:
-        """The settings of one run."""
-        return EmotionConfig(**_changed(self.emotion.model_dump(), row.changes | {"run.seed": seed}))
+        """The settings of one run of a row. Raises ConfigError for unknown settings."""
+        return EmotionConfig(**_apply_dotted(self.emotion.model_dump(), row.changes | {"run.seed": seed}))
 
 
 class ChainStep(Config):
@@ -77,7 +77,7 @@ class ChainStep(Config):
 
 
 class ChainConfig(Config):
-    """Stages one after the other, each from the weights of the one before (paper, figure 1)."""
+    """Stages in sequence, each from the weights of the previous one (paper, figure 1)."""
 
     stage: Literal["chain"] = "chain"
     scale: float = Field(
@@ -89,19 +89,19 @@ class ChainConfig(Config):
     steps: tuple[ChainStep, ...] = Field(min_length=1)
 
 
-def _changed(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings with dotted ones put over them. Raises ConfigError for a group that does not exist."""
+def _apply_dotted(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Change nested settings in place by dotted names; returns them. Raises ConfigError for an unknown group."""
     for dotted, value in changes.items():
-        place = settings
+        group = settings
         *path, last = dotted.split(".")
         for depth, part in enumerate(path):
-            if not isinstance(place.get(part), dict):
-                groups = [name for name, inner in place.items() if isinstance(inner, dict)]
+            if not isinstance(group.get(part), dict):
+                groups = [name for name, inner in group.items() if isinstance(inner, dict)]
                 near = difflib.get_close_matches(part, groups, n=1)
-                right = ".".join([*path[:depth], *near, *path[depth + 1 :], last])
-                raise ConfigError(f"there is no setting '{dotted}'" + (f"; did you mean '{right}'?" if near else ""))
-            place = place[part]
-        place[last] = value
+                guess = ".".join([*path[:depth], *near, *path[depth + 1 :], last])
+                raise ConfigError(f"there is no setting '{dotted}'" + (f"; did you mean '{guess}'?" if near else ""))
+            group = group[part]
+        group[last] = value
     return settings
 
 
@@ -116,17 +116,17 @@ _TYPES: dict[str, type[Recipe]] = {
 }
 
 
-def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings, `above` going over `below`."""
-    merged = dict(below)
-    for key, value in above.items():
+def merge(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the nested settings `base` with those of `overrides`."""
+    merged = dict(base)
+    for key, value in overrides.items():
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A recipe's own settings with what it extends. Raises ConfigError when it cannot be read or is no mapping."""
+    """A recipe's settings, merged with the recipe it extends. Raises ConfigError for anything but a YAML mapping."""
     import yaml
 
     try:
@@ -139,25 +139,25 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} holds no settings; expected lines such as `stage: emotion`")
     _check_keys(settings, path)
     extends = settings.pop("extends", None)
-    settings = _inner(settings, path.parent)
+    settings = _load_nested(settings, path.parent)
     return merge(read_yaml(path.parent / extends), settings) if extends else settings
 
 
 def _check_keys(settings: Any, path: Path) -> None:
-    """YAML reads words such as on, off, yes and no as true and false, also where they are names."""
+    """Raise ConfigError for keys that are not strings: YAML reads on, off, yes and no as booleans."""
     if isinstance(settings, dict):
-        wrong = [key for key in settings if not isinstance(key, str)]
-        if wrong:
+        invalid = [key for key in settings if not isinstance(key, str)]
+        if invalid:
             raise ConfigError(
-                f"{path}: {wrong[0]!r} is not the name of a setting; put names that YAML reads as something else in "
+                f"{path}: {invalid[0]!r} is not the name of a setting; put names that YAML reads as something else in "
                 f"quotes"
             )
     for inner in settings.values() if isinstance(settings, dict) else settings if isinstance(settings, list) else ():
         _check_keys(inner, path)
 
 
-def _inner(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Read the recipes that kfold, ablation and chain name by path."""
+def _load_nested(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Replace the paths of recipes in kfold, ablation and chain by the recipes' settings."""
     settings = dict(settings)
     if isinstance(settings.get("emotion"), str):
         settings["emotion"] = read_yaml(folder / settings["emotion"])
@@ -166,11 +166,11 @@ def _inner(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         settings["emotion"] = merge(read_yaml(folder / changes.pop("extends")), changes)
     steps = settings.get("steps")
     if isinstance(steps, list):
-        settings["steps"] = [_step(step, folder) for step in steps]
+        settings["steps"] = [_load_step(step, folder) for step in steps]
     return settings
 
 
-def _step(step: Any, folder: Path) -> Any:
+def _load_step(step: Any, folder: Path) -> Any:
     if not isinstance(step, dict):
         return step
     step = dict(step)
@@ -180,30 +180,30 @@ def _step(step: Any, folder: Path) -> Any:
     elif isinstance(recipe, dict):
         recipe = dict(recipe)
         extends = recipe.pop("extends", None)
-        inner = _inner(recipe, folder)
+        inner = _load_nested(recipe, folder)
         step["recipe"] = merge(read_yaml(folder / extends), inner) if extends else inner
     return step
 
 
 def override(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The recipe with dotted settings put over it, e.g. {"optim.lr": 1e-4}; in a chain, {"STEP.optim.lr": ...}.
+    """The recipe with dotted settings changed, e.g. {"optim.lr": 1e-4}; in a chain, {"STEP.optim.lr": ...}.
 
-    Raises ConfigError for a setting that does not exist, with the nearest that does, and for a wrong value.
+    Raises ConfigError for a wrong value and for an unknown setting, with the nearest known one.
     """
     settings = recipe.model_dump()
     if isinstance(recipe, ChainConfig):
         by_name = {step["name"]: step["recipe"] for step in settings["steps"]} | {"scale": settings["scale"]}
-        _changed(by_name, changes)
+        _apply_dotted(by_name, changes)
         settings["scale"] = by_name["scale"]
         for step in settings["steps"]:
             step["recipe"] = by_name[step["name"]]
     else:
-        _changed(settings, changes)
+        _apply_dotted(settings, changes)
     return type(recipe)(**settings)
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe into the type that its key `stage` names. Raises ConfigError with a sentence per fault."""
+    """Read a recipe into the type that its key `stage` names. Raises ConfigError with one sentence per error."""
     settings = read_yaml(path)
     stage = settings.get("stage")
     if stage not in _TYPES:

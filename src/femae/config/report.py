@@ -40,5 +40,5 @@ class ReportConfig(Config):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats of figures asked for, in order, each once."""
+        """The requested figure formats, in order, without duplicates."""
         return split_words(self.format)

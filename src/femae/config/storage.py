@@ -10,15 +10,15 @@ from femae.errors import MissingDependencyError
 
 __all__ = ["FolderAddress", "folder_address", "is_remote"]
 
-_SHORTENED: Final = re.compile(r"([a-z][a-z0-9+]+):/(?!/)")  # in a Path two slashes become one
+_COLLAPSED_SCHEME: Final = re.compile(r"([a-z][a-z0-9+]+):/(?!/)")  # pathlib collapses the two slashes
 
 
 def folder_address(value: Any) -> Path:
-    """A path, or for an address with `://` universal_pathlib's, which answers as pathlib's do (`/`, `open`, `is_file`).
+    """A Path, or for an address with `://` a UPath of universal_pathlib, which has the same interface.
 
-    Raises ValueError for what is neither, or of an unknown kind, MissingDependencyError without femae[remote].
+    Raises ValueError for other values and unknown protocols, MissingDependencyError without femae[remote].
     """
-    if isinstance(value, Path) and (found := _SHORTENED.match(text := value.as_posix())):
+    if isinstance(value, Path) and (found := _COLLAPSED_SCHEME.match(text := value.as_posix())):
         value = f"{found[1]}://{text[found.end() :]}"
     if is_remote(value) or isinstance(value, Path):
         return cast(Path, value)
@@ -34,12 +34,12 @@ def folder_address(value: Any) -> Path:
         raise MissingDependencyError(f"{value} needs fsspec: pip install 'femae[remote]'") from None
     try:
         return cast(Path, UPath(value.rstrip("/")))
-    except ImportError as error:  # the package of this kind of store
+    except ImportError as error:  # the package of this protocol
         raise MissingDependencyError(f"{value} needs one more package: {error}") from None
 
 
 def is_remote(path: Any) -> bool:
-    """Whether it is an address that folder_address made, not a path of this machine."""
+    """Whether it is a remote address from folder_address, not a local path."""
     return hasattr(path, "fs") and hasattr(path, "protocol")
 
 

@@ -25,23 +25,23 @@ __all__ = [
 
 
 class _Settings(Config):
-    """A setting that takes several values takes one, too, as it is written on a command line."""
+    """Base of settings whose tuples also accept a single value, as written on a command line."""
 
     @model_validator(mode="before")
     @classmethod
-    def _one_is_enough(cls, settings: Any) -> Any:
+    def _wrap_single_values(cls, settings: Any) -> Any:
         if not isinstance(settings, dict):
             return settings
         settings = dict(settings)
         for name, field in cls.model_fields.items():
-            several = get_origin(field.annotation) is tuple and get_args(field.annotation)[-1] is Ellipsis
-            if several and isinstance(settings.get(name), str | int | float | Path):
+            is_tuple = get_origin(field.annotation) is tuple and get_args(field.annotation)[-1] is Ellipsis
+            if is_tuple and isinstance(settings.get(name), str | int | float | Path):
                 settings[name] = (settings[name],)
         return settings
 
 
 class DataConfig(_Settings):
-    """What is trained and validated on: rows of folders of shards (`femae data prepare`)."""
+    """The data to train and validate on: rows of folders of shards (`femae data prepare`)."""
 
     folders: tuple[FolderAddress, ...] = Field(
         (), description="folders of shards: paths, or addresses such as s3://bucket/shards (femae[remote])"
@@ -118,7 +118,7 @@ class OptimConfig(Config):
 
 
 class InitConfig(Config):
-    """Where the encoder's weights come from, and what of it learns."""
+    """Where the encoder's weights come from, and which of them are trained."""
 
     weights: Path | None = Field(
         None,
@@ -135,7 +135,7 @@ class InitConfig(Config):
 
 
 class RunConfig(Config):
-    """Length of a run, what is kept, and the machine."""
+    """Length of a run, its checkpoints and log, and the machine."""
 
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(128, ge=1, description="pictures per step, over all processes and accumulation")
@@ -163,20 +163,20 @@ class RunConfig(Config):
     mlflow: str = Field("", description="tracking address of an MLflow server or folder; empty: none")
 
     def pieces(self, num_devices: int) -> int:
-        """The number of parts into which each device splits its share of a step, for a number of devices."""
+        """The number of parts into which each of `num_devices` devices splits its share of a step."""
         if self.device_batch is None:
             return self.accumulate
         return -(-self.batch_size // (num_devices * self.device_batch))
 
     @model_validator(mode="after")
-    def _one_rule(self) -> Self:
+    def _check_accumulation(self) -> Self:
         if self.device_batch is not None and self.accumulate > 1:
             raise ValueError("accumulate follows from device_batch: set one of the two")
         return self
 
 
 class StageConfig(_Settings):
-    """What every stage has."""
+    """Settings that all stages share."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -187,14 +187,14 @@ class StageConfig(_Settings):
 
     @property
     def scaled_optim(self) -> OptimConfig:
-        """The optimizer's settings at this batch size: lr times run.batch_size / optim.lr_batch."""
+        """The optimizer's settings with lr scaled by run.batch_size / optim.lr_batch."""
         if self.optim.lr_batch is None:
             return self.optim
         lr = self.optim.lr * self.run.batch_size / self.optim.lr_batch
         return self.optim.model_copy(update={"lr": lr, "lr_batch": None})
 
     @model_validator(mode="after")
-    def _whole_matrices(self) -> Self:
+    def _check_muon(self) -> Self:
         if self.optim.kind == "muon" and self.run.strategy == "fsdp":
             raise ValueError("optim.kind muon needs whole matrices, which fsdp splits: set run.strategy to ddp")
         if self.optim.kind == "muon" and self.run.precision == "16-mixed":
@@ -222,7 +222,7 @@ class AuConfig(StageConfig):
     max_weight: float | None = Field(None, ge=1, description="largest W_j")
 
     @model_validator(mode="after")
-    def _kept_head(self) -> "AuConfig":
+    def _check_kept_head(self) -> "AuConfig":
         if self.init.head == "keep" and (self.init.weights is None or self.init.train != "head"):
             raise ValueError(
                 "in the stage au, init.head keep adds action units to the emotion model of init.weights and leaves "
@@ -284,11 +284,11 @@ class EmotionConfig(StageConfig):
     au_weight: float = Field(1.0, ge=0, description="weight of the AU loss with au_head joint")
 
     @model_validator(mode="after")
-    def _heads(self) -> "EmotionConfig":
+    def _check_distillation(self) -> "EmotionConfig":
         if self.distill.loss == "kl" and self.distill.target == "features":
             raise ValueError("distill.loss kl compares probabilities: set distill.target to probs, or take mse")
-        plain = self.distill.loss == "kl" and self.distill.target == "probs" and self.distill.members == "all"
-        if self.distill.views and not (plain and self.distill.temperature == 1):
+        allows_views = self.distill.loss == "kl" and self.distill.target == "probs" and self.distill.members == "all"
+        if self.distill.views and not (allows_views and self.distill.temperature == 1):
             raise ValueError(
                 "distill.views asks all teachers for probabilities: set distill.loss to kl, distill.target to probs, "
                 "distill.members to all and distill.temperature to 1"

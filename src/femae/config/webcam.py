@@ -41,12 +41,12 @@ class WebcamConfig(Config):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats asked for, in order, each once."""
+        """The requested table formats, in order, without duplicates."""
         return split_words(self.format)
 
     @field_validator("size")
     @classmethod
-    def _width_and_height(cls, value: str) -> str:
+    def _check_size(cls, value: str) -> str:
         if value and not re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", value):
             raise ValueError(f"'{value}' is not a picture size; expected width x height, as in 1280x720")
         return value

@@ -1,4 +1,4 @@
-"""The network that reads a face: an encoder with a head of emotions and a head of action units (paper, 3.3, 3.4)."""
+"""The face network: an encoder with a head for emotions and a head for action units (paper, sections 3.3, 3.4)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -15,18 +15,18 @@ __all__ = ["Ensemble", "FaceModel", "FaceOutput"]
 
 
 class FaceOutput(NamedTuple):
-    """What a model says of B faces."""
+    """Output of a model for B faces."""
 
     logits: torch.Tensor  # float[B, O], in the order of `outputs`
     au_logits: torch.Tensor  # float[B, A], in the order of `au_names`; A may be 0
-    features: torch.Tensor  # float[B, D], what the heads read
+    features: torch.Tensor  # float[B, D], input of the heads
 
 
 class FaceModel(nn.Module):
     """Encoder and linear heads. Input float[B, C, S, S], normalised.
 
-    `outputs`: the six emotions, where there is an emotion head, and what training adds to them. `au_names`: action
-    units of the second head.
+    `outputs`: names of the first head's outputs, empty without that head: the six emotions, then what training adds to
+    them. `au_names`: action units of the second head.
     """
 
     def __init__(self, config: ModelConfig, *, outputs: Sequence[str] = (), au_names: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ class FaceModel(nn.Module):
         self.au_head = _head(config.embed_dim * (1 + config.depth * self._reads_blocks), len(self.au_names))
 
     def train(self, mode: bool = True) -> Self:
-        """As of any network, but what does not learn stays in evaluation: its batch statistics are not to move."""
+        """As in nn.Module, but frozen modules of the encoder stay in evaluation mode, with fixed batch statistics."""
         super().train(mode)
         for module in self.encoder.modules():
             weights = list(module.parameters())
@@ -48,8 +48,8 @@ class FaceModel(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> FaceOutput:
         if self._reads_blocks:
-            through: Any = self.encoder.forward_intermediates(pixels, output_fmt="NLC")
-            tokens, blocks = through  # float[B, N, D], and the same of each block
+            intermediates: Any = self.encoder.forward_intermediates(pixels, output_fmt="NLC")
+            tokens, blocks = intermediates  # float[B, N, D], and a list of one per block
             features = self.encoder.forward_head(tokens)
             dim = features.shape[-1:]
             au_features = torch.cat([F.layer_norm(part, dim) for part in (*(b.mean(1) for b in blocks), features)], 1)
@@ -75,7 +75,7 @@ def _head(dim: int, num_outputs: int) -> nn.Linear | None:
 class Ensemble(nn.Module):
     """Several models as one: the logits of the mean of their probabilities (paper, section 4.4).
 
-    `features` are those of the members side by side. Raises ConfigError where members differ in what they take or say.
+    `features` concatenates those of the members. Raises ConfigError when members differ in inputs or outputs.
     """
 
     def __init__(self, members: Sequence[FaceModel]) -> None:
@@ -96,14 +96,15 @@ class Ensemble(nn.Module):
         return [member for member in self.members if isinstance(member, FaceModel)]
 
     def forward(self, pixels: torch.Tensor) -> FaceOutput:
-        parts = [member(pixels) for member in self.members]
+        outputs = [member(pixels) for member in self.members]
         return FaceOutput(
-            logits=_mean_logits([part.logits for part in parts]),
-            au_logits=_mean_logits([part.au_logits for part in parts]),
-            features=torch.cat([part.features for part in parts], 1),
+            logits=_mean_logits([output.logits for output in outputs]),
+            au_logits=_mean_logits([output.au_logits for output in outputs]),
+            features=torch.cat([output.features for output in outputs], 1),
         )
 
 
 def _mean_logits(logits: Sequence[torch.Tensor]) -> torch.Tensor:
-    probs = torch.stack([torch.sigmoid(part.float()) for part in logits]).mean(0)
+    """Logits of the mean probabilities."""
+    probs = torch.stack([torch.sigmoid(values.float()) for values in logits]).mean(0)
     return torch.logit(probs, eps=1e-6)

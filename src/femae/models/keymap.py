@@ -1,8 +1,8 @@
-"""Encoder weights from elsewhere: checkpoints of MAE, MAE-Face, FMAE and timm by key map.
+"""Loads encoder weights from other projects: checkpoints of MAE, MAE-Face, FMAE and timm, by mapping their keys.
 
 All of them name a ViT's tensors as timm does (`patch_embed.proj`, `cls_token`, `pos_embed`, `blocks.0.attn.qkv`), some
-under a prefix (`module.`, `model.`, `encoder.`, `backbone.`) and inside a dictionary (`model`, `state_dict`). Decoder
-and classifier are left out. Position embeddings are resampled where the grid of patches differs.
+with a prefix (`module.`, `model.`, `encoder.`, `backbone.`) and inside a dictionary (`model`, `state_dict`). Decoder
+and classifier are left out. Position embeddings are resampled if the grid of patches differs.
 """
 
 import os
@@ -29,18 +29,18 @@ _LEFT_OUT: Final = ("decoder", "mask_token", "head.", "au_head.", "fc.", "classi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadReport:
-    """What became of a checkpoint's tensors."""
+    """Which tensors of a checkpoint were loaded into an encoder."""
 
     loaded: tuple[str, ...]  # names in the encoder
-    fresh: tuple[str, ...]  # of the encoder, without a counterpart in the checkpoint
-    left_out: tuple[str, ...]  # of the checkpoint
-    resampled: bool  # position embeddings came from another grid
+    fresh: tuple[str, ...]  # names in the encoder, without a counterpart in the checkpoint
+    left_out: tuple[str, ...]  # names in the checkpoint
+    resampled: bool  # whether position embeddings had another grid
 
 
 def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> dict[str, torch.Tensor]:
-    """Tensors by name of a .safetensors, or, if allowed, of a .pth/.pt file (tensors only; no code is run).
+    """Tensors by name of a .safetensors or, if pickles are allowed, a .pth/.pt file (weights_only; no code is run).
 
-    Raises ModelError for damaged files, and for pickles that were not allowed.
+    Raises ModelError for missing and damaged files, and for pickles that were not allowed.
     """
     if not path.is_file():
         raise ModelError(f"there is no checkpoint {path}: check init.weights")
@@ -57,7 +57,7 @@ def read_checkpoint(path: Path, *, allow_pickle: bool = False) -> dict[str, torc
         )
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise many kinds
+    except Exception as error:  # torch and pickle raise many types
         raise ModelError(f"{path} cannot be read by torch.load with weights_only ({error})") from error
     return _unwrap(loaded, path)
 
@@ -73,7 +73,7 @@ def _unwrap(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def map_keys(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Checkpoint tensors -> encoder tensors by timm's names, and the names left out (decoder, heads)."""
+    """(encoder tensors by timm's names, names left out: decoder, heads) of a checkpoint's tensors."""
     mapped, left_out = {}, []
     for name, value in tensors.items():
         short = name
@@ -87,28 +87,28 @@ def map_keys(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tenso
 
 
 def resample_position(pos_embed: torch.Tensor, *, prefix: int, old_prefix: int, grid: int) -> torch.Tensor:
-    """Position embeddings [1, old_prefix + n*n, D] or [1, n*n, D] -> float[1, prefix + grid*grid, D], bicubic.
+    """Position embeddings [1, old_prefix + n*n, D] -> float[1, prefix + grid*grid, D], bicubic.
 
-    Prefix tokens that the old ones lack get zeros.
+    New prefix tokens get zeros. Raises ModelError when the patches do not form a square grid.
     """
-    extra = pos_embed.shape[1] - old_prefix
-    side = round(extra**0.5)
-    if side * side != extra:
-        raise ModelError(f"position embeddings of {extra} patches do not form a square grid")
-    lead, patches = pos_embed[:, :old_prefix].float(), pos_embed[:, old_prefix:].float()
+    num_patches = pos_embed.shape[1] - old_prefix
+    side = round(num_patches**0.5)
+    if side * side != num_patches:
+        raise ModelError(f"position embeddings of {num_patches} patches do not form a square grid")
+    old_tokens, patches = pos_embed[:, :old_prefix].float(), pos_embed[:, old_prefix:].float()
     if side != grid:
         square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)  # [1, D, n, n]
         square = F.interpolate(square, size=(grid, grid), mode="bicubic", antialias=True, align_corners=False)
         patches = square.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)
     full = patches.new_zeros(1, prefix, patches.shape[2])
-    full[:, : min(prefix, old_prefix)] = lead[:, :prefix]
+    full[:, : min(prefix, old_prefix)] = old_tokens[:, :prefix]
     return torch.cat([full, patches], 1)
 
 
 def load_encoder(encoder: VisionTransformer, tensors: Mapping[str, torch.Tensor], *, name: str) -> LoadReport:
-    """Put a checkpoint's tensors into an encoder. Raises ModelError when shapes differ or nearly nothing fits.
+    """Load a checkpoint's tensors into an encoder. Raises ModelError when shapes differ or blocks are missing.
 
-    The norm after the last block of models that pool by the class token stays behind: ours comes after the pooling.
+    The final norm of models that pool by the class token is left out: the norm of this encoder follows the pooling.
     """
     mapped, left_out = map_keys(tensors)
     own = encoder.state_dict()
@@ -116,32 +116,31 @@ def load_encoder(encoder: VisionTransformer, tensors: Mapping[str, torch.Tensor]
     resampled = False
     if "pos_embed" in mapped:
         old = mapped["pos_embed"]
-        # checkpoints carry a class token or none; a square number of positions says which
+        # with or without a class token, which shows in whether the number of positions is a square
         old_prefix = old.shape[1] - round(old.shape[1] ** 0.5) ** 2
         new = resample_position(old, prefix=encoder.num_prefix_tokens, old_prefix=old_prefix, grid=grid)
         resampled = old.shape[1] - old_prefix != grid * grid
         mapped["pos_embed"] = new
     _match_channels(mapped, encoder)
     fitting = {key: value for key, value in mapped.items() if key in own}
-    wrong = [
+    mismatched = [
         f"{key} {tuple(v.shape)} for {tuple(own[key].shape)}" for key, v in fitting.items() if v.shape != own[key].shape
     ]
-    if wrong:
-        raise ModelError(f"{name} differs in shape from the recipe's model: {', '.join(wrong[:3])}")
+    if mismatched:
+        raise ModelError(f"{name} differs in shape from the recipe's model: {', '.join(mismatched[:3])}")
     if sum(key.startswith("blocks.") for key in fitting) < sum(key.startswith("blocks.") for key in own):
         raise ModelError(f"{name} lacks blocks of the recipe's model: it has {len(fitting)} of its {len(own)} tensors")
     encoder.load_state_dict(fitting, strict=False)
-    fresh = tuple(sorted(set(own) - set(fitting)))
     return LoadReport(
         loaded=tuple(sorted(fitting)),
-        fresh=fresh,
+        fresh=tuple(sorted(set(own) - set(fitting))),
         left_out=tuple(sorted(left_out + [key for key in mapped if key not in own])),
         resampled=resampled,
     )
 
 
 def _match_channels(mapped: dict[str, torch.Tensor], encoder: VisionTransformer) -> None:
-    """A first layer for RGB serves gray pictures as the sum over its colours."""
+    """Adapt the kernel of the patch embedding in place: RGB is summed to gray, and its size is resampled."""
     projection = getattr(encoder.patch_embed, "proj", None)
     weight = mapped.get("patch_embed.proj.weight")
     if isinstance(projection, nn.Conv2d) and weight is not None and weight.ndim == 4:

@@ -1,4 +1,4 @@
-"""Masked autoencoder (paper, section 3.2; He et al. 2022): from a quarter of a face's patches, the rest."""
+"""Masked autoencoder (paper, section 3.2; He et al. 2022): reconstructs a face from a quarter of its patches."""
 
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ __all__ = ["MaeOutput", "MaskedAutoencoder", "mae_loss", "random_masking"]
 
 
 class MaeOutput(NamedTuple):
+    """Loss and reconstruction of B pictures with N patches each."""
+
     loss: torch.Tensor  # float[], mean over the masked patches
     pred: torch.Tensor  # float[B, N, p*p*C], normalised per patch with norm_pix_loss
     mask: torch.Tensor  # float[B, N], 1: masked, 0: visible
@@ -21,8 +23,8 @@ class MaeOutput(NamedTuple):
 def random_masking(noise: torch.Tensor, *, mask_ratio: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """noise float[B, N] -> (ids_keep i64[B, V], ids_restore i64[B, N], mask float[B, N]).
 
-    The V = int(N * (1 - mask_ratio)) patches of least noise stay visible. `ids_restore` brings [visible, masked]
-    tokens back to their places; mask is 1 where a patch is hidden.
+    The V = int(N * (1 - mask_ratio)) patches with the smallest noise stay visible. `ids_restore` brings [visible,
+    masked] tokens back into order; mask is 1 where a patch is masked.
     """
     batch, num_patches = noise.shape
     visible = int(num_patches * (1 - mask_ratio))
@@ -34,9 +36,9 @@ def random_masking(noise: torch.Tensor, *, mask_ratio: float) -> tuple[torch.Ten
 
 
 def mae_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, *, norm_pix_loss: bool) -> torch.Tensor:
-    """Mean squared error over masked patches; pred and target float[B, N, P], mask float[B, N].
+    """Mean squared error float[] over masked patches; pred and target float[B, N, P], mask float[B, N].
 
-    With norm_pix_loss each target patch is first brought to mean 0 and (unbiased) variance 1.
+    With norm_pix_loss each target patch is first normalised to mean 0 and (unbiased) variance 1.
     """
     if norm_pix_loss:
         mean, var = target.mean(-1, keepdim=True), target.var(-1, keepdim=True)
@@ -46,7 +48,7 @@ def mae_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, *, no
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder on the visible patches, light decoder on all. Names of the state dict are those of MAE."""
+    """Encoder on the visible patches, small decoder on all. The names in the state dict are those of MAE."""
 
     def __init__(
         self, config: ModelConfig, *, decoder: DecoderConfig, mask_ratio: float = 0.75, norm_pix_loss: bool = True
@@ -54,7 +56,7 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.config, self.mask_ratio, self.norm_pix_loss = config, mask_ratio, norm_pix_loss
         self.encoder = build_encoder(config)
-        self.encoder.fc_norm.requires_grad_(False)  # comes after the pooling, which pretraining has none of
+        self.encoder.fc_norm.requires_grad_(False)  # follows the pooling, which pretraining does not use
         self.norm = nn.LayerNorm(config.embed_dim, eps=1e-6)
         grid, dim = config.image_size // config.patch_size, decoder.embed_dim
         self.decoder_embed = nn.Linear(config.embed_dim, dim)
@@ -68,7 +70,7 @@ class MaskedAutoencoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, pixels: torch.Tensor, noise: torch.Tensor) -> MaeOutput:
-        """pixels float[B, C, S, S] normalised, noise float[B, N] -> the loss and what it comes from."""
+        """Normalised pixels float[B, C, S, S] and noise float[B, N] -> loss, predicted patches and mask."""
         ids_keep, ids_restore, mask = random_masking(noise, mask_ratio=self.mask_ratio)
         latent = self.norm(encode_visible(self.encoder, pixels, ids_keep))
         pred = self.decode(latent, ids_restore)
@@ -76,24 +78,25 @@ class MaskedAutoencoder(nn.Module):
         return MaeOutput(loss=loss, pred=pred, mask=mask)
 
     def decode(self, latent: torch.Tensor, ids_restore: torch.Tensor) -> torch.Tensor:
-        """latent float[B, prefix + V, D], ids_restore i64[B, N] -> pred float[B, N, p*p*C]."""
+        """latent float[B, prefix + V, D], ids_restore i64[B, N] -> predicted patches float[B, N, p*p*C]."""
         tokens = self.decoder_embed(latent)
         prefix = self.encoder.num_prefix_tokens
-        seen = tokens[:, prefix:]
-        hidden = self.mask_token.to(seen.dtype).expand(len(seen), ids_restore.shape[1] - seen.shape[1], -1)
-        places = ids_restore[..., None].expand(-1, -1, seen.shape[2])
-        full = torch.cat([seen, hidden], 1).gather(1, places) + self.decoder_pos_embed  # [B, N, dim]
+        visible = tokens[:, prefix:]
+        num_masked = ids_restore.shape[1] - visible.shape[1]
+        masked = self.mask_token.to(visible.dtype).expand(len(visible), num_masked, -1)
+        index = ids_restore[..., None].expand(-1, -1, visible.shape[2])
+        full = torch.cat([visible, masked], 1).gather(1, index) + self.decoder_pos_embed  # [B, N, dim]
         full = torch.cat([tokens[:, :prefix], full], 1)
         out = self.decoder_pred(self.decoder_norm(self.decoder_blocks(full)))
         return out[:, prefix:]
 
     def patchify(self, pixels: torch.Tensor) -> torch.Tensor:
-        """float[B, C, S, S] -> float[B, N, p*p*C], within a patch row by row, colours last (as MAE does)."""
+        """float[B, C, S, S] -> float[B, N, p*p*C]; within a patch row by row with channels last, as in MAE."""
         tiles = cut_patches(pixels.float(), self.config.patch_size)  # [B, N, C, p, p]
         return tiles.permute(0, 1, 3, 4, 2).flatten(2)
 
     def unpatchify(self, patches: torch.Tensor) -> torch.Tensor:
-        """The way back: float[B, N, p*p*C] -> float[B, C, S, S]."""
+        """The inverse of patchify: float[B, N, p*p*C] -> float[B, C, S, S]."""
         batch, size, p = len(patches), self.config.image_size, self.config.patch_size
         grid = size // p
         tiles = patches.reshape(batch, grid, grid, p, p, -1)

@@ -1,12 +1,11 @@
 """The encoder: timm's VisionTransformer with a linear or a convolutional patch stem (paper, section 3.2).
 
-The stem turns a face into tokens through small overlapping convolutions instead of one large patch: a ViT from scratch
-learns slowly on some ten thousand faces; early convolutions give it the locality that it would otherwise have to learn
-(Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
+The convolutional stem turns a face into tokens by small overlapping convolutions instead of one large patch: a ViT
+trained from scratch on some ten thousand faces learns slowly; early convolutions provide the locality that it would
+otherwise have to learn (Xiao et al. 2021, "Early Convolutions Help Transformers See Better").
 
-`encode_visible` runs the encoder on some of the patches alone, as MAE pretraining needs it: a patch's token then
-depends on its own pixels and nothing else, also with the convolutional stem, which sees each patch as a picture of its
-own.
+`encode_visible` runs the encoder on a subset of patches, for MAE pretraining: each token then depends only on the
+pixels of its own patch, also with the convolutional stem, which processes each patch as a separate picture.
 """
 
 from functools import partial
@@ -47,7 +46,7 @@ class _Residual(nn.Module):
 
 
 class ConvStem(nn.Module):
-    """Drop-in for timm's PatchEmbed: halves the picture three times, so a patch is 8 x 8 pixels.
+    """Replacement for timm's PatchEmbed: three convolutions with stride 2, so a patch is 8 x 8 pixels.
 
     Input float[B, in_chans, H, W], output float[B, (H/8)*(W/8), embed_dim], tokens row by row.
     """
@@ -63,7 +62,7 @@ class ConvStem(nn.Module):
         **_: object,
     ) -> None:
         super().__init__()
-        assert patch_size == 8, "three stride-2 steps make a patch of 8 pixels"
+        assert patch_size == 8, "three convolutions with stride 2 make a patch of 8 pixels"
         assert img_size % patch_size == 0
         self.img_size = (img_size, img_size)
         self.patch_size = (patch_size, patch_size)
@@ -87,8 +86,9 @@ class ConvStem(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training some pictures skip a residual branch.
 
-    The caller chooses them by `chances` float[B] in 0..1: those below the rate. So it does not hang on a
-    generator's state, nor on how a batch is divided among devices. Nobody says: torch's generator does.
+    Pictures whose uniform random number in `chances` float[B] is below the rate skip it. The caller sets `chances`, so
+    that the result depends neither on a generator's state nor on how a batch is divided among devices; if it is None,
+    torch's generator draws.
     """
 
     def __init__(self, rate: float) -> None:
@@ -97,21 +97,21 @@ class DropPath(nn.Module):
         self.chances: torch.Tensor | None = None
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
-        """float[B, N, D] -> the same, 0 for the pictures that skip it, the others made up for them."""
+        """float[B, N, D] -> float[B, N, D]: 0 for the pictures that skip it, the others divided by 1 - rate."""
         if not self.training:
             return branch
         chances = torch.rand(len(branch), device=branch.device) if self.chances is None else self.chances
-        kept = (chances >= self.rate).to(branch.dtype) / (1 - self.rate)
-        return branch * kept[:, None, None]
+        scale = (chances >= self.rate).to(branch.dtype) / (1 - self.rate)
+        return branch * scale[:, None, None]
 
     @staticmethod
     def of(model: nn.Module) -> "list[DropPath]":
-        """Those of a network, in order."""
+        """All DropPath modules of a network, in order."""
         return [module for module in model.modules() if isinstance(module, DropPath)]
 
 
 def build_encoder(config: ModelConfig) -> VisionTransformer:
-    """A VisionTransformer without classifier; `forward` gives float[B, embed_dim], the mean over the patch tokens."""
+    """A VisionTransformer without classifier; `forward` returns float[B, embed_dim], the mean over patch tokens."""
     settings: dict[str, Any] = {}
     if config.stem == "conv":
         settings["embed_layer"] = partial(ConvStem, width=config.stem_width)
@@ -140,7 +140,7 @@ def build_encoder(config: ModelConfig) -> VisionTransformer:
                 setattr(block, name, DropPath(rate))
     positions: Any = encoder.pos_embed
     with torch.no_grad():
-        positions[0, -grid * grid :] = patches  # starts from fixed positions and learns from there
+        positions[0, -grid * grid :] = patches  # initial values; they are trained
         positions[0, : -grid * grid] = 0
     return encoder
 
@@ -148,12 +148,12 @@ def build_encoder(config: ModelConfig) -> VisionTransformer:
 def sincos_position(dim: int, *, grid: int) -> torch.Tensor:
     """Fixed position embeddings float[grid*grid, dim], row by row: a quarter each of sin and cos of x, then of y.
 
-    As in MAE (He et al. 2022); a dim that is no multiple of 4 is filled with zeros.
+    As in MAE (He et al. 2022); the rest of a dim that is not a multiple of 4 is zero.
     """
     quarter = dim // 4
     omega = 1 / 10_000 ** (torch.arange(quarter, dtype=torch.float64) / max(1, quarter))
-    place = torch.arange(grid, dtype=torch.float64)
-    y, x = torch.meshgrid(place, place, indexing="ij")
+    coordinates = torch.arange(grid, dtype=torch.float64)
+    y, x = torch.meshgrid(coordinates, coordinates, indexing="ij")
     angles = [axis.reshape(-1, 1) * omega for axis in (x, y)]  # 2 x [N, dim/4]
     parts = [function(angle) for angle in angles for function in (torch.sin, torch.cos)]
     parts.append(torch.zeros(grid * grid, dim - 4 * quarter, dtype=torch.float64))
@@ -171,8 +171,8 @@ def cut_patches(pixels: torch.Tensor, patch_size: int) -> torch.Tensor:
 def encode_visible(encoder: VisionTransformer, pixels: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
     """Tokens of chosen patches: pixels float[B, C, S, S], visible i64[B, V] -> float[B, prefix + V, embed_dim].
 
-    Neither the stem nor the blocks compute anything of the other patches. The tokens are those after the last block,
-    before any normalisation that follows the pooling.
+    Neither the stem nor the blocks process the other patches. The tokens are those after the last block, before any
+    normalisation that follows the pooling.
     """
     batch, count = visible.shape
     embed = encoder.patch_embed
@@ -183,11 +183,11 @@ def encode_visible(encoder: VisionTransformer, pixels: torch.Tensor, visible: to
     tokens = layers(chosen).reshape(batch, count, -1)  # [B, V, D]
     prefix, positions = encoder.num_prefix_tokens, cast(torch.Tensor, encoder.pos_embed)
     tokens = tokens + positions[0, positions.shape[1] - tiles.shape[1] :][visible]
-    lead = []
+    prefix_tokens = []
     if encoder.cls_token is not None:
-        lead.append(encoder.cls_token.expand(batch, -1, -1))
+        prefix_tokens.append(encoder.cls_token.expand(batch, -1, -1))
     if encoder.reg_token is not None:
-        lead.append(encoder.reg_token.expand(batch, -1, -1))
-    if lead:
-        tokens = torch.cat([torch.cat(lead, 1) + positions[:, :prefix], tokens], 1)
+        prefix_tokens.append(encoder.reg_token.expand(batch, -1, -1))
+    if prefix_tokens:
+        tokens = torch.cat([torch.cat(prefix_tokens, 1) + positions[:, :prefix], tokens], 1)
     return cast(torch.Tensor, encoder.norm(encoder.blocks(encoder.norm_pre(tokens))))

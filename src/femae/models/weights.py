@@ -1,4 +1,4 @@
-"""Weights files: safetensors with one entry of metadata that says how to build the network and how to feed it."""
+"""Weights files: safetensors with a metadata entry that describes the network and its input."""
 
 import json
 import os
@@ -41,14 +41,14 @@ class WeightsInfo(Config):
     kind: Literal["encoder", "face", "ensemble"] = Field(description="encoder: of pretraining, with its decoder")
     name: str = "femae"
     version: str = ""
-    members: tuple[ModelConfig, ...] = Field(min_length=1)  # one, or those of the ensemble
-    outputs: tuple[str, ...] = ()  # of the emotion head
-    au_names: tuple[str, ...] = ()
+    members: tuple[ModelConfig, ...] = Field(min_length=1)  # one model, or those of the ensemble
+    outputs: tuple[str, ...] = ()  # names of the emotion head's outputs
+    au_names: tuple[str, ...] = ()  # names of the AU head's outputs
     scale: tuple[float, ...] = ()  # calibration of the six logits: scale * logit + offset; empty: none
     offset: tuple[float, ...] = ()
-    thresholds: tuple[float, ...] = ()  # per emotion, of the calibrated probability; empty: 0.5
+    thresholds: tuple[float, ...] = ()  # per emotion, for the calibrated probability; empty: 0.5
     au_offset: tuple[float, ...] = ()  # calibration of the AU logits: logit + offset; empty: none
-    expression: ExpressionParams | None = None  # of the label for people, for the calibrated probabilities
+    expression: ExpressionParams | None = None  # rule of the column `expression`, for calibrated probabilities
     description: str = ""
     terms: str = ""
 
@@ -59,6 +59,7 @@ class WeightsInfo(Config):
 
     @property
     def model(self) -> ModelConfig:
+        """The configuration of the first member; all members have the same input."""
         return self.members[0]
 
     @classmethod
@@ -75,13 +76,13 @@ class WeightsInfo(Config):
 
 
 def save_weights(path: Path, tensors: dict[str, torch.Tensor], *, info: WeightsInfo) -> None:
-    """Write a weights file at once; an unfinished one never stands under its name."""
+    """Write a weights file atomically. Raises OSError or SafetensorError with the old file intact."""
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_tensors(path, plain, metadata={_KEY: info.model_dump_json()})
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], *, metadata: dict[str, str]) -> None:
-    """A safetensors file under another name, renamed when it is whole; readable by whom new files are.
+    """Write a safetensors file under a temporary name and rename it; its permissions follow the umask.
 
     Raises OSError or SafetensorError with the old file intact.
     """
@@ -89,11 +90,11 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], *, metadata: dic
         partial.touch()
         mode = partial.stat().st_mode & 0o777
         save_file(tensors, partial, metadata=metadata)
-        partial.chmod(mode)  # safetensors lets nobody but the owner read what it writes
+        partial.chmod(mode)  # safetensors makes files readable by their owner only
 
 
 def weights_path(path: Path) -> Path:
-    """A run's folder -> its model.safetensors; `femae:NAME` -> a shipped file; a file as it is.
+    """The weights file at a path: of a run's folder its model.safetensors, of `femae:NAME` a shipped file.
 
     Raises ModelError when there is none.
     """
@@ -105,7 +106,7 @@ def weights_path(path: Path) -> Path:
 
 
 def read_info(path: Path) -> WeightsInfo:
-    """The metadata of a weights file. Raises ModelError when it is none of ours."""
+    """The metadata of a weights file. Raises ModelError when the file is damaged or not from femae."""
     file = weights_path(path)
     try:
         with safe_open(os.fspath(file), framework="pt") as opened:
@@ -124,7 +125,10 @@ def read_info(path: Path) -> WeightsInfo:
 
 
 def load_model(path: Path) -> tuple[FaceModel | Ensemble, WeightsInfo]:
-    """Build the model of a weights file or run folder, in evaluation mode. Raises ModelError for encoders alone."""
+    """The model of a weights file or run folder, in evaluation mode, and its metadata.
+
+    Raises ModelError for encoders without heads and for damaged files.
+    """
     info, file = read_info(path), weights_path(path)
     if info.kind == "encoder":
         raise ModelError(f"{file} is an encoder of pretraining: train the stage au or emotion from it first")
@@ -138,16 +142,16 @@ def load_model(path: Path) -> tuple[FaceModel | Ensemble, WeightsInfo]:
 
 
 def load_encoder_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The encoder's tensors of one of our files, without the prefix `encoder.`."""
+    """The encoder's tensors of a femae weights file, without the prefix `encoder.`."""
     tensors = load_file(weights_path(path))
     return {name.removeprefix("encoder."): value for name, value in tensors.items() if name.startswith("encoder.")}
 
 
 class FaceProbs(nn.Module):
-    """What predict needs of a model: calibrated probabilities of the six emotions, then, where it has them, those of
-    action units and that of none of the six.
+    """Calibrated probabilities for predict: of the six emotions, then, if the model has them, of action units and of
+    none of the six.
 
-    Input float[B, C, S, S], normalised; outputs float[B, 6], then float[B, A] and float[B, 1], as ModelSpec names them.
+    Input float[B, C, S, S], normalised; outputs float[B, 6], then float[B, A] and float[B, 1], in ModelSpec's order.
     """
 
     def __init__(self, model: FaceModel | Ensemble, *, info: WeightsInfo) -> None:
@@ -155,12 +159,12 @@ class FaceProbs(nn.Module):
         super().__init__()
         count = len(EMOTIONS)
         if info.outputs[:count] != EMOTIONS:
-            said = f"the outputs {', '.join(info.outputs)}" if info.outputs else "no emotions"
+            found = f"the outputs {', '.join(info.outputs)}" if info.outputs else "no emotions"
             raise ModelError(
-                f"the model {info.name} has {said}; expected a model of the stage emotion, which has the six emotions"
+                f"the model {info.name} has {found}; expected a model of the stage emotion, which has the six emotions"
             )
         self.model, self.has_aus = model, bool(info.au_names)
-        self.none = info.outputs.index(NO_EXPRESSION) if info.says_none else None
+        self.none = info.outputs.index(NO_EXPRESSION) if info.says_none else None  # index of the output
         self.scale: torch.Tensor
         self.offset: torch.Tensor
         self.register_buffer("scale", torch.tensor(info.scale or (1.0,) * count))

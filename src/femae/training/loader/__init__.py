@@ -1,4 +1,4 @@
-"""Faces to batches: `sets` holds labels, `sampler` the order, `loader` gathers, decodes and prefetches, `rng` draws.
+"""Faces to batches: `sets` holds the labels, `sampler` orders rows, `loader` decodes and prefetches, `rng` is random.
 
-All that is random is a function of seed, step and picture. Imports no other room of training.
+Everything random is a function of seed, step and picture. Imports no other subpackage of training.
 """

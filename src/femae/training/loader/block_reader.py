@@ -1,12 +1,12 @@
-"""Pictures of a stream: row groups of the shards, decoded by threads without the interpreter lock, or by a GPU.
+"""Reads pictures from the row groups of shards and decodes them in threads that release the GIL, or on a GPU.
 
-On the host: torchvision's decoders of JPEG and PNG are the same libraries that Pillow's are and give the same pixels;
-what they do not read as 8 bits of gray or RGB goes to Pillow.
+On the host, torchvision decodes JPEG and PNG with the libraries that Pillow uses and gives the same pixels; whatever is
+not 8-bit gray or RGB goes to Pillow.
 
-On an accelerator: JPEG files by nvJPEG, through torchvision, resized there as Pillow resizes them. The filters are
-Pillow's (Lanczos where a picture is reduced, bicubic where it is enlarged), one matrix per axis. Pillow rounds between
-the axes, and nvJPEG rounds colours otherwise than libjpeg: on smooth pictures pixels are meant to agree within 3 of 255
-levels (tested where there is an accelerator); the resizing alone agrees within 2.
+On an accelerator, nvJPEG (through torchvision) decodes JPEG files, and they are resized there with Pillow's filters
+(Lanczos to reduce, bicubic to enlarge) as one matrix per axis. Pillow rounds between the axes, and nvJPEG rounds
+colours differently from libjpeg: on smooth pictures pixels should agree within 3 of 255 levels (tested where there is
+an accelerator); the resizing alone agrees within 2.
 """
 
 import math
@@ -43,38 +43,38 @@ Ints = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]
 
 
-def _plain(data: bytes) -> bool:
-    """Is this a JPEG, or a PNG of 8 bits of gray or RGB without a palette, by its header?"""
+def _is_plain(data: bytes) -> bool:
+    """Whether the header is that of a JPEG, or of an 8-bit gray or RGB PNG without a palette."""
     return data[:2] == _JPEG or (data[:8] == _PNG and len(data) > 25 and data[24] == 8 and data[25] in (0, 2))
 
 
 def decode_upright(data: bytes) -> Pixels:
-    """Bytes of a picture -> u8[C, H, W], C = 1 where it is stored as gray, else 3 (RGB); orientation tags applied.
+    """Decode an encoded picture to u8[C, H, W]: C = 1 if it is stored as gray, else 3 (RGB); EXIF orientation applied.
 
-    Raises DataError when they are damaged.
+    Raises DataError when the bytes are damaged.
     """
-    if _plain(data):
+    if _is_plain(data):
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         try:
             image = decode_image(encoded, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
         except RuntimeError:
-            return decode_picture(data).transpose(2, 0, 1)  # says what is damaged
+            return decode_picture(data).transpose(2, 0, 1)  # raises an error that says what is damaged
         if image.shape[0] in (1, 3):
             return image.numpy()
     return decode_picture(data).transpose(2, 0, 1)
 
 
 def _fit(image: Pixels, *, size: int, channels: int, margin: float) -> Pixels:
-    """u8[1 or 3, H, W] -> u8[channels, size, size] as data.shard_reader.frame_picture does it."""
-    fits = image.shape[1:] == (size, size) and margin == 1.0
-    if fits and image.shape[0] in (1, channels):
+    """u8[1 or 3, H, W] -> u8[channels, size, size] with the result of frame_picture."""
+    has_size = image.shape[1:] == (size, size) and margin == 1.0
+    if has_size and image.shape[0] in (1, channels):
         return image
-    full = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))  # [H, W, 3]
-    return frame_picture(full, size=size, stored_margin=margin, gray=channels == 1).transpose(2, 0, 1)
+    rgb = np.ascontiguousarray(np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0))  # [H, W, 3]
+    return frame_picture(rgb, size=size, stored_margin=margin, gray=channels == 1).transpose(2, 0, 1)
 
 
 class BlockReader:
-    """Pictures by row number, for many threads; keeps the row groups read last, which neighbours in the order share."""
+    """Reads pictures by row number from many threads; caches the latest row groups, which nearby rows share."""
 
     def __init__(self, faces: FaceSet, model: ModelConfig) -> None:
         self._faces, self._model = faces, model
@@ -82,7 +82,7 @@ class BlockReader:
         self._lock = threading.Lock()
 
     def fill(self, rows: Ints, out: Pixels) -> None:
-        """Put the pictures of rows into `out` u8[K, C, S, S]. Raises DataError naming the picture that is damaged."""
+        """Decode the pictures of K rows into `out` u8[K, C, S, S]. Raises DataError naming a damaged picture."""
         size, channels = self._model.image_size, self._model.in_chans
         for number, (data, margin) in enumerate(self.encoded(rows)):
             try:
@@ -91,45 +91,46 @@ class BlockReader:
                 raise self.named(int(rows[number]), error) from error
 
     def named(self, row: int, error: DataError) -> DataError:
-        """The error with the folder and the key of the row."""
-        ((reader, _, places),) = self._faces.find(np.array([row]))
-        return DataError(f"{reader.manifest.folder}, {reader.manifest.text('key', places)[0]}: {error}")
+        """A copy of `error` whose message starts with the row's folder and key."""
+        ((reader, _, positions),) = self._faces.find(np.array([row]))
+        return DataError(f"{reader.manifest.folder}, {reader.manifest.text('key', positions)[0]}: {error}")
 
     def encoded(self, rows: Ints) -> Iterator[tuple[bytes, float]]:
-        """The pictures of rows as they are stored, and their margins (data/store/shard_reader.py)."""
-        found: list[tuple[Path, int]] = [(Path(), 0)] * len(rows)
+        """The encoded picture of each row and its stored margin (see data/store/shard_reader.py)."""
+        locations: list[tuple[Path, int]] = [(Path(), 0)] * len(rows)  # shard, row in the shard
         for reader, here, positions in self._faces.find(rows):
-            runs, places = reader.runs.find(positions)
-            for number, run, place in zip(here.tolist(), runs.tolist(), places.tolist(), strict=True):
-                found[number] = (reader.manifest.folder / "shards" / reader.runs.shards[run], place)
-        for path, place in found:
-            block, offset = divmod(place, BLOCK_ROWS)
+            runs, shard_rows = reader.runs.find(positions)
+            for number, run, shard_row in zip(here.tolist(), runs.tolist(), shard_rows.tolist(), strict=True):
+                locations[number] = (reader.manifest.folder / "shards" / reader.runs.shards[run], shard_row)
+        for path, shard_row in locations:
+            block, offset = divmod(shard_row, BLOCK_ROWS)
             pictures, margins = self._block(path, block)
             yield pictures[offset].as_py(), float(margins[offset])
 
     def _block(self, path: Path, number: int) -> Any:
+        """(pictures, margins) of row group `number` of a shard, from the LRU cache."""
         key = (path, number)
         with self._lock:
-            found = self._blocks.get(key)
-            mine = found is None
-            if found is None:
-                found = self._blocks[key] = Future()
+            future = self._blocks.get(key)
+            is_missing = future is None
+            if future is None:
+                future = self._blocks[key] = Future()
                 if len(self._blocks) > _CACHED_BLOCKS:
                     self._blocks.popitem(last=False)
             self._blocks.move_to_end(key)
-        if mine:  # the others that need it wait, those that need another do not
+        if is_missing:  # read outside the lock: only threads that need the same row group wait for it
             try:
                 with open_parquet(path) as file:
-                    found.set_result(read_group(file, number))
+                    future.set_result(read_group(file, number))
             except (OSError, ValueError) as error:
-                found.set_exception(DataError(f"{path} cannot be read ({error}); see `femae data doctor`"))
+                future.set_exception(DataError(f"{path} cannot be read ({error}); see `femae data doctor`"))
             except BaseException as error:
-                found.set_exception(error)
+                future.set_exception(error)
                 raise
-        return found.result()
+        return future.result()
 
 
-_LUMA: Final = (19595 / 65536, 38470 / 65536, 7471 / 65536)  # ITU-R 601, as Pillow reckons it
+_LUMA: Final = (19595 / 65536, 38470 / 65536, 7471 / 65536)  # ITU-R 601, with Pillow's rounding
 
 
 def _lanczos(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -145,11 +146,11 @@ def _bicubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 @lru_cache(maxsize=64)
 def resize_matrix(length: int, size: int, side: float) -> torch.Tensor:
-    """float[size, length]: from a line of pixels to `size` over `side` of it about its middle, mirrored beyond."""
+    """float[size, length]: resamples the central `side` of `length` pixels to `size`, mirrored at the borders."""
     step = side / size
-    kernel, reach = (_lanczos, 3 * step) if step > 1 else (_bicubic, 2.0)
+    kernel, support = (_lanczos, 3 * step) if step > 1 else (_bicubic, 2.0)
     width = max(step, 1.0)
-    first, last = math.floor((length - side) / 2 - reach) - 1, math.ceil((length + side) / 2 + reach) + 1
+    first, last = math.floor((length - side) / 2 - support) - 1, math.ceil((length + side) / 2 + support) + 1
     taps = np.arange(first, last)
     centres = (length - side) / 2 + (np.arange(size) + 0.5) * step
     weights = kernel((taps[None] + 0.5 - centres[:, None]) / width)
@@ -164,17 +165,17 @@ def resize_matrix(length: int, size: int, side: float) -> torch.Tensor:
 def decode_on(
     pictures: Sequence[tuple[bytes, float]], *, device: torch.device, size: int, channels: int
 ) -> torch.Tensor:
-    """(bytes, stored margin) of each picture -> u8[B, channels, size, size] on the device.
+    """Decode (bytes, stored margin) of B pictures to u8[B, channels, size, size] on `device`.
 
-    PNG files, and JPEG files that a tag turns, are decoded by the host. Raises DataError for damaged ones.
+    PNG files, and JPEG files with EXIF data, are decoded on the host. Raises DataError for damaged ones.
     """
     images: list[Any] = [None] * len(pictures)
-    jpegs = [n for n, (data, _) in enumerate(pictures) if data[:2] == b"\xff\xd8" and b"Exif" not in data[:4096]]
+    jpegs = [n for n, (data, _) in enumerate(pictures) if data[:2] == _JPEG and b"Exif" not in data[:4096]]
     encoded = [torch.frombuffer(bytearray(pictures[n][0]), dtype=torch.uint8) for n in jpegs]
     try:
         decoded: Any = decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device) if encoded else []
     except RuntimeError:
-        decoded = [torch.from_numpy(decode_upright(pictures[n][0]).copy()) for n in jpegs]  # says what is damaged
+        decoded = [torch.from_numpy(decode_upright(pictures[n][0]).copy()) for n in jpegs]  # says which is damaged
     for n, image in zip(jpegs, decoded, strict=True):
         images[n] = image
     groups: dict[tuple[int, int, float], list[int]] = {}

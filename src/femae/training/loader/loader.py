@@ -1,4 +1,4 @@
-"""From row numbers to batches on the device: from memory, or read from the shards by threads."""
+"""Turns row numbers into batches on the device: from memory, or read from the shards by threads."""
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -24,14 +24,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchShare:
-    """The part of each step that one process computes, in `accumulate` pieces."""
+    """The share of each step that one process computes, in `accumulate` pieces (gradient accumulation)."""
 
     rank: int = 0
     world_size: int = 1
     accumulate: int = 1
 
     def pieces(self, total: int) -> list[tuple[int, int]]:
-        """(first, count) of each piece within a step of `total` pictures."""
+        """(first, count) of each of this process's pieces within a step of `total` pictures."""
         parts = self.world_size * self.accumulate
         edges = [total * number // parts for number in range(parts + 1)]
         mine = range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
@@ -40,25 +40,25 @@ class BatchShare:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoaderSpec:
-    """Which faces the loader reads, how, and to which device it brings them."""
+    """Which faces the loader reads, how, and to which device it copies them."""
 
     faces: FaceSet
-    model: ModelConfig  # says their size and colours
+    model: ModelConfig  # gives image size and channels
     device: torch.device
     workers: int = 0  # threads that read from the shards
-    on_device: bool = False  # JPEG files are decoded there
+    on_device: bool = False  # decode JPEG files on the device
 
 
-class _Faces:
-    """A set of faces as prefetch.Filler takes it: labels from memory, pictures from memory or the shards."""
+class _FaceSetFiller:
+    """The prefetch.Filler of a FaceSet: labels from memory, pictures from memory or from the shards."""
 
-    def __init__(self, feed: LoaderSpec) -> None:
-        faces, model = feed.faces, feed.model
-        self._faces, self._model, self._on_device = faces, model, feed.on_device and faces.pictures is None
+    def __init__(self, spec: LoaderSpec) -> None:
+        faces, model = spec.faces, spec.model
+        self._faces, self._model, self._on_device = faces, model, spec.on_device and faces.pictures is None
         self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
         self._reader = None if faces.pictures is not None else BlockReader(faces, model)
-        # copying runs at the speed of memory, which a few threads use up
-        self.threads = feed.workers if self._reader is not None else min(4, num_cores())
+        # copying is limited by memory bandwidth, which a few threads saturate
+        self.threads = spec.workers if self._reader is not None else min(4, num_cores())
 
     def empty(self, count: int, *, pinned: bool) -> Batch:
         size, faces = self._model.image_size, self._faces
@@ -66,16 +66,16 @@ class _Faces:
         labels = {}
         for name in self._labels:
             column = getattr(faces, name)
-            kind = torch.bool if column.dtype == np.bool_ else torch.float32
-            labels[name] = torch.empty(count, *column.shape[1:], dtype=kind, pin_memory=pinned)
+            dtype = torch.bool if column.dtype == np.bool_ else torch.float32
+            labels[name] = torch.empty(count, *column.shape[1:], dtype=dtype, pin_memory=pinned)
         return Batch(pixels=pixels, **labels)
 
     def fill(self, rows: Ints, batch: Batch) -> Any:
         for name in self._labels:
-            _take(getattr(self._faces, name), rows, getattr(batch, name).numpy())
+            _take_rows(getattr(self._faces, name), rows, getattr(batch, name).numpy())
         if self._reader is None:
             assert self._faces.pictures is not None
-            _take(self._faces.pictures, rows, batch.pixels.numpy())
+            _take_rows(self._faces.pictures, rows, batch.pixels.numpy())
         elif self._on_device:
             return [(row, *stored) for row, stored in zip(rows.tolist(), self._reader.encoded(rows), strict=True)]
         else:
@@ -96,7 +96,7 @@ class _Faces:
         return replace(batch, pixels=pixels)
 
     def _name_damaged(self, stored: list[tuple[int, bytes, float]]) -> None:
-        """Raise the DataError of the first picture that cannot be decoded, with its name."""
+        """Decode one picture at a time on the host to raise a DataError that names the first damaged one."""
         assert self._reader is not None
         for row, data, _ in stored:
             try:
@@ -105,21 +105,21 @@ class _Faces:
                 raise self._reader.named(row, error) from error
 
 
-def _take(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
-    """Whole rows into `out`, without the interpreter lock; rows are known to exist (`clip` spares a second copy)."""
-    if column.strides[0] == 0:  # all rows are one
+def _take_rows(column: npt.NDArray[Any], rows: Ints, out: npt.NDArray[Any]) -> None:
+    """Copy rows into `out` without holding the GIL; all rows exist, so `clip` only avoids np.take's buffered mode."""
+    if column.strides[0] == 0:  # a broadcast row
         out[:] = column[:1]
         return
     np.take(column, rows, axis=0, out=out, mode="clip")
 
 
-def row_batches(feed: LoaderSpec, chunks: Iterable[Ints], *, longest: int) -> Generator[Batch, None, None]:
-    """The faces of each chunk of row numbers, at most `longest` each, in order."""
-    return prefetch(_Faces(feed), chunks, longest=longest, device=feed.device)
+def row_batches(spec: LoaderSpec, chunks: Iterable[Ints], *, longest: int) -> Generator[Batch, None, None]:
+    """Yield one batch on `spec.device` for each chunk of row numbers, in order; no chunk has more than `longest`."""
+    return prefetch(_FaceSetFiller(spec), chunks, longest=longest, device=spec.device)
 
 
-def batches(feed: LoaderSpec, stream: RowStream, share: BatchShare, *, steps: range) -> Generator[Batch, None, None]:
-    """Pieces of the steps in order, `share.accumulate` per step."""
+def batches(spec: LoaderSpec, stream: RowStream, share: BatchShare, *, steps: range) -> Generator[Batch, None, None]:
+    """Yield this process's batches of the given steps in order, `share.accumulate` per step."""
     pieces = share.pieces(stream.batch_size)
 
     def chunks() -> Iterator[Ints]:
@@ -128,4 +128,4 @@ def batches(feed: LoaderSpec, stream: RowStream, share: BatchShare, *, steps: ra
             for first, count in pieces:
                 yield rows[first : first + count]
 
-    return row_batches(feed, chunks(), longest=max(count for _, count in pieces))
+    return row_batches(spec, chunks(), longest=max(count for _, count in pieces))

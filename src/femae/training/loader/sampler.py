@@ -1,9 +1,9 @@
-"""Which rows a step takes: a function only of seed and epoch, with no row twice and none missing.
+"""The rows of each step, as a function of seed and epoch alone.
 
-Rows that carry weight are drawn in proportion to it, each the whole number of times just below or above its share, so
-an epoch without weights shows every row exactly once. Rows are dealt so that a stream can read them: `blocks` says
-where each unit of reading (a row group of a shard) begins; rows are mixed within windows of several units, which are
-mixed themselves. Without weights a window is drawn when its steps come, so that nothing is kept for each row.
+With weights, rows are drawn in proportion to them, each the whole number of times just below or above its share;
+without, an epoch shows every row exactly once. The order suits streaming from shards: `blocks` says where each block
+(a row group) begins; the order of blocks is shuffled, and rows are shuffled within windows of several blocks. Without
+weights a window is computed when its steps are due, so that memory does not grow with the number of rows.
 """
 
 from collections import OrderedDict
@@ -16,17 +16,17 @@ from femae.training.loader.rng import mix_seed
 
 __all__ = ["RowStream", "StreamOrder", "epoch_order", "row_weights"]
 
-_WINDOW: Final = 16  # units of reading that are mixed with each other
-_KEPT: Final = 4  # windows: a step may reach over several
+_WINDOW: Final = 16  # blocks whose rows are shuffled together
+_CACHED_WINDOWS: Final = 4  # a step may span several
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 def row_weights(shown: npt.NDArray[np.float32], *, balance: float, source_weight: Floats | None = None) -> Floats:
-    """Weights f64[N] from what each row shows, f32[N, C] (its targets, unknown ones 0).
+    """Sampling weights f64[N] with mean 1, from targets `shown` f32[N, C] (unknown ones 0).
 
-    A row's weight is the sum of its targets, each times its column's total ** -balance; a row without any counts as
-    showing the column `none of these`. With balance 0 all rows weigh the same.
+    A row's weight is the mean of `column total ** -balance` over the columns, weighted by its targets; what a row's
+    targets leave of 1 belongs to a column `none of these`. It is multiplied by source_weight f64[N].
     """
     weights = np.ones(len(shown))
     if balance > 0:
@@ -50,24 +50,23 @@ def epoch_order(
 ) -> Ints:
     """Row numbers i64[num_rows] in the order of one epoch.
 
-    `blocks` i64[B + 1], of a stream: unit b of reading holds the rows blocks[b] to blocks[b + 1] - 1.
+    `blocks` i64[B + 1], for reading from shards: block b holds the rows blocks[b] to blocks[b + 1] - 1.
     """
     rng = np.random.default_rng(mix_seed(seed, "order", epoch))
-    rows = np.arange(num_rows) if weights is None else _systematic(weights, rng)
+    rows = np.arange(num_rows) if weights is None else _systematic_resample(weights, rng)
     if blocks is None:
         return np.asarray(rng.permutation(rows), np.int64)
     shuffled = rng.permutation(len(blocks) - 1)
-    place = np.empty_like(shuffled)
-    place[shuffled] = np.arange(len(shuffled))
-    units = np.searchsorted(blocks, rows, side="right") - 1
-    return np.asarray(rows[np.lexsort((rng.random(len(rows)), place[units] // window))], np.int64)
+    position = np.empty_like(shuffled)
+    position[shuffled] = np.arange(len(shuffled))
+    block_numbers = np.searchsorted(blocks, rows, side="right") - 1
+    return np.asarray(rows[np.lexsort((rng.random(len(rows)), position[block_numbers] // window))], np.int64)
 
 
 class StreamOrder:
-    """epoch_order of a stream without weights, one window at a time: nothing is kept for each row.
+    """The result of epoch_order with blocks and without weights, computed one window at a time.
 
-    The rows of a window are sorted by numbers drawn for them, which are found without those of the rows before: the
-    generator is set forward.
+    The rows of a window are sorted by random numbers; the generator is advanced to the number of any row directly.
     """
 
     def __init__(self, blocks: Ints, *, seed: int, epoch: int, window: int = _WINDOW) -> None:
@@ -77,82 +76,82 @@ class StreamOrder:
         self._state = rng.bit_generator.state
         firsts = np.arange(0, len(self._shuffled), window)
         self._ends = np.cumsum(np.add.reduceat(np.diff(blocks)[self._shuffled], firsts))  # rows up to each window's end
-        self._known: OrderedDict[int, Ints] = OrderedDict()
+        self._cache: OrderedDict[int, Ints] = OrderedDict()
 
-    def __getitem__(self, places: slice) -> Ints:
-        """Row numbers i64[...] of places start to stop in the epoch, or to its end."""
-        parts, place = [], places.start
-        stop = min(places.stop, int(self._ends[-1]))
-        while place < stop:
-            number = int(np.searchsorted(self._ends, place, side="right"))
-            first = int(self._ends[number - 1]) if number else 0
-            part = self._rows(number)[place - first : stop - first]
+    def __getitem__(self, positions: slice) -> Ints:
+        """Row numbers i64[...] at the positions start to stop - 1 of the epoch, or to its end."""
+        parts, position = [], positions.start
+        stop = min(positions.stop, int(self._ends[-1]))
+        while position < stop:
+            window = int(np.searchsorted(self._ends, position, side="right"))
+            first = int(self._ends[window - 1]) if window else 0
+            part = self._rows(window)[position - first : stop - first]
             parts.append(part)
-            place += len(part)
+            position += len(part)
         return np.concatenate(parts)
 
-    def _rows(self, number: int) -> Ints:
-        if number not in self._known:
-            if len(self._known) >= _KEPT:
-                self._known.popitem(last=False)
-            units = np.sort(self._shuffled[number * self._window : (number + 1) * self._window])
-            spans = list(zip(self._blocks[units].tolist(), self._blocks[units + 1].tolist(), strict=True))
+    def _rows(self, window: int) -> Ints:
+        if window not in self._cache:
+            if len(self._cache) >= _CACHED_WINDOWS:
+                self._cache.popitem(last=False)
+            chosen = np.sort(self._shuffled[window * self._window : (window + 1) * self._window])
+            spans = list(zip(self._blocks[chosen].tolist(), self._blocks[chosen + 1].tolist(), strict=True))
             rows = np.concatenate([np.arange(start, end) for start, end in spans])
-            chances = np.concatenate([self._chances(start, end - start) for start, end in spans])
-            self._known[number] = rows[np.argsort(chances, kind="stable")]
-        return self._known[number]
+            draws = np.concatenate([self._draw(start, end - start) for start, end in spans])
+            self._cache[window] = rows[np.argsort(draws, kind="stable")]
+        return self._cache[window]
 
-    def _chances(self, first: int, count: int) -> Floats:
+    def _draw(self, first: int, count: int) -> Floats:
         bits: Any = np.random.PCG64()
         bits.state = self._state
         return np.random.Generator(bits.advance(first)).random(count)
 
 
-def _systematic(weights: Floats, rng: np.random.Generator) -> Ints:
-    """len(weights) rows, row i floor or ceil of its share times (systematic resampling over rows in random order)."""
+def _systematic_resample(weights: Floats, rng: np.random.Generator) -> Ints:
+    """Systematic resampling over rows in random order: i64[N], row i floor or ceil of N * its share times."""
     order = rng.permutation(len(weights))
-    upto = np.cumsum(weights[order])
-    points = (np.arange(len(weights)) + rng.random()) * (upto[-1] / len(weights))
-    return np.asarray(order[np.minimum(np.searchsorted(upto, points), len(weights) - 1)], np.int64)
+    cumulated = np.cumsum(weights[order])
+    points = (np.arange(len(weights)) + rng.random()) * (cumulated[-1] / len(weights))
+    return np.asarray(order[np.minimum(np.searchsorted(cumulated, points), len(weights) - 1)], np.int64)
 
 
 class RowStream:
-    """The epochs' orders one after the other, cut into steps of equal size: a step may reach into the next epoch."""
+    """The epochs' orders in sequence, cut into steps of equal size: a step may extend into the next epoch."""
 
     def __init__(
         self, num_rows: int, *, batch_size: int, seed: int, weights: Floats | None = None, blocks: Ints | None = None
     ) -> None:
         self._num_rows, self.batch_size, self._seed = num_rows, batch_size, seed
         self._weights, self._blocks = weights, blocks
-        self._known: dict[int, Ints | StreamOrder] = {}
+        self._cache: dict[int, Ints | StreamOrder] = {}
 
     def first_step(self, epoch: int) -> int:
-        """Number of the first step that begins in an epoch (both from 0)."""
+        """Number of the first step that begins in an epoch (both count from 0)."""
         return -(-epoch * self._num_rows // self.batch_size)
 
     def epoch(self, step: int) -> float:
-        """Epochs done before a step begins."""
+        """Epochs completed when a step begins, as a fraction."""
         return step * self.batch_size / self._num_rows
 
     def rows(self, step: int) -> Ints:
         """Row numbers i64[batch_size] of one step."""
         first = step * self.batch_size
-        parts, place = [], first
-        while place < first + self.batch_size:
-            epoch, at = divmod(place, self._num_rows)
-            part = self._order(epoch)[at : at + first + self.batch_size - place]
+        parts, position = [], first
+        while position < first + self.batch_size:
+            epoch, start = divmod(position, self._num_rows)
+            part = self._order(epoch)[start : start + first + self.batch_size - position]
             parts.append(part)
-            place += len(part)
+            position += len(part)
         return np.concatenate(parts)
 
     def _order(self, epoch: int) -> "Ints | StreamOrder":
-        if epoch not in self._known:
-            for old in [known for known in self._known if known < epoch - 1]:
-                del self._known[old]
+        if epoch not in self._cache:
+            for old in [cached for cached in self._cache if cached < epoch - 1]:
+                del self._cache[old]
             if self._blocks is not None and self._weights is None:
-                self._known[epoch] = StreamOrder(self._blocks, seed=self._seed, epoch=epoch)
+                self._cache[epoch] = StreamOrder(self._blocks, seed=self._seed, epoch=epoch)
             else:
-                self._known[epoch] = epoch_order(
+                self._cache[epoch] = epoch_order(
                     self._num_rows, seed=self._seed, epoch=epoch, weights=self._weights, blocks=self._blocks
                 )
-        return self._known[epoch]
+        return self._cache[epoch]

@@ -1,4 +1,4 @@
-"""The loop that trains any task: `fit`; steps, schedule, averages, states, run folders, devices, figures.
+"""The loop that trains any task: `fit`; steps, schedule, averages, checkpoints, run folders, devices, monitoring.
 
-Knows nothing of what is learned (`task` is the protocol). Imports training.loader of the other rooms.
+Independent of what is learned (`task` is the protocol). Of the other subpackages, imports only training.loader.
 """

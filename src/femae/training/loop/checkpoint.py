@@ -1,12 +1,12 @@
-"""Resumable states, of whole weights and of weights that are sharded over processes.
+"""Resumable checkpoints (states), of whole weights and of weights that are sharded over processes.
 
-What is random is a function of the step (rng.py, sampler.py), so the number of the step stands for sampler and
-generators. A state of whole weights is one safetensors file with tensors, and in its metadata the rest of the state as
-JSON: written under another name and renamed, so that whatever is cut off, the file under the right name is whole.
+Randomness is a function of the step (rng.py, sampler.py), so the step number replaces sampler and generator states. A
+state of whole weights is one safetensors file with the tensors and, in its metadata, the rest of the state as JSON: it
+is written under a temporary name and renamed, so that a file under its final name is always complete.
 
-Of sharded weights every process writes its own part (torch.distributed.checkpoint), in a thread, while training goes
-on: nothing is gathered. A state is a folder `step-00000120` of parts with `state.json`, which is written last: a folder
-without it was cut off and does not count. Any number of processes can take a state up, one without a process group too.
+With sharded weights every process writes its own part (torch.distributed.checkpoint) in a thread while training goes
+on; nothing is gathered. A state is a folder `step-00000120` of parts with `state.json`, which is written last: a folder
+without it is incomplete and ignored. Any number of processes can resume from it, even one without a process group.
 """
 
 import json
@@ -59,27 +59,27 @@ BEST: Final = "checkpoint-best.safetensors"
 class TrainState:
     """The progress of a run, besides its tensors."""
 
-    step: int = 0  # steps done
+    step: int = 0  # completed steps
     best_score: float | None = None
     best_epoch: int = 0
     bad_epochs: int = 0  # validations without a better score
-    first_loss: float | None = None  # mean of the first steps, against which an explosion is told
-    loss_sum: float = 0.0  # of the epoch under way
+    first_loss: float | None = None  # mean of the first steps, the reference for detecting an explosion
+    loss_sum: float = 0.0  # of the current epoch
     loss_steps: int = 0
     config: str = ""  # fingerprint of the settings that a resumed run must share
-    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16
+    scaler: dict[str, Any] = field(default_factory=dict)  # state of the GradScaler (fp16)
     finished: bool = False
 
 
-def _full(value: torch.Tensor) -> torch.Tensor:
-    """The whole of a tensor that may be sharded over processes (a collective call then), on the CPU."""
+def _full_tensor(value: torch.Tensor) -> torch.Tensor:
+    """A copy of the whole tensor on the CPU; a collective call if it is sharded over processes."""
     if isinstance(value, DTensor):
         value = value.full_tensor()
     return value.detach().cpu().contiguous().clone()
 
 
-def _put(target: torch.Tensor, value: torch.Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded."""
+def _copy_into(target: torch.Tensor, value: torch.Tensor) -> None:
+    """Copy a whole tensor into a target that may be sharded."""
     value = value.to(device=target.device, dtype=target.dtype)
     if isinstance(target, DTensor):
         target.copy_(distribute_tensor(value, target.device_mesh, target.placements))
@@ -88,7 +88,7 @@ def _put(target: torch.Tensor, value: torch.Tensor) -> None:
 
 
 def named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The parameters that it steps, by the names they have in a state."""
+    """The optimizer's parameters by the names they have in a state."""
     named: dict[str, torch.Tensor] = {}
     for group in optimizer.param_groups:
         named.update(zip(group["names"], group["params"], strict=True))
@@ -96,7 +96,7 @@ def named_parameters(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor
 
 
 def own_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage) -> dict[str, torch.Tensor]:
-    """Every tensor of a run's state by name, as this process holds it."""
+    """Every tensor of a run's state (weights, average, moments) by name, as this process holds it."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in average.tensors.items()}
     for name, param in named_parameters(optimizer).items():
@@ -106,12 +106,12 @@ def own_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, average: Wei
 
 
 def gather_tensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies of whole tensors on the CPU; a collective call where they are sharded."""
-    return {name: _full(value) for name, value in tensors.items()}
+    """Copies of whole tensors on the CPU; a collective call if they are sharded."""
+    return {name: _full_tensor(value) for name, value in tensors.items()}
 
 
 def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
-    """Write a state at once. Raises OutputError, with the old file intact, when the disk is full."""
+    """Write a state atomically. Raises OutputError, with the old file intact, when it cannot be written."""
     try:
         write_tensors(path, tensors, metadata={"state": json.dumps(asdict(state))})
     except (OSError, SafetensorError) as error:
@@ -122,25 +122,28 @@ def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], state: TrainSt
 
 
 class StateWriter:
-    """Writes states in a thread while training goes on; an error is raised at the next state, or at the end."""
+    """Writes states in a thread while training goes on; an error is raised at the next call or at the end."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="femae-state")
-        self._under_way: Future[None] | None = None
+        self._pending: Future[None] | None = None
 
     def save(self, path: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
-        """Write copies of tensors (gather_tensors) and of the state as it is. Raises OutputError of the last one."""
+        """Begin to write tensors (copies from gather_tensors) and a copy of the state.
+
+        Raises OutputError when the previous state could not be written.
+        """
         self.wait()
-        self._under_way = self._pool.submit(save_checkpoint, path, tensors, replace(state))
+        self._pending = self._pool.submit(save_checkpoint, path, tensors, replace(state))
 
     def wait(self) -> None:
-        """Until all is written. Raises OutputError when it could not be."""
-        last, self._under_way = self._under_way, None
-        if last is not None:
-            last.result()
+        """Wait until the state is written. Raises OutputError when it could not be."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def close(self) -> None:
-        """Wait, and end the thread."""
+        """Wait, then end the thread."""
         try:
             self.wait()
         finally:
@@ -148,7 +151,7 @@ class StateWriter:
 
 
 def read_state(path: Path) -> TrainState:
-    """The JSON part. Raises TrainingError when the file is damaged."""
+    """The state in a checkpoint file, without its tensors. Raises TrainingError when the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return TrainState(**json.loads((file.metadata() or {})["state"]))
@@ -162,12 +165,15 @@ def read_state(path: Path) -> TrainState:
 def load_checkpoint(
     path: Path, *, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage
 ) -> TrainState:
-    """Restore weights, moments and averages in place; returns the rest of the state."""
+    """Restore weights, moments and averages in place; returns the rest of the state.
+
+    Raises TrainingError when the file is damaged.
+    """
     state, tensors = read_state(path), load_file(path)
     for name, value in model.state_dict().items():
-        _put(value, tensors[f"model.{name}"])
+        _copy_into(value, tensors[f"model.{name}"])
     for name, value in average.tensors.items():
-        _put(value, tensors[f"ema.{name}"])
+        _copy_into(value, tensors[f"ema.{name}"])
     average.steps = state.step
     by_parameter: dict[str, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
@@ -178,9 +184,9 @@ def load_checkpoint(
         moments = {}
         for key, value in by_parameter.get(name, {}).items():
             if value.shape == param.shape and value.ndim:
-                # the fused step walks memory, so a moment must lie in memory as its parameter does
+                # the fused step requires that a moment has the memory layout of its parameter
                 moments[key] = torch.zeros_like(param, requires_grad=False)
-                _put(moments[key], value)
+                _copy_into(moments[key], value)
             else:
                 moments[key] = value.to(param.device) if key != "step" else value
         if moments:
@@ -192,18 +198,18 @@ _STATE: Final = "state.json"
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the processes hold parts of the weights."""
+    """Whether the weights are sharded over processes."""
     return any(isinstance(param, DTensor) for param in model.parameters())
 
 
 def newest_state(folder: Path) -> Path | None:
-    """The whole state with the most steps in a folder of states; None where there is none."""
-    whole = sorted(path.parent for path in folder.glob(f"step-*/{_STATE}"))
-    return whole[-1] if whole else None
+    """The complete state with the most steps in a folder of states; None if there is none."""
+    complete = sorted(path.parent for path in folder.glob(f"step-*/{_STATE}"))
+    return complete[-1] if complete else None
 
 
 def read_sharded_state(path: Path) -> TrainState:
-    """The JSON part. Raises TrainingError when it is damaged."""
+    """The content of a state's state.json. Raises TrainingError when it is damaged."""
     try:
         return TrainState(**json.loads((path / _STATE).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
@@ -213,16 +219,19 @@ def read_sharded_state(path: Path) -> TrainState:
 
 
 class ShardedWriter:
-    """Writes states while training goes on; every process calls it in the same order."""
+    """Writes sharded states while training goes on; all processes make the same calls in the same order."""
 
     def __init__(self) -> None:
-        self._group: Any = dist.new_group(backend="gloo")  # of its own: a thread talks there while training talks
-        self._under_way: Future[Any] | None = None
+        self._group: Any = dist.new_group(backend="gloo")  # separate, since its thread communicates during training
+        self._pending: Future[Any] | None = None
         self._folder, self._state = Path(), TrainState()
-        self._completing = threading.Lock()
+        self._lock = threading.Lock()
 
     def save(self, folder: Path, tensors: dict[str, torch.Tensor], state: TrainState) -> None:
-        """Begin to write tensors (own_tensors) and a state into a folder of states. Raises OutputError of the last."""
+        """Begin to write tensors (own_tensors) and a state into a folder of states.
+
+        Raises OutputError when the previous state could not be written.
+        """
         self.wait()
         path = folder / f"step-{state.step:08d}"
         if dist.get_rank() == 0:
@@ -230,29 +239,29 @@ class ShardedWriter:
         dist.barrier(group=self._group)
         self._folder, self._state = path, replace(state)
         writer = FileSystemWriter(path, single_file_per_rank=True, sync_files=True)
-        under_way: Any = async_save(tensors, storage_writer=writer, process_group=self._group)
-        self._under_way = under_way
-        if dist.get_rank() == 0:  # it is done when all are; what goes wrong is raised by wait
-            under_way.add_done_callback(lambda done: None if done.exception() else self._complete())
+        pending: Any = async_save(tensors, storage_writer=writer, process_group=self._group)
+        self._pending = pending
+        if dist.get_rank() == 0:  # done when all processes are; errors are raised by wait
+            pending.add_done_callback(lambda done: None if done.exception() else self._mark_complete())
 
     def wait(self) -> None:
-        """Until the state is whole, and those before it are gone. Raises OutputError when it could not be written."""
-        last, self._under_way = self._under_way, None
-        if last is None:
+        """Wait until the state is complete and older ones are removed. Raises OutputError when writing failed."""
+        pending, self._pending = self._pending, None
+        if pending is None:
             return
         try:
-            last.result()
+            pending.result()
             if dist.get_rank() == 0:
-                self._complete()
+                self._mark_complete()
         except (CheckpointException, OSError, RuntimeError) as error:
             raise OutputError(
                 f"{self._folder} cannot be written ({error}); the previous state is intact: free some space and run "
                 f"the same command again, it resumes from there"
             ) from error
 
-    def _complete(self) -> None:
-        """Say that the state is whole, and remove those before it; by the thread that wrote it, or by wait."""
-        with self._completing:
+    def _mark_complete(self) -> None:
+        """Write state.json and remove older states; called by the writing thread or by wait, whichever is first."""
+        with self._lock:
             if (self._folder / _STATE).exists():
                 return
             partial = self._folder / f".{_STATE}"
@@ -263,7 +272,7 @@ class ShardedWriter:
                     shutil.rmtree(other, ignore_errors=True)
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the pending state."""
         self.wait()
 
 
@@ -277,19 +286,19 @@ def load_sharded(
     """
     state = read_sharded_state(path)
     try:
-        known = FileSystemReader(path).read_metadata().state_dict_metadata
+        stored = FileSystemReader(path).read_metadata().state_dict_metadata
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in average.tensors.items()}
         for name, param in named_parameters(optimizer).items():
             moments = {}
             prefix = f"optim.{name}/"
-            for key in (key for key in known if key.startswith(prefix)):
-                about = known[key]
-                assert isinstance(about, TensorStorageMetadata)
-                alike = about.size == param.shape and len(about.size) > 0
-                # the fused step walks memory, so a moment must lie in memory as its parameter does
-                fresh = torch.zeros_like(param, requires_grad=False) if alike else torch.zeros(about.size)
-                moments[key.removeprefix(prefix)] = tensors[key] = fresh
+            for key in (key for key in stored if key.startswith(prefix)):
+                metadata = stored[key]
+                assert isinstance(metadata, TensorStorageMetadata)
+                alike = metadata.size == param.shape and len(metadata.size) > 0
+                # the fused step requires that a moment has the memory layout of its parameter
+                empty = torch.zeros_like(param, requires_grad=False) if alike else torch.zeros(metadata.size)
+                moments[key.removeprefix(prefix)] = tensors[key] = empty
             if moments:
                 optimizer.state[param] = moments
         load(tensors, storage_reader=FileSystemReader(path))

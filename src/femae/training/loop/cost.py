@@ -1,6 +1,6 @@
-"""What training costs before anything is run: parameters, arithmetic and memory, counted without computing anything.
+"""Estimates the cost of training before it runs: parameters, FLOPs and memory, counted on meta tensors.
 
-`femae train RECIPE --plan` prints it for every stage of a recipe, before anything is trained or any picture is read.
+`femae train RECIPE --plan` prints it for every stage of a recipe, without training or reading any picture.
 """
 
 import json
@@ -27,33 +27,33 @@ __all__ = [
 
 
 def example_inputs(model: ModelConfig, *, count: int, masked: bool, device: torch.device | str) -> tuple[Any, ...]:
-    """Inputs of a stage's network: pixels float[B, C, S, S], and for pretraining the masks' numbers float[B, N]."""
+    """Example inputs of a stage's network: pixels float[B, C, S, S], and if `masked` the mask noise float[B, N]."""
     pixels = torch.zeros(count, model.in_chans, model.image_size, model.image_size, device=device)
     return (pixels, torch.rand(count, model.num_patches, device=device)) if masked else (pixels,)
 
 
 def training_flops(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
-    """FLOP of forward and backward pass for one picture of `inputs`, counted by torch on tensors without memory.
+    """FLOPs of the forward and backward pass per picture of `inputs`, counted by torch on meta tensors.
 
-    What learns is as it is in the network; a second forward pass of gradient checkpointing does not count.
+    Frozen parameters are respected; the second forward pass of gradient checkpointing does not count.
     """
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    without = {name: value.detach().to("meta").requires_grad_(value.requires_grad) for name, value in state.items()}
-    learns = any(value.requires_grad for value in without.values())
+    meta = {name: value.detach().to("meta").requires_grad_(value.requires_grad) for name, value in state.items()}
+    is_trained = any(value.requires_grad for value in meta.values())
     with FlopCounterMode(display=False) as counter:
-        output = functional_call(network, without, tuple(value.to("meta") for value in inputs))
-        if learns:
+        output = functional_call(network, meta, tuple(value.to("meta") for value in inputs))
+        if is_trained:
             outputs = [value for value in output if value.requires_grad] if isinstance(output, tuple) else [output]
             torch.autograd.backward([value.float().sum() for value in outputs])
     return counter.get_total_flops() / len(inputs[0])
 
 
-_STATE_BYTES: Final = 4 + 4 + 8  # per number of the network: weight, gradient, two moments
-_COUNTED: Final = 4  # pictures of which activations are counted
+_STATE_BYTES: Final = 4 + 4 + 8  # per parameter: weight, gradient, two moments
+_SAMPLE_BATCH: Final = 4  # pictures whose activations are counted
 
 
 def _stages(recipe: Recipe) -> Iterator[tuple[str, Stage, int]]:
-    """(name, stage, how often it is trained)."""
+    """(name, stage, number of times it is trained) of each stage of a recipe."""
     if isinstance(recipe, ChainConfig):
         for step in recipe.steps:
             for name, stage, times in _stages(step.recipe):
@@ -68,7 +68,7 @@ def _stages(recipe: Recipe) -> Iterator[tuple[str, Stage, int]]:
 
 
 def _network(stage: Stage) -> nn.Module:
-    """The network of a stage without memory for its numbers."""
+    """The network of a stage on the meta device."""
     from femae.models.face import FaceModel
     from femae.models.mae import MaskedAutoencoder
 
@@ -79,23 +79,23 @@ def _network(stage: Stage) -> nn.Module:
         return FaceModel(stage.model, outputs=outputs, au_names=ACTION_UNITS[:12] if stage.stage == "au" else ())
 
 
-def _activation_numbers(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
-    """Numbers kept for the backward pass, per picture."""
-    own = {id(param) for param in network.parameters()}
-    kept: dict[int, torch.Tensor] = {}
+def _num_activations(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> float:
+    """Number of values saved for the backward pass, per picture."""
+    params = {id(param) for param in network.parameters()}
+    saved: dict[int, torch.Tensor] = {}
 
-    def keep(value: torch.Tensor) -> torch.Tensor:
-        if id(value) not in own:
-            kept[id(value)] = value  # held, so that no other takes its place
+    def save(value: torch.Tensor) -> torch.Tensor:
+        if id(value) not in params:
+            saved[id(value)] = value  # holding a reference keeps its id from being reused
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda value: value):
         network(*inputs)
-    return sum(value.numel() for value in kept.values()) / len(inputs[0])
+    return sum(value.numel() for value in saved.values()) / len(inputs[0])
 
 
 def _num_pictures(stage: Stage) -> int | None:
-    """Rows of the folders, all splits and sources together; None where one is not there."""
+    """Total number of rows of the stage's folders, over all splits and sources; None if a manifest is missing."""
     total = 0
     for folder in stage.data.folders:
         path = folder / "manifest.json"
@@ -108,7 +108,7 @@ def _num_pictures(stage: Stage) -> int | None:
 def _stage_lines(name: str, stage: Stage, times: int, *, devices: int, rate: float, pictures: int | None) -> list[str]:
     network, run, shape = _network(stage).train(), stage.run, stage.model
     masked = isinstance(stage, PretrainConfig)
-    inputs = example_inputs(shape, count=_COUNTED, masked=masked, device="meta")
+    inputs = example_inputs(shape, count=_SAMPLE_BATCH, masked=masked, device="meta")
     flops = training_flops(network, inputs)
     if run.grad_checkpointing:
         encoder: Any = network.encoder
@@ -118,8 +118,8 @@ def _stage_lines(name: str, stage: Stage, times: int, *, devices: int, rate: flo
     parts = run.pieces(devices)
     piece = -(-run.batch_size // (devices * parts))
     width = 4 if run.precision == "32-true" else 2
-    activations = _activation_numbers(network, inputs) * width * piece
-    known = pictures or _num_pictures(stage)
+    activations = _num_activations(network, inputs) * width * piece
+    per_epoch = pictures or _num_pictures(stage)
     lines = [
         f"{name}: {params / 1e6:,.1f} M parameters, {flops / 1e9:,.2f} GFLOP per picture (forward and backward pass)",
         f"  {shape.in_chans * shape.image_size**2:,} bytes per picture in memory; a step of {run.batch_size:,} "
@@ -127,27 +127,24 @@ def _stage_lines(name: str, stage: Stage, times: int, *, devices: int, rate: flo
         f"  about {(state + activations) / 2**30:,.1f} GB on each device: {state / 2**30:,.1f} for weights, gradients, "
         f"moments and average, {activations / 2**30:,.1f} for activations",
     ]
-    if known is None:
-        hours = run.epochs * times * 1e6 / (rate * devices) / 3600
-        lines.append(f"  {run.epochs} epochs of each million pictures: {hours:,.2f} hours, {_stated(rate, devices)}")
-    else:
-        hours = run.epochs * times * known / (rate * devices) / 3600
-        often = f", {times} times" if times > 1 else ""
-        stated = _stated(rate, devices)
-        lines.append(f"  {run.epochs} epochs of {known:,} pictures{often}: {hours:,.2f} hours, {stated}")
-    return [*lines, f"  that is {flops * rate / 1e12:,.1f} TFLOP/s on each device"]
-
-
-def _stated(rate: float, devices: int) -> str:
-    return f"if each of {devices} devices does {rate:,.0f} pictures a second"
+    hours = run.epochs * times * (per_epoch or 1e6) / (rate * devices) / 3600
+    what = "each million pictures"
+    if per_epoch is not None:
+        what = f"{per_epoch:,} pictures" + (f", {times} times" if times > 1 else "")
+    return [
+        *lines,
+        f"  {run.epochs} epochs of {what}: {hours:,.2f} hours, if each of {devices} devices does {rate:,.0f} pictures "
+        f"a second",
+        f"  that is {flops * rate / 1e12:,.1f} TFLOP/s on each device",
+    ]
 
 
 def plan(recipe: Recipe, *, devices: int = 1, rate: float = 1000.0, pictures: int | None = None) -> str:
-    """Lines for a person: parameters, arithmetic, memory and hours of each stage.
+    """Text with the parameters, FLOPs, memory and hours of each stage.
 
-    `rate`: pictures per second and device, e.g. out of benchmarks/results; `pictures`: of an epoch, else all rows of
-    the recipe's folders. Arithmetic is counted, memory estimated: activations as torch keeps them for the backward
-    pass without fusing anything.
+    `rate`: pictures per second and device, e.g. from benchmarks/results; `pictures`: per epoch, by default all rows of
+    the recipe's folders. FLOPs are counted, memory is estimated from the activations that eager torch saves for the
+    backward pass.
     """
     lines = []
     for name, stage, times in _stages(recipe):

@@ -21,12 +21,12 @@ __all__ = ["explain_missing_ops", "first_process", "make_fabric", "set_up"]
 
 
 def first_process() -> bool:
-    """Is this the process that writes what is written once?"""
+    """Whether this process has rank 0, which alone writes files."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def make_fabric(config: RunConfig) -> Fabric:
-    """Fabric for this process. Raises ConfigError where machine and settings do not fit."""
+    """The launched Fabric of this process. Raises ConfigError when the settings do not suit the machine."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     accelerator = _accelerator(config)
@@ -53,37 +53,36 @@ def make_fabric(config: RunConfig) -> Fabric:
         precision=config.precision,
     )
     if accelerator == "cuda" and config.precision != "32-true":
-        torch.set_float32_matmul_precision("high")  # TF32 for what mixed precision leaves in 32 bits
+        torch.set_float32_matmul_precision("high")  # TF32 for the products that mixed precision leaves in 32 bits
     if accelerator == "cpu":
         keep_freed_memory()
-    # at some tens of tokens the fused attention's backward pass is slower on the CPU than two matrix products
+    # with a few dozen tokens, fused attention's backward pass is slower on the CPU than two matrix products
     set_fused_attn(accelerator != "cpu")
     fabric.launch()
     return fabric
 
 
 def _accelerator(config: RunConfig) -> str:
-    """What is asked for, or the best that is there. Raises ConfigError when it is absent or lacks the precision."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    taken: str = config.accelerator
-    if taken == "auto":
-        taken = next(name for name in there if there[name])
-    if not there[taken]:
-        found = ", ".join(name for name in there if there[name])
+    """The configured or the best available accelerator. Raises ConfigError when it is absent or lacks the precision."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    available = [name for name, is_available in (("cuda", cuda), ("mps", mps), ("cpu", True)) if is_available]
+    name: str = available[0] if config.accelerator == "auto" else config.accelerator
+    if name not in available:
         raise ConfigError(
-            f"run.accelerator is {taken}, but torch finds no such device here: set it to auto, or to {found}"
+            f"run.accelerator is {name}, but torch finds no such device here: set it to auto, or to "
+            f"{', '.join(available)}"
         )
-    if taken == "cpu" and config.precision == "16-mixed":
+    if name == "cpu" and config.precision == "16-mixed":
         raise ConfigError("run.precision 16-mixed needs an accelerator: on the CPU, use bf16-mixed or 32-true")
-    return taken
+    return name
 
 
 def _shard(model: nn.Module, mesh: Any) -> nn.Module:
-    """FSDP: each block is a unit of its own, what is left another."""
+    """Apply FSDP: each transformer block is one unit, the remaining parameters another."""
     from torch.distributed.fsdp import fully_shard
 
     for name, module in model.named_modules():
-        if name.split(".")[-2:-1] == ["blocks"] or name.split(".")[-2:-1] == ["decoder_blocks"]:
+        if name.split(".")[-2:-1] in (["blocks"], ["decoder_blocks"]):
             fully_shard(module, mesh=mesh["data_parallel"])
     fully_shard(model, mesh=mesh["data_parallel"])
     return model
@@ -91,7 +90,7 @@ def _shard(model: nn.Module, mesh: Any) -> nn.Module:
 
 @contextmanager
 def explain_missing_ops(fabric: Fabric) -> Iterator[None]:
-    """Say in one sentence what torch lacks on Apple's GPUs, where not every operation has been written yet."""
+    """Turn torch's NotImplementedError for an operation missing on MPS (Apple's GPUs) into a ConfigError."""
     try:
         yield
     except NotImplementedError as error:
@@ -105,7 +104,7 @@ def explain_missing_ops(fabric: Fabric) -> Iterator[None]:
 
 
 def set_up(fabric: Fabric, model: nn.Module, config: RunConfig) -> Any:
-    """The network as it is called in training: on its device, compiled and spread over processes as asked for."""
+    """The network to call in training: on its device, compiled and wrapped for several processes as configured."""
     model.to(memory_format=torch.channels_last)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)

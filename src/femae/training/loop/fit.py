@@ -1,7 +1,7 @@
-"""The one loop of all stages (paper, section 4.2): steps, averages, schedule, validation, states, early stop.
+"""The training loop of all stages (paper, section 4.2): steps, averages, schedule, validation, states, early stopping.
 
-It knows nothing of what is learned: that is the task's. A run that was stopped, at whatever step, goes on from its last
-state and gives the same numbers as one that was not.
+What is learned is up to the task. A run that was interrupted at any step resumes from its last state and gives the same
+numbers as an uninterrupted one.
 """
 
 import errno
@@ -50,7 +50,7 @@ __all__ = ["FitResult", "fit"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitResult:
-    """The outcome of a run."""
+    """The best validation of a run."""
 
     folder: Path
     best_score: float
@@ -60,7 +60,7 @@ class FitResult:
 
 @dataclass(kw_only=True, slots=True)
 class _Run:
-    """What the functions of the loop share."""
+    """State that the functions of the loop share."""
 
     task: Task
     fabric: Fabric
@@ -71,18 +71,19 @@ class _Run:
     average: WeightAverage
     stream: RowStream
     state: TrainState
-    readings: PendingLosses
-    flops: float  # of forward and backward pass, a picture
+    pending: PendingLosses
+    flops: float  # of forward and backward pass, per picture
     writer: StateWriter | ShardedWriter
     monitor: Monitor | None = None
     last_saved: float = field(default_factory=time.monotonic)
 
 
 def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -> FitResult:
-    """Train a task, or go on training it, in a run folder; returns what its best validation gave.
+    """Train a task in a run folder, or resume its training; returns its best validation.
 
-    Writes model.safetensors (the best averaged weights), the two states, log.jsonl and the task's tables. Raises
-    TrainingError when the loss is not finite or explodes and OutputError when the disk is full; the folder stays whole.
+    Writes model.safetensors (the best averaged weights), the last and the best state, log.jsonl and the task's tables.
+    Raises TrainingError when the loss is not finite or explodes, or when the folder holds a run with other settings,
+    and OutputError when files cannot be written; the folder stays intact.
     """
     run = _prepare(task, fabric, folder)
     config = task.config.run
@@ -90,30 +91,30 @@ def fit(task: Task, *, fabric: Fabric, folder: RunFolder, quiet: bool = False) -
     last_step = run.stream.first_step(epochs)
     if run.state.finished or run.state.step >= last_step:
         return _result(run)
-    feed = LoaderSpec(
+    spec = LoaderSpec(
         faces=task.train_set,
         model=task.config.model,
         device=fabric.device,
         workers=task.config.data.workers,
         on_device=task.config.data.decode == "device",
     )
-    pieces = batches(feed, run.stream, run.stepper.share, steps=range(run.state.step, last_step))
+    pieces = batches(spec, run.stream, run.stepper.share, steps=range(run.state.step, last_step))
     timed = TimedIterator(pieces)
-    took = machine(fabric, config)
-    folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **took})
+    used = machine(fabric, config)
+    folder.log({"kind": "resume" if run.state.step else "start", "step": run.state.step, **used})
     with (
         closing(pieces),
         closing(run.writer),
         Monitor(folder, config, title=folder.path.name, steps=last_step, quiet=quiet) as run.monitor,
     ):
-        run.monitor.said(f"on {took['accelerator']}: {took['device']}; {took['strategy']}, {took['precision']}")
+        run.monitor.print(f"on {used['accelerator']}: {used['device']}; {used['strategy']}, {used['precision']}")
         epoch = _epoch_at(run.stream, run.state.step)
         while run.state.step < last_step and not run.state.finished:
             epoch, started = epoch + 1, time.perf_counter()
             with explain_missing_ops(fabric):
                 _train_epoch(run, timed, until=run.stream.first_step(epoch))
                 _end_epoch(run, epoch, last=epoch == epochs, started=started)
-    fabric.barrier()  # what the first process wrote is there for all
+    fabric.barrier()  # all processes see what the first one wrote
     return _result(run)
 
 
@@ -126,7 +127,7 @@ def _epoch_at(stream: RowStream, step: int) -> int:
 
 def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
     config = task.config
-    weights = _weights(task)
+    weights = _sampling_weights(task)
     blocks = None if task.train_set.pictures is not None else task.train_set.blocks()
     stream = RowStream(
         len(task.train_set), batch_size=config.run.batch_size, seed=config.run.seed, weights=weights, blocks=blocks
@@ -150,8 +151,8 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
         schedule=schedule,
         average=average,
         stream=stream,
-        state=TrainState(config=_settings_print(task)),
-        readings=PendingLosses(config.run, world_size=fabric.world_size, where=folder.path, epoch_of=stream.epoch),
+        state=TrainState(config=_settings_fingerprint(task)),
+        pending=PendingLosses(config.run, world_size=fabric.world_size, where=folder.path, epoch_of=stream.epoch),
         flops=flops,
         writer=ShardedWriter() if is_sharded(task.model) else StateWriter(),
     )
@@ -159,7 +160,7 @@ def _prepare(task: Task, fabric: Fabric, folder: RunFolder) -> _Run:
     return run
 
 
-def _weights(task: Task) -> np.ndarray | None:
+def _sampling_weights(task: Task) -> np.ndarray | None:
     data = task.config.data
     source = None
     if data.source_weights:
@@ -170,15 +171,18 @@ def _weights(task: Task) -> np.ndarray | None:
     return row_weights(task.shown(), balance=data.balance, source_weight=source)
 
 
-def _settings_print(task: Task) -> str:
-    """Fingerprint of what a resumed run must share: all but the machine's and the log's settings."""
+def _settings_fingerprint(task: Task) -> str:
+    """Fingerprint of the settings that a resumed run must share: all but those of the machine and of logging.
+
+    Later settings are left out at their defaults, so that fingerprints of older runs stay valid.
+    """
     settings = task.config.model_dump(mode="json")
     for name in ("accelerator", "strategy", "threads", "checkpoint_minutes", "checkpoint_steps", "log_every"):
         settings["run"].pop(name)
     for name in ("tensorboard", "mlflow", "compile", "grad_checkpointing", "accumulate", "device_batch"):
         settings["run"].pop(name)
     if settings["optim"]["lr_batch"] is None:
-        settings["optim"].pop("lr_batch")  # as before there was such a setting
+        settings["optim"].pop("lr_batch")
     if settings["data"]["decode"] == "host":
         settings["data"].pop("decode")
     if settings["init"]["head"] == "new":
@@ -193,8 +197,8 @@ def _settings_print(task: Task) -> str:
 def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
     path = run.folder.path / LAST
     whole = read_state(path) if path.is_file() else None
-    parts = newest_state(_states(path))
-    sharded = read_sharded_state(parts) if parts is not None else None
+    sharded_path = newest_state(_sharded_folder(path))
+    sharded = read_sharded_state(sharded_path) if sharded_path is not None else None
     newest = max((state for state in (whole, sharded) if state is not None), key=lambda state: state.step, default=None)
     if newest is None:
         run.folder.forget_after(-1)
@@ -204,8 +208,8 @@ def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
             f"{run.folder.path} holds a run with other settings (see its config.yaml): choose another --out, or "
             f"delete that folder to train from scratch"
         )
-    if parts is not None and newest is sharded:
-        run.state = load_sharded(parts, model=run.task.model, optimizer=optimizer, average=run.average)
+    if sharded_path is not None and newest is sharded:
+        run.state = load_sharded(sharded_path, model=run.task.model, optimizer=optimizer, average=run.average)
     else:
         run.state = load_checkpoint(path, model=run.task.model, optimizer=optimizer, average=run.average)
     run.schedule.last_epoch = run.state.step
@@ -226,27 +230,27 @@ def _train_epoch(run: _Run, pieces: TimedIterator, *, until: int) -> None:
     while state.step < until:
         result = run.stepper.step(pieces, state.step, progress=state.step / steps)
         state.step += 1
-        run.readings.add(result)
+        run.pending.add(result)
         monitor.step(state.step)
-        counted = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
-        shown = state.step % config.log_every == 0 or state.step == until
-        if shown or counted:
-            loss, parts, norm = run.readings.read(state)
-            if shown:
+        is_checkpoint = config.checkpoint_steps is not None and state.step % config.checkpoint_steps == 0
+        is_logged = state.step % config.log_every == 0 or state.step == until
+        if is_logged or is_checkpoint:
+            loss, parts, norm = run.pending.read(state)
+            if is_logged:
                 entry = {"kind": "step", "step": state.step, "epoch": round(run.stream.epoch(state.step), 4)}
                 entry |= {"loss": loss, **parts, "grad_norm": norm, "lr": run.optimizer.param_groups[-1]["lr"]}
                 monitor.write(entry | meter.read(state.step, waited_s=pieces.waited_s))
                 pieces.waited_s = 0.0
-            clock = _any(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes)
-            if (counted or clock) and state.step < until:  # a state at the end of an epoch holds its validation, too
+            is_due = _from_first_process(run, time.monotonic() - run.last_saved > 60 * config.checkpoint_minutes)
+            if (is_checkpoint or is_due) and state.step < until:  # at the end of an epoch, _end_epoch saves
                 _save(run, LAST)
         run.schedule.step()
     state.first_loss = state.first_loss or state.loss_sum / max(state.loss_steps, 1)
 
 
-def _any(run: _Run, mine: bool) -> bool:
-    """The first process's clock decides for all."""
-    return bool(run.fabric.broadcast(mine)) if run.fabric.world_size > 1 else mine
+def _from_first_process(run: _Run, value: bool) -> bool:
+    """The first process's value, on all processes."""
+    return bool(run.fabric.broadcast(value)) if run.fabric.world_size > 1 else value
 
 
 def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:
@@ -259,7 +263,7 @@ def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:
             better = state.best_score is None or evaluation.score > state.best_score
             if better:
                 state.best_score, state.best_epoch, state.bad_epochs = evaluation.score, epoch, 0
-                _keep_best(run, evaluation)
+                _write_best(run, evaluation)
             else:
                 state.bad_epochs += config.validate_every
         state.finished = last or (config.patience is not None and state.bad_epochs >= config.patience)
@@ -274,8 +278,8 @@ def _end_epoch(run: _Run, epoch: int, *, last: bool, started: float) -> None:
     _save(run, LAST)
 
 
-def _keep_best(run: _Run, evaluation: Evaluation) -> None:
-    """model.safetensors and the tables of the best validation."""
+def _write_best(run: _Run, evaluation: Evaluation) -> None:
+    """Write model.safetensors and the tables of the best validation."""
     weights = gather_tensors(run.average.tensors)
     if not run.folder.writes:
         return
@@ -284,9 +288,9 @@ def _keep_best(run: _Run, evaluation: Evaluation) -> None:
         for name, table in evaluation.tables.items():
             write_table(run.folder.path / name, table)
     except OSError as error:
-        words = "the disk is full" if error.errno == errno.ENOSPC else str(error)
+        reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise OutputError(
-            f"{run.folder.path} cannot be written ({words}); its last state is intact: free some space and run the "
+            f"{run.folder.path} cannot be written ({reason}); its last state is intact: free some space and run the "
             f"same command again"
         ) from error
 
@@ -296,7 +300,7 @@ def _save(run: _Run, name: str) -> None:
     run.state.scaler = scaler.state_dict() if scaler is not None else {}
     tensors = own_tensors(run.task.model, run.optimizer, run.average)
     if isinstance(run.writer, ShardedWriter):
-        run.writer.save(_states(run.folder.path / name), tensors, run.state)
+        run.writer.save(_sharded_folder(run.folder.path / name), tensors, run.state)
     else:
         tensors = gather_tensors(tensors)
         if run.folder.writes:
@@ -304,8 +308,8 @@ def _save(run: _Run, name: str) -> None:
     run.last_saved = time.monotonic()
 
 
-def _states(path: Path) -> Path:
-    """Where states of sharded weights lie, beside the file that holds a whole one."""
+def _sharded_folder(path: Path) -> Path:
+    """The folder of sharded states that belongs to the path of an unsharded one."""
     return path.with_suffix("")
 
 

@@ -1,4 +1,4 @@
-"""The cost of training while it runs: pictures per second, waiting for data, use of the device and its memory."""
+"""Measures training while it runs: pictures per second, waiting for data, use of the device and its memory."""
 
 import platform
 import resource
@@ -16,8 +16,8 @@ from femae.training.loader.loader import Batch
 
 __all__ = ["Meter", "TimedIterator", "dense_peak", "machine"]
 
-_SIDES: Final = {"cuda": 8192, "mps": 4096, "cpu": 1024}  # of the measured product's matrices
-_TYPES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+_SIDES: Final = {"cuda": 8192, "mps": 4096, "cpu": 1024}  # side of the matrices whose product is timed
+_DTYPES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class TimedIterator:
@@ -37,7 +37,7 @@ class TimedIterator:
         return batch
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -46,21 +46,21 @@ def _wait(device: torch.device) -> None:
 
 @cache
 def dense_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of one large matrix product in a run's precision, the best of four; measured once a process."""
-    side, kind = _SIDES.get(device.type, 2048), _TYPES.get(precision, torch.float32)
-    left, right = (torch.ones(side, side, dtype=kind, device=device) for _ in range(2))
+    """FLOP/s of a large matrix product in a run's precision, the best of four; measured once per process."""
+    side, dtype = _SIDES.get(device.type, 2048), _DTYPES.get(precision, torch.float32)
+    left, right = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
     best = 0.0
     for _ in range(4):
-        _wait(device)
+        _synchronize(device)
         started = time.perf_counter()
         left @ right
-        _wait(device)
+        _synchronize(device)
         best = max(best, 2 * side**3 / (time.perf_counter() - started))
     return best
 
 
 def machine(fabric: Fabric, config: RunConfig) -> dict[str, Any]:
-    """What a run took: kind and name of the device, processes, precision."""
+    """The hardware and settings of a run for its log: kind and name of the device, processes, precision."""
     device = fabric.device
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -77,24 +77,24 @@ def machine(fabric: Fabric, config: RunConfig) -> dict[str, Any]:
 
 
 def _memory_mb(device: torch.device) -> float:
-    """The most that was taken: of a GPU's memory, else of the process's."""
+    """Peak memory in MiB: of the GPU's allocator, else of the process (RSS)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class Meter:
-    """Reads the clock at moments when the loop has waited for the device anyway."""
+    """Measures throughput at moments when the loop has synchronised with the device anyway."""
 
     def __init__(self, fabric: Fabric, config: RunConfig, *, step: int, flops: float) -> None:
-        """`flops`: of one picture, forward and backward."""
+        """`step`: completed steps at the start; `flops`: per picture, forward and backward."""
         self._device, self._batch_size, self._flops = fabric.device, config.batch_size, flops
         self._peak = dense_peak(fabric.device, config.precision) * fabric.world_size
         self._step, self._time = step, time.perf_counter()
 
     def read(self, step: int, *, waited_s: float) -> dict[str, float]:
-        """Of the steps since the last reading; `waited_s`: seconds of them in which the loop waited for a batch."""
+        """Measurements of the steps since the last call; `waited_s`: seconds the loop waited for batches meanwhile."""
         now = time.perf_counter()
         pictures, seconds = (step - self._step) * self._batch_size, max(now - self._time, 1e-9)
         self._step, self._time = step, now

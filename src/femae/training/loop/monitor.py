@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a line of progress, log.jsonl, TensorBoard with pictures of its tables, MLflow."""
+"""Reports a run while it trains: a progress bar, log.jsonl, TensorBoard with pictures of its tables, MLflow."""
 
 import importlib.util
 import io
@@ -26,19 +26,19 @@ __all__ = [
 ]
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """Nested numbers as name/name -> number."""
+def _flatten(values: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Nested mappings of numbers as {"outer/inner": number}; other values are left out."""
     flat: dict[str, float] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
+            flat |= _flatten(value, f"{prefix}{name}/")
         elif isinstance(value, int | float):
             flat[f"{prefix}{name}"] = float(value)
     return flat
 
 
 class Monitor:
-    """Open for the length of a run; writes only where the run folder does."""
+    """Context manager for the duration of a run; writes only if the run folder does."""
 
     def __init__(self, folder: RunFolder, config: RunConfig, *, title: str, steps: int, quiet: bool = False) -> None:
         self._folder, self._title, self._steps = folder, title, steps
@@ -75,22 +75,22 @@ class Monitor:
             self._mlflow.end_run(status="FAILED" if exception[0] else "FINISHED")
 
     def step(self, step: int) -> None:
-        """After each step: the line of progress, which is drawn some times a second."""
+        """Update the progress bar after a step; it is redrawn a few times a second."""
         if not self._progress.disable:
             self._progress.update(self._task, completed=step)
 
-    def said(self, words: str) -> None:
-        """A line on the screen."""
-        self._console.print(words, highlight=False, markup=False)
+    def print(self, text: str) -> None:
+        """Print a line to the console."""
+        self._console.print(text, highlight=False, markup=False)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """A line of log.jsonl, and its numbers elsewhere."""
+        """Append an entry to log.jsonl and send its numbers to the progress bar, TensorBoard and MLflow."""
         self._folder.log(entry)
         step = int(entry["step"])
         if entry["kind"] == "step":
             description, rate = f"{self._title} loss {entry['loss']:.4f}", f"{entry['pictures_per_s']:.0f} pictures/s"
             self._progress.update(self._task, completed=step, description=description, rate=rate)
-        numbers = _flat({k: v for k, v in entry.items() if k not in ("kind", "step")}, f"{entry['kind']}/")
+        numbers = _flatten({k: v for k, v in entry.items() if k not in ("kind", "step")}, f"{entry['kind']}/")
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, step)
@@ -102,7 +102,7 @@ class Monitor:
             self._console.print(f"epoch {entry['epoch']}: loss {entry['loss']:.4f}, validation {', '.join(named)}")
 
     def tables(self, tables: Mapping[str, pa.Table], *, step: int) -> None:
-        """Pictures for TensorBoard: reconstructions of masked faces, or the confusion of the scores."""
+        """Send pictures of tables to TensorBoard: reconstructions of masked faces, confusion matrix of scores."""
         if self._board is None:
             return
         for name, table in tables.items():
@@ -124,11 +124,11 @@ def _start_mlflow(address: str, title: str) -> Any:
     return mlflow
 
 
-_CELL = 48
+_CELL = 48  # pixels
 
 
 def reconstruction_picture(table: pa.Table) -> npt.NDArray[np.uint8]:
-    """u8[H, W, 3]: one column per face, from above masked, reconstructed, original."""
+    """u8[H, W, 3]: one column per face; from top to bottom masked, reconstructed, original."""
     rows = []
     for name in ("masked", "reconstructed", "original"):
         column: Any = table.column(name)
@@ -138,7 +138,7 @@ def reconstruction_picture(table: pa.Table) -> npt.NDArray[np.uint8]:
 
 
 def confusion_picture(table: pa.Table) -> npt.NDArray[np.uint8]:
-    """u8[H, W, 3]: rows true emotions, columns predicted ones, shares of each row in percent."""
+    """u8[H, W, 3]: confusion matrix; rows are true emotions, columns predicted ones, cells percent of their row."""
     columns: Any = {name: np.asarray(table.column(name).to_numpy(), np.float32) for name in EMOTIONS}
     probs = np.stack([columns[name] for name in EMOTIONS], 1)
     raw = np.stack([np.asarray(table.column(f"target_{name}").to_numpy(), np.float32) for name in EMOTIONS], 1)

@@ -1,4 +1,4 @@
-"""The folder of a run: settings, versions, data and log; readable while training."""
+"""The small files of a run's folder: settings, versions, data and log; readable while training."""
 
 import hashlib
 import importlib.metadata
@@ -24,7 +24,7 @@ _PACKAGES: Final = ("torch", "torchvision", "timm", "lightning-fabric", "numpy",
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file at once. Raises OutputError when that fails."""
+    """Write a small file atomically. Raises OutputError when that fails."""
     try:
         with replacing(path) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -33,12 +33,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def fingerprint(value: object) -> str:
-    """16 hex digits that tell settings apart."""
+    """16 hex digits: a hash of a JSON-serialisable value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def git_revision(folder: Path) -> str | None:
-    """The revision of the source tree that `folder` lies in, `+changes` where it was changed; None outside of git."""
+    """The git revision of the source tree around `folder`, with `+changes` if files differ; None outside of git."""
     try:
         head = subprocess.run(["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         state = subprocess.run(
@@ -53,7 +53,7 @@ def git_revision(folder: Path) -> str | None:
 
 
 def data_fingerprint(train: FaceSet, val: FaceSet) -> str:
-    """Changes with the shards, with the rows chosen and with their labels."""
+    """16 hex digits: a hash of the shards, of the selected rows and of their labels."""
     digest = hashlib.sha256()
     for reader in train.readers:
         digest.update("".join(shard.sha256 for shard in reader.manifest.shards).encode())
@@ -70,7 +70,10 @@ def data_fingerprint(train: FaceSet, val: FaceSet) -> str:
 
 
 class RunFolder:
-    """Writes the small files of one run. All but the first process of a run get one with `writes` off."""
+    """Writes the small files of one run; on all processes but the first, `writes` is False and nothing is written.
+
+    Raises OutputError when the folder cannot be made.
+    """
 
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path, self.writes = path, writes
@@ -81,7 +84,7 @@ class RunFolder:
                 raise OutputError(f"the run folder {path} cannot be made ({error}): choose another --out") from error
 
     def describe(self, config: Config, *, train: FaceSet, val: FaceSet, num_params: int, start: object) -> None:
-        """config.yaml and run.json."""
+        """Write config.yaml and run.json."""
         if not self.writes:
             return
         settings = config.model_dump(mode="json")
@@ -105,7 +108,7 @@ class RunFolder:
         write_text(self.path / "run.json", json.dumps(about, indent=2) + "\n")
 
     def log(self, entry: Mapping[str, Any]) -> None:
-        """Append a line to log.jsonl. Raises OutputError when the disk is full."""
+        """Append a line to log.jsonl. Raises OutputError when it cannot be written."""
         if not self.writes:
             return
         try:
@@ -118,27 +121,27 @@ class RunFolder:
             ) from error
 
     def forget_after(self, step: int) -> None:
-        """Drop what log.jsonl says of later steps, and a line that was cut off, when a run is taken up at `step`."""
+        """Remove the lines of later steps, and an incomplete line, from log.jsonl before a run resumes at `step`."""
         path = self.path / "log.jsonl"
         if not self.writes or not path.is_file():
             return
-        kept = [line for line in _lines(path) if line["step"] <= step]
+        kept = [line for line in _read_lines(path) if line["step"] <= step]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def entries(self, kind: str) -> list[dict[str, Any]]:
-        """The lines of one kind of log.jsonl."""
+        """The lines of log.jsonl of one kind."""
         path = self.path / "log.jsonl"
-        return [line for line in _lines(path) if line["kind"] == kind] if path.is_file() else []
+        return [line for line in _read_lines(path) if line["kind"] == kind] if path.is_file() else []
 
 
-def _lines(path: Path) -> Sequence[dict[str, Any]]:
-    found = []
+def _read_lines(path: Path) -> Sequence[dict[str, Any]]:
+    lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
-            found.append(json.loads(text))
+            lines.append(json.loads(text))
         except json.JSONDecodeError:  # the line that was being written when the run was killed
             continue
-    return found
+    return lines
 
 
 def _version(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The scores table: a model's probabilities for labelled faces, beside the labels; for evaluate, report and k-fold."""
+"""The scores table: a model's probabilities for labelled faces, with the labels; for evaluate, report and k-fold."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,24 +27,26 @@ def scores_table(
     au_probs: Floats | None = None,
     au_names: Sequence[str] = (),
 ) -> pa.Table:
-    """probs f32[N, 6] and au_probs f32[N, A] of the rows of a set, with targets (null: unknown); none_probs f32[N, 1]
-    (or f32[N, 0]) of none of the six."""
+    """A table of probs f32[N, 6] and au_probs f32[N, A] for the N faces of a set, with targets (null: unknown).
+
+    none_probs f32[N, 1] (or f32[N, 0]): probability of none of the six emotions.
+    """
     columns: dict[str, Any] = {
         name: pa.array(faces.strings(name), pa.string()) for name in ("source", "key", "group", "split")
     }
     columns["fold"] = pa.array(faces.fold, pa.int8())
     columns["class_name"] = pa.array(faces.strings("class_name"), pa.string())
     if probs is not None:
-        columns |= _pairs(EMOTIONS, probs, faces.targets, faces.mask)
+        columns |= _columns(EMOTIONS, probs, faces.targets, faces.mask)
     if none_probs is not None and none_probs.size:
         columns[NO_EXPRESSION] = pa.array(none_probs[:, 0].astype(np.float32))
     if au_probs is not None and au_names:
         units = [ACTION_UNITS.index(name) for name in au_names]
-        columns |= _pairs(au_names, au_probs, faces.au_targets[:, units], faces.au_mask[:, units])
+        columns |= _columns(au_names, au_probs, faces.au_targets[:, units], faces.au_mask[:, units])
     return pa.table(columns)
 
 
-def _pairs(names: Sequence[str], probs: Floats, targets: Floats, mask: npt.NDArray[np.bool_]) -> Mapping[str, Any]:
+def _columns(names: Sequence[str], probs: Floats, targets: Floats, mask: npt.NDArray[np.bool_]) -> Mapping[str, Any]:
     columns: dict[str, Any] = {name: pa.array(probs[:, j].astype(np.float32)) for j, name in enumerate(names)}
     for j, name in enumerate(names):
         columns[f"target_{name}"] = pa.array(targets[:, j].astype(np.float32), mask=~mask[:, j])
@@ -52,7 +54,7 @@ def _pairs(names: Sequence[str], probs: Floats, targets: Floats, mask: npt.NDArr
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file at once."""
+    """Write a Parquet file atomically."""
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 

@@ -1,4 +1,4 @@
-"""Validation: each process computes its share of the rows; figures are made once, over all."""
+"""Validation: each process computes its share of the rows; metrics are computed over all of them."""
 
 from typing import Final
 
@@ -17,35 +17,33 @@ _EVAL_BATCH: Final = 256
 
 
 def evaluate(task: Task, fabric: Fabric) -> Evaluation:
-    """Validate with the weights that the model has now: each process its share, the figures once over all.
+    """Validate the model's current weights; a collective call.
 
-    Every process calls the network equally often, as sharded weights need it: one without rows of its own in the last
-    chunk takes another's and drops what comes of it. What the chunks give stays on the device until all are done.
+    Sharded weights require every process to call the network equally often: one without rows in the last chunk computes
+    a row of another process and drops the result. Outputs stay on the device until all chunks are done.
     """
     task.model.eval()
-    mine: list[npt.NDArray[np.int64]] = []
-    taken: list[npt.NDArray[np.int64]] = []
+    shares: list[npt.NDArray[np.int64]] = []
+    inputs: list[npt.NDArray[np.int64]] = []  # the shares, with a substitute for empty ones
     for rows in task.val_set.row_chunks(_EVAL_BATCH):
         share = rows[fabric.global_rank :: fabric.world_size]
-        mine.append(share)
-        taken.append(share if len(share) else rows[:1])
-    found: list[dict[str, torch.Tensor]] = []
+        shares.append(share)
+        inputs.append(share if len(share) else rows[:1])
+    outputs: list[dict[str, torch.Tensor]] = []
     with torch.inference_mode():
-        data = LoaderSpec(
+        spec = LoaderSpec(
             faces=task.val_set, model=task.config.model, device=fabric.device, workers=task.config.data.workers
         )
-        feed = row_batches(data, taken, longest=_EVAL_BATCH)
-        for rows, batch in zip(taken, feed, strict=True):
+        for rows, batch in zip(inputs, row_batches(spec, inputs, longest=_EVAL_BATCH), strict=True):
             numbers = torch.from_numpy(rows).to(fabric.device)
-            found.append(task.collect(task.model, batch, numbers))
-    counts = [len(share) for share in mine]
+            outputs.append(task.collect(task.model, batch, numbers))
     arrays = {
-        name: torch.cat([part[name][:count] for part, count in zip(found, counts, strict=True)]).cpu().numpy()
-        for name in found[0]
+        name: torch.cat([part[name][: len(share)] for part, share in zip(outputs, shares, strict=True)]).cpu().numpy()
+        for name in outputs[0]
     }
-    parts = [(np.concatenate(mine), arrays)]
+    parts = [(np.concatenate(shares), arrays)]
     if fabric.world_size > 1:
         parts = parts * fabric.world_size
-        torch.distributed.all_gather_object(parts, (np.concatenate(mine), arrays))
+        torch.distributed.all_gather_object(parts, (np.concatenate(shares), arrays))
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return task.evaluate({name: np.concatenate([every[name] for _, every in parts])[order] for name in arrays})
+    return task.evaluate({name: np.concatenate([part[name] for _, part in parts])[order] for name in arrays})

@@ -1,4 +1,4 @@
 """What a recipe runs: one `stage`, folds (`kfold`), an `ablation` or a chain of stages; `run` picks the right one.
 
-Imports all other rooms of training.
+Imports all other subpackages of training.
 """

@@ -1,4 +1,4 @@
-"""What each part of the method adds (paper, Table 2): rows of a recipe with parts on and off, over several seeds."""
+"""Ablations (paper, Table 2): rows of a recipe with components on and off, each over several seeds."""
 
 import io
 import json
@@ -17,13 +17,14 @@ from femae.training.recipes.stage import train_stage
 
 __all__ = ["draw_rows", "train_rows"]
 
-_KEPT: Final = ("macro_f1", "accuracy", "compound_macro_f1", "loss", "f1")  # of a run's validation
+_METRICS: Final = ("macro_f1", "accuracy", "compound_macro_f1", "loss", "f1")  # kept of each run's validation
 
 
 def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> None:
-    """Train every row with every seed; ablation.json, table2.md and table2.svg are written again after each run.
+    """Train every row with every seed; ablation.json, table2.md and table2.svg are rewritten after each run.
 
-    Runs go seed by seed, so that the table compares whole rows early. What is done is not done again.
+    All rows are trained with one seed before the next, so that the table is comparable early. Finished runs are kept.
+    Raises ConfigError when the recipe has no rows.
     """
     if not config.rows:
         raise ConfigError("the recipe has no rows: give each a name and its changes")
@@ -33,7 +34,7 @@ def train_rows(config: AblationConfig, *, run: Path, quiet: bool = False) -> Non
         for row in config.rows:
             folder = run / row.name / f"seed-{seed}"
             result = train_stage(config.row(row, seed=seed), run=folder, quiet=quiet)
-            scores = {name: result.log.get(name) for name in _KEPT}
+            scores = {name: result.log.get(name) for name in _METRICS}
             done[row.name].append({"seed": seed, "run": f"{row.name}/seed-{seed}"} | scores)
             if first_process():
                 _write(config, run, done)
@@ -47,18 +48,21 @@ def _write(config: AblationConfig, run: Path, done: Mapping[str, list[dict[str, 
         for row in config.rows
         if done[row.name]
     ]
-    about = [
+    summary = [
         {"name": row.name, "components": dict(row.components), "seeds": done[row.name], "mean": row.mean}
         | {"std": row.deviation if len(row.f1) > 1 else None}
         for row in rows
     ]
-    write_text(run / "ablation.json", json.dumps({"rows": about}, indent=2) + "\n")
+    write_text(run / "ablation.json", json.dumps({"rows": summary}, indent=2) + "\n")
     write_text(run / "table2.md", table2(rows))
     write_text(run / "table2.svg", draw_rows(rows))
 
 
 def draw_rows(rows: list[AblationRow]) -> str:
-    """SVG: mean macro-F1 of each row with its deviation, and a point for each seed."""
+    """An SVG figure: mean macro-F1 of each row with its standard deviation, and a point for each seed.
+
+    Raises MissingDependencyError without matplotlib.
+    """
     try:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Five-fold training and the ensemble (paper, section 4.4, Table 1)."""
+"""K-fold training and the ensemble of the folds (paper, section 4.4, Table 1)."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,10 @@ __all__ = ["Calibration", "fit_calibration", "train_folds", "write_ensemble"]
 
 
 class Calibration:
-    """sigmoid(scale * logit + offset) per emotion, and the thresholds of that probability with the best F1."""
+    """Platt scaling sigmoid(scale * logit + offset) per emotion, and the thresholds with the best F1.
+
+    Fitted to probs f32[N, 6], targets f32[N, 6] and mask bool[N, 6].
+    """
 
     def __init__(self, probs: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], mask: Any) -> None:
         logits = np.log(np.clip(probs, 1e-6, 1 - 1e-6) / (1 - np.clip(probs, 1e-6, 1 - 1e-6))).astype(np.float64)
@@ -51,10 +54,10 @@ def fit_calibration(oof: Path) -> Calibration:
 
 
 def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
-    """Train one model per fold, gather out-of-fold scores, write the ensemble; returns its weights' path.
+    """Train one model per fold, collect out-of-fold scores, write the ensemble; returns the path of its weights.
 
-    A fold that is done is not trained again. The run's folder then is itself a model: model.safetensors holds the
-    ensemble, with the calibration of the out-of-fold scores in its metadata.
+    Finished folds are not trained again. The run's folder is then a model itself: model.safetensors holds the ensemble,
+    with the calibration fitted to the out-of-fold scores in its metadata.
     """
     RunFolder(run, writes=first_process())
     folds: list[dict[str, Any]] = []
@@ -65,8 +68,8 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
         scores = {"f1": result.log["f1"], "macro_f1": result.log["macro_f1"]}
         folds.append({"fold": fold, "run": f"fold-{fold}", "best_epoch": result.best_epoch} | scores)
         table = pq.read_table(result.folder / "scores.parquet")
-        place = table.column_names.index("fold")
-        tables.append(table.set_column(place, "fold", pa.array([fold] * table.num_rows, pa.int8())))
+        index = table.column_names.index("fold")
+        tables.append(table.set_column(index, "fold", pa.array([fold] * table.num_rows, pa.int8())))
     weights = run / WEIGHTS_NAME
     if not first_process():
         return weights
@@ -74,11 +77,11 @@ def train_folds(config: KfoldConfig, *, run: Path, quiet: bool = False) -> Path:
     calibration = fit_calibration(run / "oof.parquet") if config.calibrate else None
     scale, offset = ((), ()) if calibration is None else (tuple(calibration.scale), tuple(calibration.offset))
     expression = fit_expression_to_tables([run / "oof.parquet"], scale=scale, offset=offset)
-    about: dict[str, Any] = {"folds": folds, "expression": expression and expression.model_dump()}
+    summary: dict[str, Any] = {"folds": folds, "expression": expression and expression.model_dump()}
     if calibration is not None:
-        about["calibration"] = calibration.as_dict()
+        summary["calibration"] = calibration.as_dict()
     text = table1({f"fold-{fold['fold'] + 1}": np.array(list(fold["f1"].values())) for fold in folds})
-    write_text(run / "kfold.json", json.dumps(about, indent=2) + "\n")
+    write_text(run / "kfold.json", json.dumps(summary, indent=2) + "\n")
     write_text(run / "table1.md", text)
     Console(stderr=True, quiet=quiet).print(text, highlight=False)
     members = [run / f"fold-{fold}" for fold in range(config.num_folds)]
@@ -92,7 +95,10 @@ def write_ensemble(
     calibration: Calibration | None = None,
     expression: ExpressionParams | None = None,
 ) -> Path:
-    """Join the models of several runs into one weights file. Raises ConfigError where they do not go together."""
+    """Write the models of several runs into one weights file; returns its path.
+
+    Raises ConfigError when the models differ in inputs or outputs, DataError when one is an ensemble already.
+    """
     models = []
     for member in members:
         model, _ = load_model(member)

@@ -1,4 +1,4 @@
-"""`femae train`: a recipe to a run folder; a chain's stages one after the other (paper, figure 1)."""
+"""`femae train`: trains a recipe into a run folder; the stages of a chain in sequence (paper, figure 1)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +16,28 @@ __all__ = [
     "train_chain",
 ]
 
-_NOTHING: Final = "none"  # init.weights of a step that starts anew
-_TRIAL: Final = {"embed_dim": 48, "depth": 2, "num_heads": 3}  # the largest network of a trial
+_NO_WEIGHTS: Final = "none"  # init.weights of a step that trains from scratch
+_TRIAL_MODEL: Final = {"embed_dim": 48, "depth": 2, "num_heads": 3}  # upper limits for the network of a trial
 
 
-def _from(step: ChainStep, before: Path | None, done: Mapping[str, Path]) -> ChainStep:
-    """The step with folders in place of the names of earlier steps; without init.weights it goes on from `before`."""
+def _resolve(step: ChainStep, previous: Path | None, done: Mapping[str, Path]) -> ChainStep:
+    """The step with names of earlier steps replaced by their folders; init.weights defaults to `previous`."""
     settings = step.recipe.model_dump()
     stage = settings["emotion"] if isinstance(step.recipe, KfoldConfig) else settings
     weights = stage["init"]["weights"]
-    start = before if weights is None else None if str(weights) == _NOTHING else done.get(str(weights), weights)
-    stage["init"] = merge(stage["init"], {"weights": start})
+    named = None if str(weights) == _NO_WEIGHTS else done.get(str(weights), weights)
+    stage["init"] = merge(stage["init"], {"weights": previous if weights is None else named})
     if "distill" in stage:
         teachers = tuple(done.get(str(teacher), teacher) for teacher in stage["distill"]["teachers"])
         stage["distill"] = merge(stage["distill"], {"teachers": teachers})
     return ChainStep(name=step.name, recipe=type(step.recipe)(**settings))
 
 
-def _scaled(step: ChainStep, scale: float) -> ChainStep:
-    """A trial of the step: so small a share of its epochs, and its network, steps and sets made small."""
+def _scale_down(step: ChainStep, scale: float) -> ChainStep:
+    """A trial of the step: `scale` times its epochs, with a small network, small batches and small sets."""
     settings = step.recipe.model_dump()
     stage = settings["emotion"] if isinstance(step.recipe, KfoldConfig) else settings
-    small = {name: min(stage["model"][name], largest) for name, largest in _TRIAL.items()}
+    small = {name: min(stage["model"][name], largest) for name, largest in _TRIAL_MODEL.items()}
     stage["model"] = merge(stage["model"], small)
     if "decoder" in stage:
         stage["decoder"] = merge(stage["decoder"], {"embed_dim": 48, "depth": 1})
@@ -50,25 +50,22 @@ def _scaled(step: ChainStep, scale: float) -> ChainStep:
 
 
 def train_chain(config: ChainConfig, *, run: Path, quiet: bool = False) -> Path:
-    """Train each step in a folder of its name; returns the last one. Steps that are done are not done again."""
+    """Train each step in a folder of its name; returns the last folder. Finished steps are not trained again."""
     RunFolder(run, writes=first_process())
-    before: Path | None = None
+    previous: Path | None = None
     done: dict[str, Path] = {}
     for step in config.steps:
-        ready, folder = _from(step, before, done), run / step.name
+        resolved, folder = _resolve(step, previous, done), run / step.name
         if config.scale < 1:
-            ready = _scaled(ready, config.scale)
-        if isinstance(ready.recipe, KfoldConfig):
-            train_folds(ready.recipe, run=folder, quiet=quiet)
-        else:
-            train_stage(ready.recipe, run=folder, quiet=quiet)
-        before = done[step.name] = folder
-    assert before is not None
-    return before
+            resolved = _scale_down(resolved, config.scale)
+        train(resolved.recipe, run=folder, quiet=quiet)
+        previous = done[step.name] = folder
+    assert previous is not None
+    return previous
 
 
 def train(recipe: Recipe, *, run: Path, quiet: bool = False) -> None:
-    """Whatever a recipe says."""
+    """Train a recipe of any kind into a run folder; a run that was interrupted resumes."""
     if isinstance(recipe, KfoldConfig):
         train_folds(recipe, run=run, quiet=quiet)
     elif isinstance(recipe, AblationConfig):

@@ -14,7 +14,7 @@ __all__ = ["make_task", "train_stage"]
 
 
 def make_task(config: Stage) -> Task:
-    """What a stage is to the loop."""
+    """The task of a stage, with its data and its initialised network."""
     if isinstance(config, PretrainConfig):
         from femae.training.tasks.pretrain import PretrainTask
 
@@ -30,10 +30,10 @@ def make_task(config: Stage) -> Task:
 
 
 def train_stage(config: Stage, *, run: Path, quiet: bool = False) -> FitResult:
-    """One stage into one run folder; a folder of the same settings is gone on with."""
+    """Train one stage into a run folder; a run with the same settings resumes."""
     import torch
 
-    torch.compiler.reset()  # each run compiles its own networks; torch stops compiling after eight of one kind
+    torch.compiler.reset()  # each run compiles its own networks; torch stops after eight recompilations
     fabric = make_fabric(config.run)
     torch.manual_seed(config.run.seed)
     task = make_task(config)

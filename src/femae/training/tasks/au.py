@@ -35,7 +35,10 @@ Bools = npt.NDArray[np.bool_]
 def loss_weights(
     targets: Floats, mask: Bools, *, names: tuple[str, ...], mode: WeightMode, largest: float | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(W_j of both terms, weights of the positive term or None), float[C] each. Raises DataError for absent classes."""
+    """Weights of eq. (1): (W_j of both terms, extra weights of the positive term or None), float[C] each.
+
+    Raises DataError for classes without a positive example.
+    """
     values = class_weights(targets, mask, names=names, mode=mode)
     if largest is not None:
         values = np.minimum(values, np.float32(largest))
@@ -45,7 +48,7 @@ def loss_weights(
 
 
 def au_columns(names: tuple[str, ...], faces: FaceSet) -> list[int]:
-    """Places in ACTION_UNITS of the units asked for, or of all that the rows know with both values.
+    """Indices in ACTION_UNITS of the named units, or without names of all units that have both values in `faces`.
 
     Raises DataError when there are none.
     """
@@ -59,16 +62,16 @@ def au_columns(names: tuple[str, ...], faces: FaceSet) -> list[int]:
 
 
 def judge_units(probs: Floats, targets: Floats, mask: Bools, *, names: tuple[str, ...]) -> dict[str, Any]:
-    """Binary F1 at 0.5 of each unit over the rows that know it, and their mean (Aff-Wild2's measure)."""
+    """Binary F1 at 0.5 of each unit over the rows where it is known, and their mean (Aff-Wild2's metric)."""
     values = binary_f1(probs, targets=targets, mask=mask)
     f1 = {name: float(values[j]) for j, name in enumerate(names) if mask[:, j].any()}
     return {"macro_f1": float(np.mean(list(f1.values()))) if f1 else 0.0, "f1": f1}
 
 
 class AuTask:
-    """Trains on rows that know at least one of the units.
+    """Trains on rows with at least one known unit.
 
-    With `init.head keep` the model of init.weights keeps its emotions as they are, and learns units beside them.
+    With `init.head keep`, the emotion outputs of the model of init.weights stay unchanged and units are added to it.
     """
 
     def __init__(self, config: AuConfig) -> None:
@@ -87,7 +90,7 @@ class AuTask:
             mode=config.class_weights,
             largest=config.max_weight,
         )
-        self._fixed = Constants(units=torch.tensor(self.units), weights=weights, pos_weights=pos_weights)
+        self._constants = Constants(units=torch.tensor(self.units), weights=weights, pos_weights=pos_weights)
         self.kept = read_info(config.init.weights) if config.init.head == "keep" and config.init.weights else None
         outputs = self.kept.outputs if self.kept else ()
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
@@ -105,10 +108,10 @@ class AuTask:
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
         pixels = self._augment(batch.pixels, draws)
         output = forward(normalise(pixels, self.config.model))
-        fixed = self._fixed.on(pixels.device)
-        units = fixed["units"]
+        constants = self._constants.on(pixels.device)
+        units = constants["units"]
         targets, mask = batch.au_targets[:, units], batch.au_mask[:, units]
-        weights, pos_weights = fixed["weights"], fixed["pos_weights"]
+        weights, pos_weights = constants["weights"], constants["pos_weights"]
         return StepOutput(loss=weighted_bce(output.au_logits, targets, mask, weights=weights, pos_weights=pos_weights))
 
     def example(self, count: int) -> tuple[torch.Tensor, ...]:

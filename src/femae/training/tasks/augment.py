@@ -1,8 +1,8 @@
-"""Augmentation of a whole batch of gray or RGB faces at once, each picture with its own draw (paper, section 4.2).
+"""Batched augmentation of gray or RGB faces with independent random numbers for each picture (paper, section 4.2).
 
-One grid_sample does what RandomResizedCrop, flip and rotation do, on the device of the pictures and without a copy per
-picture, so that two cores stay ahead of a small network and an accelerator gets some tens of kernels however many
-pictures there are, none of which waits for the host. Colours change by the formulas of torchvision's ColorJitter.
+A single grid_sample replaces RandomResizedCrop, flip and rotation, on the device of the pictures. So two cores keep up
+with a small network, and an accelerator runs a few dozen kernels per batch of any size without synchronising with the
+host. Colours change by the formulas of torchvision's ColorJitter.
 """
 
 import math
@@ -18,32 +18,33 @@ from femae.training.loader.rng import DrawPurpose, RandomKeys, normals, uniforms
 
 __all__ = ["augment_batch", "draw_chances", "make_augment"]
 
-_DRAWN: Final = tuple(
+_DRAW_NAMES: Final = tuple(
     "angle zoom stretch flip shift_x shift_y soften sharpen sharpened gamma contrast brightness saturation hue "
     "erase_area erase_aspect erase_x erase_y erased noise".split()
 )
 _GRAY: Final = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
-Chances = dict[str, torch.Tensor]  # float[B, 1, 1, 1] of 0..1 by what they decide
+Chances = dict[str, torch.Tensor]  # uniform random numbers float[B, 1, 1, 1] in 0..1, by what they decide
 
 
-def _between(chance: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _uniform(chance: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    """Map 0..1 to low..high."""
     return low + (high - low) * chance
 
 
-def _about(chance: torch.Tensor, reach: float) -> torch.Tensor:
-    """-reach..reach."""
+def _symmetric(chance: torch.Tensor, reach: float) -> torch.Tensor:
+    """Map 0..1 to -reach..reach."""
     return (2 * chance - 1) * reach
 
 
-def _move(pixels: torch.Tensor, config: AugmentConfig, chances: Chances, size: int) -> torch.Tensor:
+def _affine(pixels: torch.Tensor, config: AugmentConfig, chances: Chances, size: int) -> torch.Tensor:
     flat = {name: chance.flatten() for name, chance in chances.items()}
-    angle = _about(flat["angle"], math.radians(config.rotation_deg))
-    zoom = torch.exp(_between(flat["zoom"], math.log(config.scale_min), math.log(config.scale_max)))
-    stretch = torch.exp(_about(flat["stretch"], config.stretch))
+    angle = _symmetric(flat["angle"], math.radians(config.rotation_deg))
+    zoom = torch.exp(_uniform(flat["zoom"], math.log(config.scale_min), math.log(config.scale_max)))
+    stretch = torch.exp(_symmetric(flat["stretch"], config.stretch))
     flip = 1 - 2 * (flat["flip"] < config.flip).float()
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-    row_x = [flip * cos * stretch, -sin, _about(flat["shift_x"], config.shift)]
-    row_y = [flip * sin, cos / stretch, _about(flat["shift_y"], config.shift)]
+    row_x = [flip * cos * stretch, -sin, _symmetric(flat["shift_x"], config.shift)]
+    row_y = [flip * sin, cos / stretch, _symmetric(flat["shift_y"], config.shift)]
     theta = torch.stack(row_x + row_y, 1).view(-1, 2, 3)
     grid = F.affine_grid(theta, [len(pixels), pixels.shape[1], size, size], align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
@@ -56,11 +57,11 @@ def _blur(pixels: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def _soften(pixels: torch.Tensor, probability: float, chance: torch.Tensor) -> torch.Tensor:
-    """Halve or third the resolution of some pictures, as small faces in film have it."""
+    """Reduce the resolution of some pictures to a half or a third, as of small faces in films."""
     softened = pixels
     for number, factor in enumerate((2, 3)):
         chosen = (chance >= number * probability / 2) & (chance < (number + 1) * probability / 2)
-        if pixels.device.type == "cpu" and not torch.compiler.is_compiling():  # which ones costs nothing to know here
+        if pixels.device.type == "cpu" and not torch.compiler.is_compiling():  # nonzero does not synchronise here
             rows = chosen.flatten().nonzero()[:, 0]
             softened = softened.index_copy(0, rows, _blur(pixels[rows], factor)) if len(rows) else softened
         else:
@@ -74,12 +75,12 @@ def _sharpen(pixels: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     return (pixels + strength * (pixels - mean)).clamp(0, 1)
 
 
-def _light(pixels: torch.Tensor, config: AugmentConfig, chances: Chances) -> torch.Tensor:
+def _adjust_light(pixels: torch.Tensor, config: AugmentConfig, chances: Chances) -> torch.Tensor:
     if config.gamma:
-        pixels = torch.exp(pixels.clamp(0.002, 1).log() * torch.exp(_about(chances["gamma"], config.gamma)))
-    contrast = torch.exp(_about(chances["contrast"], config.contrast))
+        pixels = torch.exp(pixels.clamp(0.002, 1).log() * torch.exp(_symmetric(chances["gamma"], config.gamma)))
+    contrast = torch.exp(_symmetric(chances["contrast"], config.contrast))
     mean = pixels.mean((1, 2, 3), keepdim=True)
-    offset = mean - mean * contrast + _about(chances["brightness"], config.brightness)
+    offset = mean - mean * contrast + _symmetric(chances["brightness"], config.brightness)
     return torch.addcmul(offset, pixels, contrast).clamp(0, 1)
 
 
@@ -88,8 +89,8 @@ def _saturate(pixels: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return torch.lerp(red + green + blue, pixels, factor).clamp(0, 1)
 
 
-def _turn_hue(pixels: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Turn the hue of each picture by `turns` float[B, 1, 1, 1] of a circle; value and saturation (HSV) stay."""
+def _shift_hue(pixels: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Rotate the hue of each picture by `turns` float[B, 1, 1, 1] of a full circle; HSV value and saturation stay."""
     red, green, blue = pixels.split(1, 1)
     value = pixels.amax(1, keepdim=True)
     chroma = value - pixels.amin(1, keepdim=True)
@@ -99,16 +100,16 @@ def _turn_hue(pixels: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     sixths = sixths + 6 * turns
     channels = []
     for corner in (5, 3, 1):
-        place = torch.remainder(corner + sixths, 6)
-        channels.append(value - chroma * torch.minimum(place, 4 - place).clamp(0, 1))
+        position = torch.remainder(corner + sixths, 6)
+        channels.append(value - chroma * torch.minimum(position, 4 - position).clamp(0, 1))
     return torch.cat(channels, 1)
 
 
 def _erase(pixels: torch.Tensor, probability: float, chances: Chances) -> torch.Tensor:
-    """Cover a random rectangle (2 to 15 % of the area) with the picture's own mean."""
+    """Cover a random rectangle (2 to 15 % of the area) with the picture's mean."""
     height, width = pixels.shape[-2:]
-    area = _between(chances["erase_area"], 0.02, 0.15)
-    aspect = torch.exp(_about(chances["erase_aspect"], 0.7))
+    area = _uniform(chances["erase_area"], 0.02, 0.15)
+    aspect = torch.exp(_symmetric(chances["erase_aspect"], 0.7))
     y = (torch.arange(height, device=pixels.device) + 0.5)[:, None] / height - chances["erase_y"]  # [B, 1, H, 1]
     x = (torch.arange(width, device=pixels.device) + 0.5) / width - chances["erase_x"]  # [B, 1, 1, W]
     rows = (y.abs() < (area * aspect).sqrt() / 2) & (chances["erased"] < probability)
@@ -117,24 +118,24 @@ def _erase(pixels: torch.Tensor, probability: float, chances: Chances) -> torch.
 
 
 def draw_chances(keys: torch.Tensor) -> Chances:
-    """Of each picture (keys i64[B] of RandomKeys) the numbers that decide how it is changed."""
-    drawn = uniforms(keys, DrawPurpose.AUGMENT, len(_DRAWN))[:, :, None, None, None]  # [B, D, 1, 1, 1]
-    return dict(zip(_DRAWN, drawn.unbind(1), strict=True))
+    """The random numbers that decide the augmentation of each picture, from keys i64[B] of RandomKeys."""
+    drawn = uniforms(keys, DrawPurpose.AUGMENT, len(_DRAW_NAMES))[:, :, None, None, None]  # [B, D, 1, 1, 1]
+    return dict(zip(_DRAW_NAMES, drawn.unbind(1), strict=True))
 
 
 def _augment(pictures: torch.Tensor, keys: torch.Tensor, config: AugmentConfig, size: int) -> torch.Tensor:
     chances = draw_chances(keys)
-    pixels = _move(pictures.float() / 255, config, chances, size)
+    pixels = _affine(pictures.float() / 255, config, chances, size)
     if config.soften:
         pixels = _soften(pixels, config.soften, chances["soften"])
     if config.sharpen:
         pixels = _sharpen(pixels, 2 * chances["sharpen"] * (chances["sharpened"] < config.sharpen))
-    pixels = _light(pixels, config, chances)
+    pixels = _adjust_light(pixels, config, chances)
     if pixels.shape[1] == 3 and config.saturation:
         low = max(0.0, 1 - config.saturation)
-        pixels = _saturate(pixels, _between(chances["saturation"], low, 1 + config.saturation))
+        pixels = _saturate(pixels, _uniform(chances["saturation"], low, 1 + config.saturation))
     if pixels.shape[1] == 3 and config.hue:
-        pixels = _turn_hue(pixels, _about(chances["hue"], config.hue))
+        pixels = _shift_hue(pixels, _symmetric(chances["hue"], config.hue))
     if config.erase:
         pixels = _erase(pixels, config.erase, chances)
     if config.noise:
@@ -144,19 +145,19 @@ def _augment(pictures: torch.Tensor, keys: torch.Tensor, config: AugmentConfig, 
 
 
 def augment_batch(pictures: torch.Tensor, config: AugmentConfig, *, draws: RandomKeys, size: int) -> torch.Tensor:
-    """u8[B, C, H, W] -> float[B, C, size, size] in 0..1, each picture moved, softened, lit and covered at random."""
+    """u8[B, C, H, W] -> float[B, C, size, size] in 0..1, with random geometry, resolution, colours and erasing."""
     return _augment(pictures, draws.keys, config, size)
 
 
 def make_augment(
     config: AugmentConfig, *, size: int, compiled: bool
 ) -> Callable[[torch.Tensor, RandomKeys], torch.Tensor]:
-    """The same as a function of pictures and draws; `compiled`: on an accelerator as one graph of few kernels."""
+    """augment_batch as a function of pictures and draws; `compiled`: by torch.compile on an accelerator."""
     eager = partial(_augment, config=config, size=size)
     graph: Any = torch.compile(eager, dynamic=False, fullgraph=True) if compiled else eager
 
-    def change(pictures: torch.Tensor, draws: RandomKeys) -> torch.Tensor:
-        # the compiler's loops for the CPU are slower than torch's own kernels here
+    def augment(pictures: torch.Tensor, draws: RandomKeys) -> torch.Tensor:
+        # on the CPU, compiled loops are slower here than torch's own kernels
         return (eager if pictures.device.type == "cpu" else graph)(pictures, draws.keys)
 
-    return change
+    return augment

@@ -47,9 +47,9 @@ Bools = npt.NDArray[np.bool_]
 
 
 def judge_emotions(probs: Floats, targets: Floats, mask: Bools) -> dict[str, Any]:
-    """F1 of the largest of six probabilities against the top emotion, and of the compounds against the top pair.
+    """F1 of the largest of six probabilities against the top emotion, and macro-F1 of compounds against the top pair.
 
-    Rows without a clear top do not count (metrics/hard_labels.py); of the compounds, classes with fewer than three.
+    Rows without a clear top do not count (metrics/hard_labels.py), nor do compounds with fewer than three rows.
     """
     top = top_emotion(targets, mask=mask)
     pred, true = probs[top >= 0].argmax(1), top[top >= 0]
@@ -69,7 +69,7 @@ def judge_emotions(probs: Floats, targets: Floats, mask: Bools) -> dict[str, Any
 
 
 class EmotionTask:
-    """Trains on rows with a known emotion; with a joint AU head also on those that know action units."""
+    """Trains on rows with a known emotion; with a joint AU head also on those with known action units."""
 
     def __init__(self, config: EmotionConfig) -> None:
         self.config = config
@@ -97,7 +97,7 @@ class EmotionTask:
         )
         ones = torch.ones(len(self.units))
         units = torch.tensor(self.units, dtype=torch.int64)
-        self._fixed = Constants(weights=weights, pos_weights=pos_weights, units=units, au_weights=ones)
+        self._constants = Constants(weights=weights, pos_weights=pos_weights, units=units, au_weights=ones)
         outputs = (*EMOTIONS, NO_EXPRESSION) if config.softmax_weight > 0 else EMOTIONS
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
         self.start = start_encoder(self.model.encoder, config.init)
@@ -108,14 +108,17 @@ class EmotionTask:
         if self.model.au_head is not None:
             start_head(self.model.au_head, au_names=self.names, init=config.init)
             self.model.au_head.requires_grad_(config.au_head == "joint")
-        # of the label for people; never fitted to test pictures
+        # rule of the column `expression`; never fitted to test pictures
         self.expression: ExpressionParams | None = None
         self._fits_expression = "test" not in self.val_set.strings("split")
         self.teacher = load_teacher(config.distill, config.model, config.run)
         self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
     def prepare(self, *, device: torch.device, folder: Path, writes: bool) -> None:
-        """Ask the teachers about views of the training pictures; a run that goes on finds the answers in its folder."""
+        """Compute the teachers' soft targets over views of the training pictures, or read those of a resumed run.
+
+        Raises ConfigError when the teachers' outputs or the file taught.npy do not fit.
+        """
         distill = self.config.distill
         if self.teacher is None or not distill.views:
             return
@@ -142,8 +145,8 @@ class EmotionTask:
         return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
 
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
-        config, fixed = self.config, self._fixed.on(batch.pixels.device)
-        pixels, units = self._augment(batch.pixels, draws), fixed["units"]
+        config, constants = self.config, self._constants.on(batch.pixels.device)
+        pixels, units = self._augment(batch.pixels, draws), constants["units"]
         targets, mask = batch.targets, batch.mask
         au_targets, au_mask = batch.au_targets[:, units], batch.au_mask[:, units]
         mix = draw_mix(targets, mask, config.mixup, draws=draws, progress=progress)
@@ -154,7 +157,7 @@ class EmotionTask:
         parts = {"loss_emotion": self._emotion_loss(output.logits, targets, mask)}
         total = parts["loss_emotion"]
         if self.units and config.au_weight > 0:
-            parts["loss_au"] = weighted_bce(output.au_logits, au_targets, au_mask, weights=fixed["au_weights"])
+            parts["loss_au"] = weighted_bce(output.au_logits, au_targets, au_mask, weights=constants["au_weights"])
             total = total + config.au_weight * parts["loss_au"]
         if batch.taught is not None:
             taught = batch.taught if mix is None else mix.targets(batch.taught)
@@ -167,8 +170,8 @@ class EmotionTask:
         return StepOutput(loss=total, log=parts if len(parts) > 1 else {})
 
     def _emotion_loss(self, logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        fixed = self._fixed.on(logits.device)
-        weights, pos_weights = fixed["weights"], fixed["pos_weights"]
+        constants = self._constants.on(logits.device)
+        weights, pos_weights = constants["weights"], constants["pos_weights"]
         loss = weighted_bce(logits[:, : len(EMOTIONS)], targets, mask, weights=weights, pos_weights=pos_weights)
         if self.config.softmax_weight > 0:
             loss = loss + self.config.softmax_weight * cross_entropy_six(logits, targets, mask)

@@ -1,7 +1,7 @@
-"""Fit the numbers of the label for people (compound.expression) to faces that the network was not trained on.
+"""Fits the parameters of the column `expression` (compound.expression) to faces that the network was not trained on.
 
-Seven numbers make the cross-entropy of the answers least; then the gain of compounds is chosen by macro-F1, among those
-at which at most one in twenty of the other faces is called a compound.
+Seven parameters minimise the cross-entropy of the answers; then the gain of compounds is chosen by macro-F1, among
+those that call at most one in twenty of the other faces a compound.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from femae.training.loop.scores import read_none, read_scores
 
 __all__ = ["MIN_COMPOUNDS", "MIN_FACES", "fit_expression", "fit_expression_to_tables", "gain_curve"]
 
-MIN_FACES: Final = 200  # clear ones in all, and
-MIN_COMPOUNDS: Final = 20  # compounds: with fewer there is nothing to fit
+MIN_FACES: Final = 200  # clearly labelled faces, below which nothing is fitted
+MIN_COMPOUNDS: Final = 20  # compounds among them
 _GAINS: Final = np.exp(np.linspace(0, np.log(8), 43))  # of compounds: 1 to 8 in steps of 5 %
-_MOST_SAID: Final = 0.05  # share of the other faces that are called a compound
-_PULL: Final = 1e-3  # towards 0, so that perfectly separated faces give no endless numbers
-_NUMBERS: Final[dict[str, tuple[float, tuple[float | None, float | None]]]] = {  # start, bounds
+_MAX_FALSE_SHARE: Final = 0.05  # share of the other faces that may be called a compound
+_L2: Final = 1e-3  # keeps parameters finite when the faces are perfectly separable
+_PARAMETERS: Final[dict[str, tuple[float, tuple[float | None, float | None]]]] = {  # start, bounds
     "none_bias": (0.0, (None, None)),
     "none_slope": (0.5, (0, None)),
     "none_weight": (0.0, (0, None)),
@@ -35,7 +35,7 @@ _NUMBERS: Final[dict[str, tuple[float, tuple[float | None, float | None]]]] = { 
     "compound_bias": (0.0, (None, None)),
     "scale": (1.0, (0.05, None)),
 }
-_NUM_BEFORE: Final = 1 + len(EMOTIONS)  # answers before the first compound
+_FIRST_COMPOUND: Final = 1 + len(EMOTIONS)  # index of the first compound among the answers
 
 Floats = npt.NDArray[np.float64]
 Outputs = npt.NDArray[np.float32]
@@ -49,10 +49,10 @@ def fit_expression_to_tables(
     offset: Sequence[float] = (),
     compounds: tuple[Compound, ...] = ABAW_COMPOUNDS,
 ) -> ExpressionParams | None:
-    """The numbers for tables of scores (training.scores) of faces that the network was not trained on.
+    """Fit the parameters to score tables (training.loop.scores) of faces that the network was not trained on.
 
-    scale, offset: six each, the calibration that the file to be made applies to the logits; empty: none. None where the
-    tables hold too few clear faces or compounds.
+    scale, offset: six each, the calibration that the final weights file applies to the logits; empty: none. None when
+    the tables hold too few clear faces or compounds. Raises DataError when the tables' columns differ.
     """
     outputs, answers = [], []
     for path in paths:
@@ -65,39 +65,41 @@ def fit_expression_to_tables(
 
 
 def fit_expression(outputs: Outputs, answers: Ints, *, compounds: tuple[Compound, ...]) -> ExpressionParams | None:
-    """The numbers for outputs f32[N, 6 or 7] and true answers i64[N], both as ExpressionRule has them.
+    """Fit the parameters to outputs f32[N, 6 or 7] and true answers i64[N], both as ExpressionRule defines them.
 
-    Answer -1: unclear, does not count. None where too few faces, or too few compounds, are left to fit.
+    Answer -1: unclear, does not count. None when too few faces or too few compounds remain.
     """
     clear = answers >= 0
     outputs, answers = outputs[clear], answers[clear]
-    if len(answers) < MIN_FACES or (answers >= _NUM_BEFORE).sum() < MIN_COMPOUNDS:
+    if len(answers) < MIN_FACES or (answers >= _FIRST_COMPOUND).sum() < MIN_COMPOUNDS:
         return None
     params = _least_cross_entropy(outputs, answers, pairs=np.array(emotion_indices(compounds), np.intp))
     curve = gain_curve(outputs, answers, compounds=compounds, params=params)
-    allowed = curve[:, 3] <= _MOST_SAID
-    allowed[0] = True  # the smallest gain, whatever it says of others
+    allowed = curve[:, 3] <= _MAX_FALSE_SHARE
+    allowed[0] = True  # the smallest gain is always allowed
     gain = curve[np.argmax(np.where(allowed, curve[:, 2], -1)), 0]
     return params.model_copy(update={"compound_gain": round(float(gain), 4), "num_faces": len(answers)})
 
 
 def gain_curve(outputs: Outputs, answers: Ints, *, compounds: tuple[Compound, ...], params: ExpressionParams) -> Floats:
-    """What each gain of compounds gives f64[G, 5]: gain, accuracy, macro-F1, said of others, found.
+    """Metrics for each gain of compounds, f64[G, 5]: gain, accuracy, macro-F1, false share, recall.
 
-    Macro-F1: over answers with at least three faces. Said of others: the share of faces that are no compound and are
-    called one. Found: the share of compounds that are named rightly. Arguments as in fit_expression, answers >= 0.
+    Macro-F1: over answers with at least three faces. False share: of the faces without a compound, those called one.
+    Recall: of the compounds, those named correctly. Arguments as in fit_expression, answers >= 0.
     """
     rule = ExpressionRule(compounds, params=params.model_copy(update={"compound_gain": 1.0}))
     preferences = rule.preferences(rule.probabilities(outputs))
-    is_compound = answers >= _NUM_BEFORE
+    is_compound = answers >= _FIRST_COMPOUND
     rows = []
     for gain in _GAINS:
         gained = preferences.copy()
-        gained[:, _NUM_BEFORE:] += np.log(gain)
-        said = gained.argmax(axis=1)
-        f1 = macro_f1(said, true=answers, num_classes=len(rule.names), min_present=3)
-        others = said[~is_compound] >= _NUM_BEFORE
-        rows.append((gain, (said == answers).mean(), f1, others.mean(), (said == answers)[is_compound].mean()))
+        gained[:, _FIRST_COMPOUND:] += np.log(gain)
+        predicted = gained.argmax(axis=1)
+        f1 = macro_f1(predicted, true=answers, num_classes=len(rule.names), min_present=3)
+        others = predicted[~is_compound] >= _FIRST_COMPOUND
+        rows.append(
+            (gain, (predicted == answers).mean(), f1, others.mean(), (predicted == answers)[is_compound].mean())
+        )
     return np.array(rows, np.float64)
 
 
@@ -107,24 +109,24 @@ def _least_cross_entropy(outputs: Outputs, answers: Ints, *, pairs: npt.NDArray[
 
     rows = np.arange(len(answers))
 
-    def loss(numbers: Floats) -> float:
-        scores = answer_scores(outputs, pairs=pairs, params=_params(numbers)) * numbers[-1]
-        return float((logsumexp(scores, axis=1) - scores[rows, answers]).mean() + _PULL * (numbers**2).sum())
+    def loss(values: Floats) -> float:
+        scores = answer_scores(outputs, pairs=pairs, params=_params(values)) * values[-1]
+        return float((logsumexp(scores, axis=1) - scores[rows, answers]).mean() + _L2 * (values**2).sum())
 
-    bounds = [limits for _, limits in _NUMBERS.values()]
+    bounds = [limits for _, limits in _PARAMETERS.values()]
     if outputs.shape[1] == len(EMOTIONS):
-        bounds[list(_NUMBERS).index("none_weight")] = (0, 0)
-    found = minimize(loss, [start for start, _ in _NUMBERS.values()], method="L-BFGS-B", bounds=bounds).x
+        bounds[list(_PARAMETERS).index("none_weight")] = (0, 0)
+    found = minimize(loss, [start for start, _ in _PARAMETERS.values()], method="L-BFGS-B", bounds=bounds).x
     return _params(np.round(found, 6))
 
 
-def _params(numbers: Floats) -> ExpressionParams:
-    values: dict[str, Any] = dict(zip(_NUMBERS, map(float, numbers), strict=True))
-    return ExpressionParams.model_construct(**values)
+def _params(values: Floats) -> ExpressionParams:
+    by_name: dict[str, Any] = dict(zip(_PARAMETERS, map(float, values), strict=True))
+    return ExpressionParams.model_construct(**by_name)
 
 
 def _calibrated(probs: Outputs, *, scale: Sequence[float], offset: Sequence[float]) -> Outputs:
-    """sigmoid(scale * logit + offset) of each emotion; empty: as they are."""
+    """sigmoid(scale * logit + offset) of each emotion; unchanged if `scale` is empty."""
     if not scale:
         return probs
     p = np.clip(probs.astype(np.float64), 1e-6, 1 - 1e-6)

@@ -1,4 +1,4 @@
-"""Where a network's initial weights come from, and which of them are trained (init.*)."""
+"""Loads the initial weights of a network and freezes those that are not trained (settings init.*)."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from femae.shipped import shipped
 __all__ = ["freeze_parameters", "start_emotion_head", "start_encoder", "start_head"]
 
 
-def _file(path: Path) -> Path:
+def _weights_file(path: Path) -> Path:
     path = shipped(path, suffixes=(".safetensors",))
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
@@ -23,10 +23,10 @@ def _file(path: Path) -> Path:
 
 
 def start_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
-    """Put init.weights into an encoder; None when there are none to put. Raises ModelError when they do not fit."""
+    """Load init.weights into an encoder; None without init.weights. Raises ModelError when they do not fit."""
     if init.weights is None:
         return None
-    file = _file(init.weights)
+    file = _weights_file(init.weights)
     tensors = read_checkpoint(file, allow_pickle=init.allow_pickle)
     if file.suffix == ".safetensors" and any(name.startswith("members.") for name in tensors):
         raise ModelError(f"{file} is an ensemble: start from one of its members, or name it in distill.teachers")
@@ -34,10 +34,10 @@ def start_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
 
 
 def start_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitConfig) -> None:
-    """Take over the emotion head of init.weights. Raises ModelError when it has none or other outputs."""
+    """Copy the emotion head of init.weights. Raises ModelError when it has none or other outputs."""
     if init.weights is None:
         raise ModelError("init.head keep needs init.weights: the run whose head is kept")
-    model, info = load_model(_file(init.weights))
+    model, info = load_model(_weights_file(init.weights))
     source: Any = getattr(model, "head", None)
     if info.outputs != outputs or source is None:
         raise ModelError(
@@ -49,7 +49,7 @@ def start_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitC
 
 
 def start_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:
-    """Take over the AU head of init.weights. Raises ModelError when it has none or other units."""
+    """Copy the AU head of init.weights. Raises ModelError when it has none or other units."""
     assert init.weights is not None
     model, info = load_model(init.weights)
     source: Any = getattr(model, "au_head", None)
@@ -62,7 +62,7 @@ def start_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) 
 
 
 def freeze_parameters(model: nn.Module, init: InitConfig) -> None:
-    """Freeze what init.train leaves out: the encoder, or all of it but its last block and norm."""
+    """Freeze the parameters outside init.train: the encoder, or all of it but its last block and norms."""
     if init.train == "all":
         return
     encoder: Any = model.encoder

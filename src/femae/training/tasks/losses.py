@@ -14,11 +14,11 @@ def weighted_bce(
     weights: torch.Tensor,
     pos_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Eq. (1): binary cross-entropies of C labels, each times W_j, averaged over the labels known of a picture.
+    """Eq. (1): binary cross-entropies of C labels, weighted by W_j and averaged over the known labels of a picture.
 
     logits, targets float[B, C], mask bool[B, C], weights W_j float[C] of both terms; pos_weights float[C] of the
-    positive term alone. A picture of which nothing is known adds 0; the mean is over all B pictures, so that parts of
-    a batch add up to the whole. With all labels known this is eq. (1) to the letter.
+    positive term alone. Returns float[], the mean over all B pictures, to which a picture without known labels adds 0:
+    so the parts of a batch add up to the whole. With all labels known it is exactly eq. (1).
     """
     terms = F.binary_cross_entropy_with_logits(
         logits.float(), targets, weight=weights, pos_weight=pos_weights, reduction="none"
@@ -28,11 +28,11 @@ def weighted_bce(
 
 
 def cross_entropy_six(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the softmax over the six emotions and `none of them` with the label shares.
+    """Softmax cross-entropy over the six emotions and `none of them`, with label shares as targets; float[].
 
-    logits float[B, 7] (the last: none), targets float[B, 6], mask bool[B, 6]; what the six leave of 1 is `none`, and
-    targets that add up to more than 1 (a compound) are divided by their sum. Only pictures whose six labels are all
-    known count.
+    logits float[B, 7] (the last: none), targets float[B, 6], mask bool[B, 6]. The target of `none` is what the six
+    leave of 1; targets that add up to more than 1 (a compound) are divided by their sum. Pictures with an unknown
+    label add 0 to the mean.
     """
     none = (1 - targets.sum(1, keepdim=True)).clamp(min=0)
     shares = torch.cat([targets, none], 1)
@@ -42,14 +42,14 @@ def cross_entropy_six(logits: torch.Tensor, targets: torch.Tensor, mask: torch.T
 
 
 def distill_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of outputs or features, float[B, K]."""
+    """Mean squared difference float[] of outputs or features, float[B, K] each."""
     return F.mse_loss(student.float(), teacher.float())
 
 
 def distill_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """Mean Kullback-Leibler divergence of the binary distributions at a temperature, times its square.
+    """Mean Kullback-Leibler divergence float[] of Bernoulli distributions, times temperature ** 2.
 
-    logits float[B, C]; each label is a coin with probability sigmoid(logit / temperature) (Hinton et al. 2015).
+    logits float[B, C]; each label has the probability sigmoid(logit / temperature) (Hinton et al. 2015).
     """
     student, teacher = student_logits.float() / temperature, teacher_logits.float() / temperature
     probs = torch.sigmoid(teacher)

@@ -29,7 +29,7 @@ _NUM_SHOWN: Final = 24  # faces on the sheet of reconstructions
 
 
 class PretrainTask:
-    """All faces of the training splits; the validation masks each face the same way every time."""
+    """Trains on all faces of the training splits; each validation face has the same mask in every validation."""
 
     def __init__(self, config: PretrainConfig) -> None:
         self.config = config
@@ -69,7 +69,7 @@ class PretrainTask:
         return {"loss": errors.float()}
 
     def _noise(self, rows: torch.Tensor) -> torch.Tensor:
-        """float[B, N] that a row has in every validation."""
+        """Mask noise float[B, N] of validation rows, the same in every validation."""
         return RandomKeys.of(mix_seed("validation"), rows).uniform(DrawPurpose.MASK, self.config.model.num_patches)
 
     def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
@@ -78,7 +78,7 @@ class PretrainTask:
 
     @torch.inference_mode()
     def _reconstructions(self) -> pa.Table:
-        """PNG pictures of some validation faces: masked, reconstructed (visible patches kept), original."""
+        """Table with PNG pictures of some validation faces: masked, reconstructed (with visible patches), original."""
         rows = np.unique(np.linspace(0, len(self.val_set) - 1, _NUM_SHOWN).round().astype(np.int64))
         model, shape = self.model, self.config.model
         device = next(model.parameters()).device
@@ -86,7 +86,7 @@ class PretrainTask:
         pixels = normalise(pictures.float() / 255, shape)
         output = model(pixels, self._noise(torch.from_numpy(rows).to(device)))
         target, pred = model.patchify(pixels), output.pred.float()
-        if model.norm_pix_loss:  # the decoder says a patch's pattern; its mean and contrast are borrowed
+        if model.norm_pix_loss:  # the decoder predicts normalised patches: use the originals' mean and deviation
             pred = pred * (target.var(-1, keepdim=True) + 1e-6).sqrt() + target.mean(-1, keepdim=True)
         hidden = output.mask[..., None] > 0
         sheets = {
@@ -96,10 +96,10 @@ class PretrainTask:
         }
         columns: dict[str, Any] = {"key": self.val_set.select(rows).strings("key")}
         for name, patches in sheets.items():
-            columns[name] = [_png(picture) for picture in self._levels(model.unpatchify(patches))]
+            columns[name] = [_png(picture) for picture in self._to_u8(model.unpatchify(patches))]
         return pa.table(columns)
 
-    def _levels(self, pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
+    def _to_u8(self, pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
         """Normalised float[B, C, S, S] -> u8[B, S, S, C]."""
         shape = self.config.model
         mean = pixels.new_tensor(shape.channel_values(shape.mean))[:, None, None]

@@ -1,8 +1,8 @@
-"""Frozen teachers of distillation: earlier runs or an ensemble (paper, section 4.4; Hinton et al. 2015).
+"""Frozen teachers for distillation: earlier runs or an ensemble (paper, section 4.4; Hinton et al. 2015).
 
-They are asked at each step, or once before training, about slightly changed views of every picture: one answer depends
-on where exactly the face lies in the frame; the mean of many depends on it much less. Learned beside the votes it gives
-a student that needs one look for what took its teacher many.
+Teachers predict at each step, or once before training over several augmented views of every picture: a single
+prediction depends on the exact position of the face, the mean over views much less. A student that learns this mean
+beside the votes needs only one view at test time.
 """
 
 from contextlib import nullcontext
@@ -39,13 +39,13 @@ __all__ = [
     "soft_targets",
 ]
 
-_HALVES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+_AUTOCAST_DTYPES: Final = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
 
 
 class Teacher(nn.Module):
     """Several models as one frozen teacher; takes pictures in 0..1 and normalises them itself.
 
-    `together` False: only single models are asked (`draw`), so they may differ in what they say beyond the emotions.
+    `together` False: only single models are called (`draw`), so their outputs besides the emotions may differ.
     """
 
     def __init__(
@@ -60,28 +60,28 @@ class Teacher(nn.Module):
         self.eval()
         self._configs = [member.config for member in members]
         self.config = members[0].config
-        self._half = _HALVES.get(precision)
-        calls = {id(member): torch.compile(member, dynamic=False) if compiled else member for member in members}
-        self._calls: list[Any] = [calls[id(member)] for member in members]
-        self._all: Any = Ensemble(members) if len(members) > 1 and together else self._calls[0]
+        self._autocast_dtype = _AUTOCAST_DTYPES.get(precision)
+        by_id = {id(member): torch.compile(member, dynamic=False) if compiled else member for member in members}
+        self._networks: list[Any] = [by_id[id(member)] for member in members]
+        self._ensemble: Any = Ensemble(members) if len(members) > 1 and together else self._networks[0]
 
     @torch.no_grad()
     def forward(self, pixels: torch.Tensor, *, draw: float | None = None) -> FaceOutput:
-        """float[B, C, S, S] in 0..1 -> the models' common answer; with `draw` (0..1) that of one of them.
+        """float[B, C, S, S] in 0..1 -> the output of the ensemble, or with `draw` (0..1) of one of the models.
 
-        Pictures of another size than a model's own are resized for it.
+        Pictures are converted to the size and colours of the model.
         """
         if next(self.parameters()).device != pixels.device:
             self.to(pixels.device)
-        number = 0 if draw is None else int(draw * len(self._calls))
-        network, config = self._all if draw is None else self._calls[number], self._configs[number]
-        half = nullcontext() if self._half is None else torch.autocast(pixels.device.type, dtype=self._half)
-        with half:
-            return cast(FaceOutput, network(normalise(_shown(pixels, config), config)))
+        number = 0 if draw is None else int(draw * len(self._networks))
+        network, config = self._ensemble if draw is None else self._networks[number], self._configs[number]
+        dtype = self._autocast_dtype
+        with nullcontext() if dtype is None else torch.autocast(pixels.device.type, dtype=dtype):
+            return cast(FaceOutput, network(normalise(_match_input(pixels, config), config)))
 
 
-def _shown(pixels: torch.Tensor, config: ModelConfig) -> torch.Tensor:
-    """The student's pictures, float[B, C, S, S] in 0..1, in the size and the colours that a teacher takes."""
+def _match_input(pixels: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    """The student's pictures float[B, C, S, S] in 0..1, in the size and colours of a teacher's input."""
     if config.in_chans < pixels.shape[1]:
         pixels = rgb_to_grayscale(pixels)
     size = config.image_size
@@ -91,7 +91,7 @@ def _shown(pixels: torch.Tensor, config: ModelConfig) -> torch.Tensor:
 
 
 def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) -> Teacher | None:
-    """The teacher of a recipe; None without one. Raises ConfigError or ModelError when it does not fit the student."""
+    """The teacher of a recipe, or None. Raises ConfigError or ModelError when it does not suit the student."""
     if not config.teachers or config.weight == 0:
         return None
     loaded: dict[Path, FaceModel | Ensemble] = {}
@@ -119,7 +119,7 @@ def load_teacher(config: DistillConfig, student: ModelConfig, run: RunConfig) ->
 
 
 def distill_loss(student: FaceOutput, teacher: FaceOutput, config: DistillConfig) -> torch.Tensor:
-    """What parts the student's answer from the teacher's, over the six emotions or the features."""
+    """The distance float[] of the student's output from the teacher's, over the six emotions or the features."""
     count = len(EMOTIONS)
     if config.target == "features":
         return distill_mse(student.features, teacher.features)
@@ -131,7 +131,7 @@ def distill_loss(student: FaceOutput, teacher: FaceOutput, config: DistillConfig
     return distill_mse(mine, theirs)
 
 
-VIEWS: Final = AugmentConfig(  # as a detector's boxes and a room's light differ, no more
+VIEWS: Final = AugmentConfig(  # small changes, like those of face boxes and lighting
     rotation_deg=12,
     scale_min=0.8,
     scale_max=1.12,
@@ -152,25 +152,25 @@ Floats = npt.NDArray[np.float32]
 def predict_views(
     teacher: Teacher, faces: FaceSet, *, model: ModelConfig, views: int, seed: int, device: torch.device | str = "cpu"
 ) -> Floats:
-    """Mean logits f32[N, 6 or 7] of the teacher over `views` views of each face: the picture as it is, and others."""
+    """Mean logits f32[N, 6 or 7] of the teacher over `views` views of each face: the original, and augmented ones."""
     total: torch.Tensor | None = None
     for rows in faces.row_chunks(_BATCH):
-        padded = np.resize(rows, _BATCH)  # one shape, compiled once
+        padded = np.resize(rows, _BATCH)  # a constant shape is compiled only once
         pictures = torch.from_numpy(faces.read(padded, model=model)).to(device)
-        places = torch.from_numpy(padded).to(device)
-        said = teacher(pictures.float() / 255).logits.float()
+        row_numbers = torch.from_numpy(padded).to(device)
+        logits = teacher(pictures.float() / 255).logits.float()
         for view in range(1, views):
-            draws = RandomKeys.of(mix_seed(seed, "views", view), places)
-            said = said + teacher(augment_batch(pictures, VIEWS, draws=draws, size=model.image_size)).logits.float()
+            draws = RandomKeys.of(mix_seed(seed, "views", view), row_numbers)
+            logits = logits + teacher(augment_batch(pictures, VIEWS, draws=draws, size=model.image_size)).logits.float()
         if total is None:
-            total = torch.empty(len(faces), said.shape[1])
-        total[torch.from_numpy(rows)] = said[: len(rows)].cpu() / views
+            total = torch.empty(len(faces), logits.shape[1])
+        total[torch.from_numpy(rows)] = logits[: len(rows)].cpu() / views
     assert total is not None
     return total.numpy()
 
 
 def soft_targets(logits: Floats) -> Floats:
-    """Logits f32[N, 6 or 7] -> f32[N, 6 or 13]: six probabilities and, with an output for none, seven shares."""
+    """Logits f32[N, 6 or 7] -> f32[N, 6 or 13]: six sigmoids and, with an output for none, a softmax over seven."""
     six = 1 / (1 + np.exp(-logits[:, :_NUM]))
     if logits.shape[1] == _NUM:
         return six.astype(np.float32)
@@ -179,7 +179,7 @@ def soft_targets(logits: Floats) -> Floats:
 
 
 def soft_target_loss(logits: torch.Tensor, taught: torch.Tensor, *, softmax_weight: float) -> torch.Tensor:
-    """Cross-entropies with what was taught, as with the votes: eq. (1) over six, and the softmax over seven.
+    """Cross-entropy float[] with soft targets: binary over six emotions, plus softmax over seven classes.
 
     logits float[B, 6 or 7], taught float[B, 6 or 13] of soft_targets.
     """
@@ -191,7 +191,10 @@ def soft_target_loss(logits: torch.Tensor, taught: torch.Tensor, *, softmax_weig
 
 
 def read_soft_targets(path: Path, *, count: int, width: int) -> Floats | None:
-    """What an earlier start of the same run has asked; None where there is nothing. Raises ConfigError."""
+    """Logits f32[count, width] that the run has stored before; None if there are none.
+
+    Raises ConfigError when the file is damaged or has another shape.
+    """
     try:
         found = np.load(path, allow_pickle=False)
     except FileNotFoundError:
