@@ -13,7 +13,7 @@ import numpy as np
 
 from femae.engine.load import engines_for, load_engine
 from femae.engine.spec import Engine
-from femae.export.check import made_up_crops
+from femae.export.check import noise_crops
 
 BATCHES = (1, 8, 64)
 
@@ -38,7 +38,7 @@ def main() -> None:
     for round_number in range(arguments.rounds + 1):
         for (file, name), engine in engines.items():
             for batch in BATCHES:
-                crops = made_up_crops(size=engine.spec.image_size, count=batch)
+                crops = noise_crops(size=engine.spec.image_size, count=batch)
                 taken = once(engine, crops, calls=max(1, 16 // batch))
                 if round_number:  # the first one warms up
                     times.setdefault((file, name, batch), []).append(taken)

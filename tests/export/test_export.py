@@ -19,7 +19,7 @@ from femae.config.train import InitConfig
 from femae.engine.load import load_engine
 from femae.engine.torch import TorchEngine
 from femae.errors import ConfigError, DataError, MissingDependencyError, ModelError, OutputError
-from femae.export.check import compare_f1, labelled_rows, made_up_crops, sample_crops
+from femae.export.check import compare_f1, labelled_rows, noise_crops, sample_crops
 from femae.export.run import export_model
 from femae.export.weights import balance_offsets, balanced
 from femae.inference.predictor import Predictor
@@ -175,7 +175,7 @@ def test_calibration_crops_are_drawn_at_random_and_again_the_same(shards: Path) 
     assert first.shape == (10, 32, 32, 3)
     np.testing.assert_array_equal(first, second)
     assert len(sample_crops(shards, size=32, count=99)) == 24
-    assert made_up_crops(size=20, count=3).shape == (3, 20, 20, 3)
+    assert noise_crops(size=20, count=3).shape == (3, 20, 20, 3)
 
 
 def test_balance_lifts_rare_emotions_and_keeps_the_mean(run: Path) -> None:
@@ -186,7 +186,7 @@ def test_balance_lifts_rare_emotions_and_keeps_the_mean(run: Path) -> None:
     assert not np.any(balance_offsets(counts.tolist(), balance=0.0))
     model, info = load_model(run)
     calibrated = info.model_copy(update={"scale": (2.0,) * 6, "offset": (0.5,) * 6})
-    crops = made_up_crops(size=32, count=5)
+    crops = noise_crops(size=32, count=5)
     logits = []
     for version in (calibrated, balanced(calibrated, class_counts=counts.tolist(), balance=0.5)):
         probs = TorchEngine.of(model, info=version).run(crops)[0].astype(np.float64)

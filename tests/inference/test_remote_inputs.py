@@ -144,7 +144,7 @@ def test_a_journal_of_many_objects_is_made_one(bucket: str, store: Any, monkeypa
     out = f"s3://{BUCKET}/many"
     assert predict([bucket], out, "--quiet") == 0
     assert len(objects(store, "many/run.journal/")) == 3
-    monkeypatch.setattr(journal, "_MANY", 2)
+    monkeypatch.setattr(journal, "_MAX_OBJECTS", 2)
     assert predict([bucket], out, "--quiet") == 0
     assert len(objects(store, "many/run.journal/")) == 1
     assert predict([bucket], out, "--quiet") == 0

@@ -36,7 +36,7 @@ def test_draws_depend_on_the_seed_alone_and_not_on_how_many_are_made_at_once(mon
     settings = {"true": true, "num_classes": 4, "groups": groups, "num": 40}
     first = bootstrap_f1(pred, **settings, seed=1)[0]
     assert not np.array_equal(first, bootstrap_f1(pred, **settings, seed=2)[0])
-    monkeypatch.setattr(bootstrap, "_DRAWN_AT_ONCE", 30)
+    monkeypatch.setattr(bootstrap, "_MAX_CHUNK", 30)
     np.testing.assert_array_equal(first, bootstrap_f1(pred, **settings, seed=1)[0])
 
 
@@ -74,7 +74,7 @@ def labelled(size: int = 120) -> dict[str, np.ndarray]:
 def test_ranking_and_calibration_of_a_draw_are_those_of_the_samples_of_the_groups_drawn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bootstrap, "_DRAWN_AT_ONCE", 700)
+    monkeypatch.setattr(bootstrap, "_MAX_CHUNK", 700)
     example = labelled()
     groups = example["groups"]
     draws = GroupDraws(groups=groups, num=40, seed=3)

@@ -60,5 +60,11 @@ def test_best_thresholds_give_the_largest_f1_of_all_thresholds() -> None:
         np.testing.assert_allclose(reached, np.max(every, axis=0))
 
 
+def test_a_best_threshold_is_midway_between_probabilities_and_ties_are_predicted_together() -> None:
+    targets = np.array([[0.0], [1], [0], [1]])
+    assert best_thresholds(np.array([[0.2], [0.8]]), targets[:2]).tolist() == [0.5]
+    assert best_thresholds(np.full((4, 1), 0.7), targets) < 0.7
+
+
 def test_no_positive_sample_gives_the_threshold_one_half() -> None:
     assert best_thresholds(np.array([[0.2], [0.9]]), np.zeros((2, 1))).tolist() == [0.5]

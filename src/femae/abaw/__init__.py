@@ -1,1 +1,1 @@
-"""Submission files of the ABAW challenge from tables of predictions: aligned, merged, validated, scored."""
+"""Submission files of the ABAW challenge: written from tables of predictions, validated, and scored."""

@@ -1,4 +1,4 @@
-"""`femae abaw validate` and `femae abaw score`: what they print and the exit status."""
+"""`femae abaw validate` and `femae abaw score`: output and exit status."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ __all__ = ["run_score", "run_validate"]
 
 
 def run_validate(config: ValidateConfig) -> int:
-    """Print every fault with its line; 1 when there is one, else 0 and one line with the counts."""
+    """Print the faults with their lines, up to `limit` per kind; returns 1 if there is any, else 0."""
     template = read_template(config.template) if config.template is not None else None
     checked = check_file(config.file, template=template, track=config.track, any_videos=config.any_videos)
     if not checked.faults:
@@ -37,7 +37,7 @@ def run_validate(config: ValidateConfig) -> int:
 
 
 def run_score(config: ScoreConfig) -> int:
-    """Print macro-F1, the F1 of each class and, for CE, Table 3 with these predictions in it."""
+    """Print macro-F1, the F1 of each class and, for CE, Table 3 with this result; returns 0. Raises FemaeError."""
     labels = read_labels(config.labels, track=config.track, other_is_unknown=True)
     predictions = read_labels(config.file, track=labels.track.name)
     score = score_labels(predictions, labels=labels)

@@ -1,7 +1,4 @@
-"""What a table of predictions says of one video: its frames, and the faces seen in them.
-
-Tables of `femae predict` are read from CSV, Parquet and JSON lines.
-"""
+"""The frames and faces of one video, from a table of `femae predict` (CSV, Parquet or JSON lines)."""
 
 import re
 from dataclasses import dataclass, replace
@@ -22,7 +19,7 @@ from femae.labels import EMOTIONS
 __all__ = ["COLUMNS", "TABLE_SUFFIXES", "Film", "empty_film", "film_from_table", "read_table"]
 
 _BOX = ("x1", "y1", "x2", "y2")
-COLUMNS = ("source", "frame", "time_s", "face_id", "status", *_BOX, *EMOTIONS)  # that a table must have
+COLUMNS = ("source", "frame", "time_s", "face_id", "status", *_BOX, *EMOTIONS)  # required in a table
 _UNIT = re.compile(r"AU\d\d")
 TABLE_SUFFIXES: Final = (".parquet", ".jsonl", ".csv")  # in order of precision: csv and jsonl keep six decimals
 _TEXTS: Final = ("source", "status", "compound", "expression")
@@ -31,11 +28,11 @@ _INTEGERS: Final = ("frame", "face_id")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Film:
-    """Frames 1 .. num_frames of one video, and N faces in order of frame and id."""
+    """Frames 1 .. num_frames of one video, and its N faces, ordered by frame and id."""
 
     name: str  # for messages
-    num_frames: int  # of a folder of pictures: the largest number among their names
-    is_pictures: bool  # frames that are no file have no face, and nobody knows how many follow the last
+    num_frames: int  # for a folder of pictures: the largest number in their names
+    is_pictures: bool  # frames without a file have no face, and the true length is unknown
     times_s: npt.NDArray[np.float64]  # f64[num_frames]; NaN: unknown
     num_unreadable: int
     frames: npt.NDArray[np.int64]  # i64[N], frame of each face, ascending
@@ -46,7 +43,7 @@ class Film:
     au_probs: npt.NDArray[np.float32]  # f32[N, A]
 
     def only(self, faces: npt.NDArray[np.bool_]) -> "Film":
-        """The same frames with those faces only; faces: bool[N]."""
+        """A copy with only the faces where `faces` bool[N] is True."""
         return replace(
             self,
             frames=self.frames[faces],
@@ -58,9 +55,10 @@ class Film:
 
 
 def film_from_table(table: pa.Table, *, name: str) -> Film:
-    """The film of a table of `femae predict`; in a table of pictures the frame is the number that ends the file name.
+    """The film of a table of `femae predict`; in a table of pictures the file name ends in the frame number.
 
-    Raises DataError when a column is missing, a row has no frame, or a picture no number.
+    Raises DataError for a missing column, a table without rows, an invalid frame, a picture without a number, or a face
+    without probabilities.
     """
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
@@ -100,7 +98,7 @@ def film_from_table(table: pa.Table, *, name: str) -> Film:
 
 
 def empty_film(name: str, *, num_frames: int) -> Film:
-    """A film in which no face was seen."""
+    """A film without faces."""
     none = np.zeros((0,), np.int64)
     return Film(
         name=name,
@@ -118,7 +116,7 @@ def empty_film(name: str, *, num_frames: int) -> Film:
 
 
 def _picture_numbers(sources: list[str], *, name: str) -> npt.NDArray[np.int64]:
-    """The frame that each file name ends in: 00012.jpg -> 12."""
+    """The frame number at the end of each file name, i64[N]: 00012.jpg -> 12. Raises DataError."""
     found = [re.search(r"(\d+)\.[^.]*$", source) for source in sources]
     unnamed = [source for source, match in zip(sources, found, strict=True) if match is None]
     if unnamed:
@@ -140,16 +138,16 @@ def _floats(table: pa.Table, column: str) -> npt.NDArray[np.float64]:
 
 
 def _matrix(table: pa.Table, columns: Any) -> npt.NDArray[np.float32]:
-    """f32[rows, columns]."""
+    """The columns as f32[N, K]; NaN for null."""
     if not columns:
         return np.zeros((table.num_rows, 0), np.float32)
     return np.stack([_floats(table, column) for column in columns], axis=1).astype(np.float32)
 
 
 def read_table(path: Path) -> pa.Table:
-    """The rows of one table, texts as string, frame and face_id as int64, everything else as float64.
+    """Read a table: texts as string, frame and face_id as int64, everything else as float64.
 
-    Raises InputError when the file cannot be read, DataError when it is no table of that form.
+    Raises InputError if the file cannot be read, DataError if it is not such a table.
     """
     try:
         names = _column_names(path)

@@ -1,11 +1,10 @@
-"""From faces to one row of values for each wanted frame: several faces merged, gaps filled, frames aligned.
+"""Turns the scores of faces into one row of values per frame: merges several faces, fills gaps, aligns frames.
 
-What is merged and interpolated are the scores of a track: of CE the seven compound scores of each face, so that with
-`max` the label is that of the one face that shows any compound most clearly, never a mixture of two people's emotions.
+Merged and interpolated are the scores of a track, for CE the seven compound scores of each face. So with `max` the
+label is that of the face with the highest compound score, never a mixture of two people's emotions.
 
-Which frame of a film a row of the organisers' template means: extracting the frames of the 56 videos with another tool
-gives one frame more or fewer in fifteen of them, and which frame is the odd one is not known. So the choice is the
-user's.
+Alignment: extracting the frames of the 56 videos with another tool gives one frame more or fewer than the organisers'
+template in fifteen of them, and it is unknown which one. So the user chooses the method.
 """
 
 from typing import Literal, get_args
@@ -26,11 +25,11 @@ Alignment = Literal["clip", "shift", "nearest"]
 
 
 def merge_faces(film: Film, values: _Values, *, several: SeveralFaces) -> tuple[_Values, _Known]:
-    """Values f32[N, C] of N faces -> f32[num_frames, C] of the frames, and bool[num_frames]: there was a face.
+    """Values f32[N, C] of N faces -> f32[num_frames, C] of the frames, and bool[num_frames]: the frame has a face.
 
-    max, mean: of each value over the faces; largest: the face with the largest box; track: the face id that is seen in
-    most frames of the film (of equal ones the lowest id), other faces are passed over. Frames without a face are NaN.
-    Raises ConfigError for `track` on pictures, whose ids do not last.
+    max, mean: of each value over the faces; largest: the face with the largest box; track: only the face id with the
+    most frames in the film (ties: the lowest id). Frames without a face are NaN. Raises ConfigError for `track` on
+    pictures, whose ids are not tracked.
     """
     assert several in get_args(SeveralFaces) and len(values) == len(film.frames)
     if several == "track":
@@ -59,30 +58,30 @@ def merge_faces(film: Film, values: _Values, *, several: SeveralFaces) -> tuple[
 
 
 def fill_frames(values: _Values, known: _Known, *, how: Literal["interpolate", "nearest"]) -> _Values:
-    """Give every frame values f32[T, C]; at least one must be known.
+    """Fill unknown rows of f32[T, C]; at least one must be known.
 
-    interpolate: on the straight line between the nearest known frames, by frame number; before the first and after the
-    last known frame their values. nearest: of the nearest known frame, of two equally near ones the earlier.
+    interpolate: linear in the frame number between known frames, constant before the first and after the last one.
+    nearest: copy the nearest known frame; ties go to the earlier one.
     """
     assert known.any()
     if how == "interpolate":
         numbers = np.arange(len(values), dtype=np.float64)
         filled, _ = interpolate_gaps(numbers, values, known, max_gap_s=np.inf, ends="copy")
         return filled
-    places = np.flatnonzero(known)
-    everywhere = np.arange(len(values))
-    after = np.searchsorted(places, everywhere).clip(max=len(places) - 1)
-    before = np.maximum(np.searchsorted(places, everywhere, side="right") - 1, 0)
-    earlier, later = places[before], places[after]
-    nearest = np.where(np.abs(everywhere - earlier) <= np.abs(later - everywhere), earlier, later)
+    known_frames = np.flatnonzero(known)
+    frames = np.arange(len(values))
+    after = np.searchsorted(known_frames, frames).clip(max=len(known_frames) - 1)
+    before = np.maximum(np.searchsorted(known_frames, frames, side="right") - 1, 0)
+    earlier, later = known_frames[before], known_frames[after]
+    nearest = np.where(np.abs(frames - earlier) <= np.abs(later - frames), earlier, later)
     return values[nearest]
 
 
 def side_of(film: Film, *, side: Literal["left", "right"]) -> Film:
-    """The faces of one of two people, as Aff-Wild2 tells them apart: left or right as seen in the picture.
+    """The faces of one of two people, told apart as in Aff-Wild2: left or right in the picture.
 
-    The border is midway between the mean positions of the two face ids seen most; with a single id, or in pictures,
-    midway between the leftmost and the rightmost position of all faces.
+    The border is midway between the mean positions of the two most frequent face ids; with a single id, or in pictures,
+    midway between the leftmost and the rightmost face.
     """
     centres = film.boxes_xyxy[:, [0, 2]].mean(axis=1)
     if not len(centres):
@@ -101,7 +100,7 @@ def _only(film: Film, values: _Values, faces: _Known) -> tuple[Film, _Values]:
 
 
 def _is_largest(film: Film) -> _Known:
-    """bool[N]: the largest box of its frame, of equal ones the first."""
+    """bool[N]: the face has the largest box of its frame; ties go to the first."""
     x1, y1, x2, y2 = film.boxes_xyxy.T.astype(np.float64)
     order = np.lexsort((np.arange(len(film.frames)), -(x2 - x1) * (y2 - y1), film.frames))
     first = np.ones(len(order), np.bool_)
@@ -116,22 +115,22 @@ def align_frames(
 ) -> npt.NDArray[np.int64]:
     """The frame i64[M] of the film, 1 .. num_frames, for each wanted frame i64[M] of the template.
 
-    The template's film is as long as its largest wanted frame. clip: the films begin together; what the film has more
-    is dropped, what it lacks is its last frame again. shift: they end together, the same at the start. nearest: both
-    are stretched over the same time. Raises DataError when the lengths differ by more than `tolerance` frames.
+    The template's length is its largest wanted frame. clip: aligned at the start; additional frames of the film are
+    dropped, missing ones repeat its last frame. shift: aligned at the end, likewise at the start. nearest: both are
+    scaled to the same duration. Raises DataError if the lengths differ by more than `tolerance` frames.
     """
     assert way in get_args(Alignment) and num_frames >= 1 and len(wanted)
     length = int(wanted.max())
-    more = num_frames - length
-    if abs(more) > tolerance:
+    difference = num_frames - length
+    if abs(difference) > tolerance:
         raise DataError(
             f"{name} has {num_frames} frames and the template {length}: is it the right film? To align them anyway, "
-            f"give --tolerance {abs(more)}"
+            f"give --tolerance {abs(difference)}"
         )
-    if more == 0 or way == "clip":
+    if difference == 0 or way == "clip":
         frames = wanted
     elif way == "shift":
-        frames = wanted + more
+        frames = wanted + difference
     else:
         frames = 1 + np.floor((wanted - 0.5) * num_frames / length).astype(np.int64)
     return np.clip(frames, 1, num_frames)

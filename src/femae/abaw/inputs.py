@@ -1,4 +1,4 @@
-"""From the inputs on the command line to one film of faces per video: tables are read, films run through the model."""
+"""Reads the inputs on the command line as one film per video: tables as they are, films and pictures with the model."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["VideoInput", "find_inputs", "name_videos", "read_films"]
 
-_FRAMES_AT_ONCE = 64
+_FRAMES_PER_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoInput:
-    """One video: a table of predictions, or a film or folder of pictures that is still to be predicted."""
+    """One video: a table of predictions, or a film or folder of pictures to predict."""
 
     stem: str  # file name without suffix, folder name
     table: Path | None = None
@@ -35,10 +35,10 @@ class VideoInput:
 
 
 def find_inputs(texts: Sequence[str]) -> list[VideoInput]:
-    """Tables, folders of tables, and everything `femae predict` takes, in the order given.
+    """Find tables, folders of tables, and all inputs of `femae predict`, in the order given.
 
-    Of a folder that holds tables only these are taken; where one stem is there in several formats, the one that keeps
-    most digits: parquet, jsonl, csv. Raises InputError when something cannot be read.
+    In a folder with tables all other files are ignored; of several formats of one stem the most precise one is taken:
+    parquet, jsonl, csv. Raises InputError if an input cannot be read.
     """
     from femae.video.discover import discover, natural_key
 
@@ -69,8 +69,9 @@ def name_videos(
 ) -> dict[str, VideoInput]:
     """The input of each video, by the video's name in the label file.
 
-    A file is named as its video; `names` (rows `stem,video`) says so where it is not. known: videos of the template, so
-    that 1 is also found for 01. Raises DataError for two files of one video and a name that cannot stand in a row.
+    A video has the name of its file, or the one in `names` (rows `stem,video`). known: videos of the template, so that
+    a file 1 is also found for 01. Raises DataError for two files of one video, a name that is invalid in a row, or an
+    unused row of `names`.
     """
     renamed = _read_names(names) if names is not None else {}
     unused = set(renamed) - {one.stem for one in inputs}
@@ -96,10 +97,10 @@ def name_videos(
 
 
 def read_films(videos: dict[str, VideoInput], *, config: WriteConfig) -> Iterator[tuple[str, Film, list[str]]]:
-    """Video, its film, and what was wrong with it in sentences, one after the other.
+    """Yields each video with its film and sentences about problems.
 
-    The model is loaded when the first film needs it; the pictures of a film are never in memory together.
-    Raises InputError, DataError, ConfigError, ModelError.
+    The model is loaded only if a video needs it; frames are streamed, never all in memory. Raises InputError,
+    DataError, ConfigError, ModelError.
     """
     predictor = None
     if any(one.item is not None for one in videos.values()):
@@ -143,7 +144,7 @@ def _predict(
         for result in results:
             pending.append(result)
             advance(source.info.num_frames)
-            if len(pending) == _FRAMES_AT_ONCE:
+            if len(pending) == _FRAMES_PER_BATCH:
                 batches.append(results_to_batch(pending, schema=schema).select(columns))
                 pending = []
         problems = list(source.problems)

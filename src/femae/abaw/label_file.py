@@ -1,10 +1,9 @@
-"""The files of the three tracks, in and out: submissions, the organisers' template, labels to score against.
+"""Reads and writes the files of the three tracks: submissions, the organisers' template, true labels.
 
-CE and its integers are the published ones of the compound-expression challenge. EXPR and AU follow Aff-Wild2's orders.
-The words of the headers come from `femae.labels`; nothing is listed a second time here.
+The integers of CE are those published for the compound-expression challenge; EXPR and AU follow Aff-Wild2's orders. The
+names in the headers come from `femae.labels`.
 
-Reading is for files that are meant to be right: the first fault ends it with the line's number. `femae abaw validate`
-(femae.abaw.validate) lists all faults instead.
+Reading stops at the first fault, with its line number; `femae abaw validate` (femae.abaw.validate) lists all faults.
 """
 
 import re
@@ -41,22 +40,22 @@ TrackName = Literal["ce", "expr", "au"]
 CE_VIDEOS: Final[tuple[str, ...]] = tuple(f"{number:02d}" for number in range(1, 57))  # videos of the challenge
 CE_ROWS: Final = 26_145  # frames that the organisers' template lists
 _LOCATION: Final = re.compile(r"(?P<video>[^/\\,\s]+)/(?P<frame>\d+)\.jpg", re.ASCII)
-_UNKNOWN: Final = -1  # of label files: the annotators did not say
+_UNKNOWN: Final = -1  # in files of true labels: not annotated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Track:
-    """One track: its header line and the values of a row."""
+    """One track of the challenge: its header and the values of a row."""
 
     name: TrackName
     columns: tuple[str, ...]  # of the header, after image_location
-    classes: tuple[str, ...]  # in words; of AU: the units, each 0 or 1
+    classes: tuple[str, ...]  # names; for AU the units, each 0 or 1
     num_values: int  # integers in a row, after the location
     num_levels: int  # an integer is 0 .. num_levels - 1
 
     @property
     def header(self) -> str:
-        """The first line, without its end."""
+        """The header line, without its line end."""
         return ",".join(("image_location", *self.columns))
 
 
@@ -88,9 +87,9 @@ def location(video: str, frame: int) -> str:
 
 
 def parse_location(text: str) -> tuple[str, int, bool] | None:
-    """`01/00001.jpg` -> (`01`, 1, True); None when it is no location at all.
+    """`01/00001.jpg` -> (`01`, 1, True); None if it is not a location.
 
-    The last value says whether the frame is written with the right number of digits: five, from frame 100000 on six.
+    The last value: whether the frame has the right number of digits, five, or six from frame 100000 on.
     """
     match = _LOCATION.fullmatch(text)
     if match is None:
@@ -101,7 +100,7 @@ def parse_location(text: str) -> tuple[str, int, bool] | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Template:
-    """The frames that need a label, in the order of the organisers' file."""
+    """The frames to label, in the order of the organisers' file."""
 
     videos: tuple[str, ...]  # of each row
     frames: npt.NDArray[np.int64]  # i64[N], from 1
@@ -120,15 +119,15 @@ class Template:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelFile:
-    """Labels of one track; row n of `values` belongs to location n."""
+    """Labels of one track; row n of `values` is for location n."""
 
     track: Track
     locations: tuple[str, ...]
-    values: npt.NDArray[np.int64]  # i64[N, V]; V is 1, or 12 for AU; -1: unknown (only in files of labels)
+    values: npt.NDArray[np.int64]  # i64[N, V]; V is 1, or 12 for AU; -1: unknown (only in true labels)
 
 
 def file_lines(path: Path) -> list[bytes]:
-    """The lines of a file as they are, each with its end. Raises InputError when it cannot be read."""
+    """The lines of a file as bytes, with their line ends. Raises InputError if it cannot be read."""
     try:
         return path.read_bytes().splitlines(keepends=True)
     except OSError as error:
@@ -136,15 +135,15 @@ def file_lines(path: Path) -> list[bytes]:
 
 
 def track_of(header: str) -> TrackName | None:
-    """The track whose header this line is, spaces and capitals aside."""
+    """The track with this header, ignoring spaces and case; None if there is none."""
     plain = "".join(header.removeprefix("\ufeff").split()).casefold()
     return next((name for name, track in TRACKS.items() if track.header.casefold() == plain), None)
 
 
 def read_template(path: Path) -> Template:
-    """The frames that a template lists; a header and anything after the location are passed over.
+    """Read the frames of a template; a header and anything after the location are ignored.
 
-    Raises InputError when the file cannot be read, DataError for a line without a location and a frame listed twice.
+    Raises InputError if the file cannot be read, DataError for a line without a location and a frame listed twice.
     """
     videos: list[str] = []
     frames: list[int] = []
@@ -171,10 +170,10 @@ def read_template(path: Path) -> Template:
 
 
 def read_labels(path: Path, *, track: TrackName | None = None, other_is_unknown: bool = False) -> LabelFile:
-    """A label file of `track` (None: told by its header).
+    """Read a label file of `track` (None: the track of its header).
 
-    other_is_unknown: as in files of true labels, -1 (unknown) and, of compound expressions, 7 (another expression) are
-    allowed and read as -1. Raises InputError, DataError with the line of the first fault.
+    other_is_unknown: for files of true labels, allow -1 (unknown) and, for CE, 7 (another expression), both read as -1.
+    Raises InputError, DataError with the line of the first fault.
     """
     texts = _texts(path)
     header = next(texts, (1, ""))[1]
@@ -199,7 +198,7 @@ def read_labels(path: Path, *, track: TrackName | None = None, other_is_unknown:
 
 
 def write_labels(path: Path, rows: Iterable[tuple[str, int, Sequence[int]]], *, track: Track) -> int:
-    """Write header and rows (video, frame, integers) with line feeds; the file takes its name when it is whole.
+    """Write header and rows (video, frame, integers) atomically, with line feeds.
 
     Returns the number of rows. Raises OutputError.
     """
@@ -218,7 +217,7 @@ def write_labels(path: Path, rows: Iterable[tuple[str, int, Sequence[int]]], *, 
 
 
 def _texts(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines as text without their ends, numbered from 1. Raises DataError where a byte is no UTF-8."""
+    """Yields lines as text without their ends, numbered from 1. Raises InputError, DataError for invalid UTF-8."""
     for number, line in enumerate(file_lines(path), start=1):
         try:
             text = line.decode("utf-8")

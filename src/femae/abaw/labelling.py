@@ -1,8 +1,8 @@
-"""How each track turns a face's probabilities into scores, and the scores of a frame into the integers of its row.
+"""Per track: scores of a face from its probabilities, and the integers of a row from the scores of a frame.
 
-CE: the rule of the paper, section 3.5, over the seven compounds, then the largest score. EXPR: the six probabilities;
-a model of six sigmoids has no output for Neutral and Other, so two thresholds stand for them. AU: the probabilities of
-Aff-Wild2's twelve units, each against its threshold.
+CE: the rule of the paper (section 3.5) over the seven compounds, then the largest score. EXPR: the six probabilities; a
+model of six sigmoids has no output for Neutral and Other, which are decided by two thresholds. AU: the probabilities of
+Aff-Wild2's twelve units, each with its threshold.
 """
 
 import difflib
@@ -29,21 +29,21 @@ _EXPRESSION_OF: Final = np.array([_NUMBERS[emotion] for emotion in EMOTIONS], np
 
 
 class Labels(Protocol):
-    """One track's way from probabilities to integers."""
+    """The labelling of one track, from probabilities to integers."""
 
     @property
     def track(self) -> Track: ...
 
     def values(self, film: Film) -> _Values:
-        """Scores f32[N, C] of a film's faces. Raises DataError when its table lacks what the track needs."""
+        """Scores f32[N, C] of a film's faces. Raises DataError if its table lacks columns that the track needs."""
 
     def decide(self, values: _Values) -> _Integers:
-        """Scores f32[T, C] of frames -> integers i64[T, V] as the track writes them."""
+        """Scores f32[T, C] of frames -> integers i64[T, V] of the label file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CeLabels:
-    """The compound with the largest score; of equal ones the lowest integer."""
+    """The compound with the largest score; ties go to the lowest integer."""
 
     rule: Rule = "sum"
     weights: _Values | None = None  # f32[6], order of EMOTIONS
@@ -58,9 +58,9 @@ class CeLabels:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExprLabels:
-    """The largest of six probabilities, Neutral where it is low, Other where the second one is high too.
+    """The largest of six probabilities; Neutral below `neutral_below`, Other if the second reaches `other_above`.
 
-    Neutral goes first: where the largest is below `neutral_below`, nothing else is asked.
+    Neutral takes precedence over Other.
     """
 
     neutral_below: float = 0.5
@@ -82,7 +82,7 @@ class ExprLabels:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuLabels:
-    """Each of the twelve units of Aff-Wild2 against its threshold."""
+    """The twelve units of Aff-Wild2, each with its threshold."""
 
     thresholds: _Values = field(default_factory=lambda: np.full(len(AFFWILD2_AUS), 0.5, np.float32))  # f32[12]
     track: Track = TRACKS["au"]
@@ -90,9 +90,9 @@ class AuLabels:
     def values(self, film: Film) -> _Values:
         if not len(film.frames):
             return np.zeros((0, len(AFFWILD2_AUS)), np.float32)
-        lacking = [unit for unit in AFFWILD2_AUS if unit not in film.au_names]
-        if lacking:
-            what = "no action units" if len(lacking) == len(AFFWILD2_AUS) else f"no column {', '.join(lacking)}"
+        missing = [unit for unit in AFFWILD2_AUS if unit not in film.au_names]
+        if missing:
+            what = "no action units" if len(missing) == len(AFFWILD2_AUS) else f"no column {', '.join(missing)}"
             raise DataError(
                 f"{film.name} has {what}; the AU track needs the columns {', '.join(AFFWILD2_AUS)}, which `femae "
                 "predict` writes with a model that has an action-unit head (see `femae models FILE`)"
@@ -104,7 +104,7 @@ class AuLabels:
 
 
 def labels_of(config: WriteConfig) -> Labels:
-    """The track that a configuration asks for. Raises LabelError, ConfigError for weights and thresholds."""
+    """The labelling for a configuration. Raises LabelError, ConfigError for weights and thresholds."""
     if isinstance(config, AuConfig):
         return AuLabels(thresholds=parse_thresholds(config.thresholds, default=config.threshold))
     assert isinstance(config, CeConfig | ExprConfig)
@@ -115,7 +115,7 @@ def labels_of(config: WriteConfig) -> Labels:
 
 
 def parse_class(text: str, *, track: Track) -> _Integers:
-    """A class by number or name (`3`, `sadly angry`, `Sadly_Angry`) -> i64[V]; of AU 0 or 1, for all units.
+    """A class by number or name (`3`, `sadly angry`, `Sadly_Angry`) -> i64[V]; for AU 0 or 1, for all units.
 
     Raises ConfigError, naming the nearest class.
     """
@@ -136,7 +136,7 @@ def parse_class(text: str, *, track: Track) -> _Integers:
 def parse_thresholds(text: str, *, default: float) -> _Values:
     """`AU01=0.4,AU15=0.3` -> f32[12] in Aff-Wild2's order; units not named get `default`.
 
-    Raises LabelError for no action unit, ConfigError for another unit, a repeated one, or a number outside 0..1.
+    Raises LabelError for an unknown action unit, ConfigError for another or repeated one, or a number outside 0..1.
     """
     thresholds = np.full(len(AFFWILD2_AUS), default, np.float32)
     seen: set[str] = set()

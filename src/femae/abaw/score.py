@@ -1,4 +1,4 @@
-"""Macro-F1 of a label file against the true labels: all frames of all videos together (paper, eq. (3)).
+"""Macro-F1 of a label file against the true labels, over all frames of all videos (paper, eq. (3)).
 
 CE: mean F1 over the seven compounds. EXPR: over the eight expressions. AU: mean over the twelve units of the F1 of
 "present". A class that is neither predicted nor present counts as 0.
@@ -20,30 +20,30 @@ _Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """F1 per class (of AU: per unit) and how many frames stand behind it."""
+    """F1 per class (AU: per unit), and the numbers of frames."""
 
-    f1: npt.NDArray[np.float64]  # f64[K]; NaN: an action unit that no label tells of
+    f1: npt.NDArray[np.float64]  # f64[K]; NaN: an action unit without a known label
     support: _Integers  # i64[K], frames with this label
     predicted: _Integers  # i64[K]
     num_frames: int  # with a known label
-    num_unknown: int  # frames of the labels without one
+    num_unknown: int  # frames without a known label
 
     @property
     def macro_f1(self) -> float:
-        """Mean over the classes, of AU over the units of which anything is known."""
+        """Mean over the classes; for AU over the units with a known label."""
         return float(np.nanmean(self.f1))
 
 
 def is_challenge(labels: LabelFile) -> bool:
-    """Whether the frames are, by number and videos, those of the compound-expression challenge."""
+    """Whether these are labels of the compound-expression challenge, judged by its videos and number of frames."""
     videos = {where.partition("/")[0] for where in labels.locations}
     return labels.track.name == "ce" and len(labels.locations) == CE_ROWS and videos == set(CE_VIDEOS)
 
 
 def score_labels(predictions: LabelFile, *, labels: LabelFile) -> Score:
-    """Score every frame that has a known label. Of AU a unit may be known where another is not.
+    """Score every frame with a known label; for AU each unit is known or unknown by itself.
 
-    Raises DataError when a labelled frame is not predicted, and when no frame has a known label.
+    Raises DataError if a labelled frame has no prediction, or if no frame has a known label.
     """
     assert predictions.track.name == labels.track.name
     row_of = {where: row for row, where in enumerate(predictions.locations)}

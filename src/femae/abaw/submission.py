@@ -1,7 +1,7 @@
-"""A label for every frame that needs one: films of faces and the organisers' template in, rows of the label file out.
+"""Labels every frame of the organisers' template, from films of faces; the result is the rows of the label file.
 
-The order of the steps: scores of each face, several faces to one, frames without a face filled in, smoothing, decision,
-alignment with the template. A frame that could not be decoded is a frame without a face.
+Steps: score each face, merge several faces of a frame, fill frames without a face, smooth, decide, align with the
+template. A frame that could not be decoded counts as a frame without a face.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,47 +28,47 @@ _FILLS: Final = ("interpolate", "nearest")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoReport:
-    """What was done to one video."""
+    """Statistics of one video."""
 
     video: str
-    rows: int  # written
+    rows: int  # rows written
     film_frames: int  # 0: the video was not among the inputs
-    template_frames: int | None  # the largest frame that the template lists
-    with_face: int  # frames of the film
-    no_face: int  # frames of the film without a face; `unreadable` is among them
+    template_frames: int | None  # the largest frame in the template
+    with_face: int  # frames of the film with a face
+    no_face: int  # frames of the film without a face, including `unreadable`
     unreadable: int
     several_faces: int  # frames of the film with two or more
     moved: int  # rows that take the label of a frame with another number
 
     @property
     def difference(self) -> int:
-        """Frames that the film has more than the template."""
+        """Number of frames of the film minus that of the template; 0 if one of them is unknown."""
         return 0 if self.template_frames is None or not self.film_frames else self.film_frames - self.template_frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:
-    """All rows, in the template's order if there is one."""
+    """All rows of the label file, in the template's order if there is one."""
 
     videos: tuple[str, ...]  # of each row
     frames: _Integers  # i64[N], from 1
     values: _Integers  # i64[N, V]
     reports: tuple[VideoReport, ...]
     left_out: tuple[str, ...]  # inputs that the template does not list
-    empty_label: _Integers | None  # i64[V] of videos without any face; None: there was none
+    empty_label: _Integers | None  # i64[V], label of videos without any face; None: no such video
 
     def rows(self) -> Iterator[tuple[str, int, list[int]]]:
-        """Video, frame, integers of each row."""
+        """Yields video, frame and integers of each row."""
         return zip(self.videos, self.frames.tolist(), self.values.tolist(), strict=True)
 
 
 def label_videos(
     films: Mapping[str, Film], *, labels: Labels, config: WriteConfig, template: Template | None
 ) -> Submission:
-    """Label every frame of the template, or without one every frame of every film.
+    """Label every frame of the template, or, without one, every frame of every film.
 
-    Raises DataError when videos of the template are missing, a film has another length, or no frame of any video has a
-    face; ConfigError for a class that does not exist, and for smoothing without times.
+    Raises DataError if videos of the template are missing, a film's length differs too much, or no frame of any video
+    has a face; ConfigError for an unknown class, and for smoothing without times.
     """
     fixed = None if config.no_face in _FILLS else parse_class(config.no_face, track=labels.track)
     empty = None if config.empty == "most-common" else parse_class(config.empty, track=labels.track)
@@ -80,7 +80,7 @@ def label_videos(
         film = chosen[video]
         sources, known = _frames_of(film, frames, config=config, has_template=template is not None, video=video)
         by_frame = _label_film(film, labels=labels, config=config, fixed=fixed)
-        parts[video] = None if by_frame is None else _at(by_frame, sources, known=known, fixed=fixed)
+        parts[video] = None if by_frame is None else _labels_at(by_frame, sources, known=known, fixed=fixed)
         reports.append(_report(video, film, frames=frames, sources=sources, has_template=template is not None))
     is_empty = any(part is None for part in parts.values())
     if is_empty and empty is None:
@@ -98,7 +98,7 @@ def label_videos(
 
 
 def _wanted(films: Mapping[str, Film], *, template: Template | None) -> dict[str, _Integers]:
-    """The frames of each video that need a label, in the order of their rows."""
+    """The frames of each video to label, in the order of their rows."""
     if template is None:
         return {video: np.arange(1, film.num_frames + 1) for video, film in films.items()}
     videos = np.array(template.videos)
@@ -110,7 +110,7 @@ def _base(video: str) -> str:
 
 
 def _choose(films: Mapping[str, Film], *, videos: list[str], config: WriteConfig) -> dict[str, Film]:
-    """The film of each video; of `<film>_left` and `<film>_right` the faces of that side, as in Aff-Wild2."""
+    """The film of each video; for `<film>_left` and `<film>_right` the faces of that side, as in Aff-Wild2."""
     chosen: dict[str, Film] = {}
     for video in videos:
         if video in films:
@@ -149,26 +149,26 @@ def _frames_of(
 
 
 def _label_film(film: Film, *, labels: Labels, config: WriteConfig, fixed: _Integers | None) -> _Integers | None:
-    """Integers i64[num_frames, V] of every frame; None where no frame has a face."""
+    """Labels i64[num_frames, V] of every frame; None if no frame has a face."""
     values, known = merge_faces(film, labels.values(film), several=config.several_faces)
     if not known.any():
         return None
-    places = np.arange(film.num_frames) if fixed is None else np.flatnonzero(known)
+    indices = np.arange(film.num_frames) if fixed is None else np.flatnonzero(known)
     if fixed is None:
         values = fill_frames(values, known, how="nearest" if config.no_face == "nearest" else "interpolate")
-    values = values[places]
+    values = values[indices]
     if config.smooth:
-        values = smooth(_times(film, frame_rate=config.frame_rate)[places], values, window_s=config.smooth)
+        values = smooth(_times(film, frame_rate=config.frame_rate)[indices], values, window_s=config.smooth)
     decided = labels.decide(values)
     if fixed is None:
         return decided
-    everywhere = np.tile(fixed, (film.num_frames, 1))
-    everywhere[places] = decided
-    return everywhere
+    filled = np.tile(fixed, (film.num_frames, 1))
+    filled[indices] = decided
+    return filled
 
 
 def _times(film: Film, *, frame_rate: float | None) -> npt.NDArray[np.float64]:
-    """Ascending times in seconds f64[num_frames]; unknown ones lie evenly between the known."""
+    """Ascending times f64[num_frames] in seconds; unknown ones are interpolated. Raises ConfigError."""
     if frame_rate is not None:
         return np.arange(film.num_frames) / frame_rate
     known = np.flatnonzero(~np.isnan(film.times_s))
@@ -179,8 +179,10 @@ def _times(film: Film, *, frame_rate: float | None) -> npt.NDArray[np.float64]:
     return np.maximum.accumulate(np.interp(np.arange(film.num_frames), known, film.times_s[known]))
 
 
-def _at(by_frame: _Integers, sources: _Integers, *, known: npt.NDArray[np.bool_], fixed: _Integers | None) -> _Integers:
-    """Labels of the wanted frames; where the film has no such frame, its last label or the fixed one."""
+def _labels_at(
+    by_frame: _Integers, sources: _Integers, *, known: npt.NDArray[np.bool_], fixed: _Integers | None
+) -> _Integers:
+    """Labels of the frames `sources`; where the film has no such frame, its last label or the fixed one."""
     values = by_frame[sources - 1]
     if fixed is not None:
         values[~known] = fixed
@@ -204,7 +206,7 @@ def _report(video: str, film: Film, *, frames: _Integers, sources: _Integers, ha
 
 
 def _most_common(parts: list[_Integers]) -> _Integers:
-    """The most frequent integer of each column, of equal ones the lowest."""
+    """The most frequent integer of each column, i64[V]; ties go to the lowest. Raises DataError without parts."""
     if not parts:
         raise DataError(
             "no video has a frame with a face, so there is no label to fill in: name one with --empty CLASS"
@@ -223,13 +225,13 @@ def _fill_empty(part: _Integers | None, empty: _Integers | None, *, num_rows: in
 def _in_order(
     wanted: Mapping[str, _Integers], values: Mapping[str, _Integers], *, template: Template | None
 ) -> tuple[tuple[str, ...], _Integers, _Integers]:
-    """Rows of all videos one after the other, or as the template has them."""
+    """Videos, frames and labels of all rows, video by video, or in the template's order."""
     together = np.concatenate([values[video] for video in wanted])
     frames = np.concatenate(list(wanted.values()))
     videos = [video for video, own in wanted.items() for _ in range(len(own))]
     if template is not None:
         names = np.array(template.videos)
-        places = np.concatenate([np.flatnonzero(names == video) for video in wanted])  # of each row in the template
-        together, frames = together[np.argsort(places)], template.frames
+        rows = np.concatenate([np.flatnonzero(names == video) for video in wanted])  # of the template
+        together, frames = together[np.argsort(rows)], template.frames
         videos = list(template.videos)
     return tuple(videos), frames, together

@@ -1,10 +1,8 @@
-"""Every fault of a submission file, with its line.
+"""Finds all faults of a submission file, with their lines.
 
-A submission cannot be taken back, and the organisers' program says little: so the form is checked byte by byte, the
-frames against the organisers' template or, without it, against what is known of the challenge.
-
-Whether the rows are the right ones in the right order is checked by themselves, by the template, by the challenge: a
-row is (line, video, frame).
+A submission cannot be withdrawn, and the organisers' program reports little. So the format is checked byte by byte, and
+the rows (line, video, frame) for consistency and against the organisers' template or, without it, the known videos and
+number of frames of the challenge.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +49,7 @@ Found = tuple[int, str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Fault:
-    """One thing that is wrong."""
+    """One fault of a file."""
 
     line: int  # from 1
     kind: str  # one of KINDS
@@ -60,19 +58,19 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checked:
-    """What was found."""
+    """The result of checking a file."""
 
     track: Track
     faults: tuple[Fault, ...]  # by line
-    num_rows: int  # rows with a frame that can be read
+    num_rows: int  # rows with a valid frame
     num_videos: int
-    values: npt.NDArray[np.int64]  # i64[R, V] of the rows with labels that can be read
+    values: npt.NDArray[np.int64]  # i64[R, V] of the rows with valid labels
 
 
 def check_file(
     path: Path, *, template: Template | None = None, track: TrackName | None = None, any_videos: bool = False
 ) -> Checked:
-    """Check a file of `track` (None: told by its header, failing that by the number of values in a row).
+    """Check a file of `track` (None: guessed from its header, or else from the number of values in a row).
 
     any_videos: without a template, do not expect the 56 videos of the CE challenge. Raises InputError.
     """
@@ -157,7 +155,7 @@ def _check_line_end(number: int, raw: bytes, *, is_last: bool) -> Iterator[Fault
 
 
 def _text_of(number: int, raw: bytes) -> tuple[str | None, list[Fault]]:
-    """The row as text, without its end; None for a blank line."""
+    """The row as text without its line end, None for a blank line; and its faults."""
     text = raw.rstrip(b"\r\n")
     if not text.strip():
         return None, [Fault(line=number, kind="blank line", text="the line is blank")]
@@ -181,7 +179,7 @@ def _wrong_digits(number: int, where: str, frame: int) -> Fault:
 
 
 def _check_values(number: int, cells: Sequence[str], kind: Track) -> tuple[list[int] | None, list[Fault]]:
-    """The integers of a row; None and what is wrong when they are not all right."""
+    """The integers of a row; None, with the faults, if any is invalid."""
     if len(cells) != kind.num_values:
         what = f"{len(cells)} value{'s' * (len(cells) != 1)} after the frame; expected {kind.num_values}"
         return None, [Fault(line=number, kind="values", text=what)]
@@ -199,9 +197,9 @@ def _short(text: str) -> str:
 
 
 def check_sequence(rows: Sequence[Row], *, template: Template | None) -> Iterator[Found]:
-    """Duplicates always; without a template also gaps, and frames and videos that do not ascend.
+    """Yields duplicates; without a template also gaps, and frames and videos out of order.
 
-    With a template its order counts: see check_against_template.
+    check_against_template checks the order if there is a template.
     """
     first_line: dict[tuple[str, int], int] = {}
     ended: dict[str, int] = {}  # video: line of its last row so far
@@ -211,7 +209,7 @@ def check_sequence(rows: Sequence[Row], *, template: Template | None) -> Iterato
         earlier = first_line.setdefault((video, frame), line)
         if earlier != line:
             yield line, "duplicate", f"{where} is already on line {earlier}"
-            continue  # the next row goes on from the one before this
+            continue  # compare the next row with the one before this
         if template is None:
             if before is not None and before[0] != video and video in ended:
                 yield line, "order", f"video {video} appears again; its rows ended on line {ended[video]}"
@@ -226,7 +224,7 @@ def check_sequence(rows: Sequence[Row], *, template: Template | None) -> Iterato
 
 
 def check_against_template(rows: Sequence[Row], *, template: Template, last_line: int) -> Iterator[Found]:
-    """Videos and rows that are missing or too many, and the first row that stands in another order."""
+    """Yields missing and extra videos and rows, and the first row out of order."""
     listed = dict.fromkeys(zip(template.videos, template.frames.tolist(), strict=True))
     line_of = {(video, frame): line for line, video, frame in reversed(rows)}
     named = {video for _, video, _ in rows}
@@ -248,7 +246,7 @@ def check_against_template(rows: Sequence[Row], *, template: Template, last_line
 
 
 def check_against_challenge(rows: Sequence[Row], *, last_line: int) -> Iterator[Found]:
-    """The 56 videos of the compound-expression challenge, and the number of rows its template has."""
+    """Yields videos that are not in the challenge, missing ones, and a wrong number of rows."""
     first_line = {video: line for line, video, _ in reversed(rows)}
     for video, line in first_line.items():
         if video not in CE_VIDEOS:
@@ -264,11 +262,11 @@ def check_against_challenge(rows: Sequence[Row], *, last_line: int) -> Iterator[
 def _missing_rows(
     listed: dict[tuple[str, int], None], *, line_of: dict[tuple[str, int], int], named: set[str]
 ) -> Iterator[Found]:
-    """Template rows that a video lacks, run by run; the line is the one after which they should stand."""
+    """Yields each run of missing template rows of a video, with the line after which it belongs."""
     line = 1
-    for (is_there, video), run in groupby(listed, key=lambda row: (row in line_of, row[0])):
+    for (is_present, video), run in groupby(listed, key=lambda row: (row in line_of, row[0])):
         frames = [frame for _, frame in run]
-        if is_there:
+        if is_present:
             line = line_of[video, frames[-1]]
         elif video in named:
             yield line, "missing rows", f"{_listed(video, frames)} missing after this line"
@@ -277,14 +275,14 @@ def _missing_rows(
 def _order(
     rows: Sequence[Row], listed: list[tuple[str, int]], *, line_of: dict[tuple[str, int], int]
 ) -> Iterator[Found]:
-    """The first row that is not the template's next one, missing and extra rows passed over."""
+    """Yields the first row that differs from the template's order, ignoring missing and extra rows."""
     wanted = set(listed)
     expected = [row for row in listed if row in line_of]
     found = list(dict.fromkeys((video, frame) for _, video, frame in rows if (video, frame) in wanted))
-    for (video, frame), here in zip(expected, found, strict=True):
-        if (video, frame) != here:
-            what = f"{location(*here)} is where the template has {location(video, frame)}"
-            yield line_of[here], "order", f"{what}; keep the template's order"
+    for (video, frame), actual in zip(expected, found, strict=True):
+        if (video, frame) != actual:
+            what = f"{location(*actual)} is where the template has {location(video, frame)}"
+            yield line_of[actual], "order", f"{what}; keep the template's order"
             return
 
 

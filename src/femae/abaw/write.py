@@ -1,4 +1,4 @@
-"""`femae abaw ce`, `expr` and `au`: inputs and template to the label file, and a report in words."""
+"""`femae abaw ce`, `expr` and `au`: write the label file from inputs and template, and print a summary."""
 
 import csv
 import sys
@@ -23,9 +23,9 @@ __all__ = ["class_shares", "run_write"]
 
 
 def run_write(config: WriteConfig) -> int:
-    """Write the file of one track. Returns 0, or 1 when a film was damaged (it is labelled all the same).
+    """Write the file of one track. Returns 0, or 1 if a film was damaged (it is labelled nevertheless).
 
-    Raises FemaeError when something cannot be read, aligned or written; then no file is written.
+    Raises FemaeError if something cannot be read, aligned or written.
     """
     labels = labels_of(config)
     template = read_template(config.template) if config.template is not None else None
@@ -48,7 +48,7 @@ def run_write(config: WriteConfig) -> int:
 
 
 def write_details(path: Path, reports: Iterable[VideoReport]) -> None:
-    """A csv with one row per video. Raises OutputError."""
+    """Write a CSV with one row per video. Raises OutputError."""
     names = [field.name for field in fields(VideoReport)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def write_details(path: Path, reports: Iterable[VideoReport]) -> None:
 
 
 def class_shares(values: npt.NDArray[np.int64], *, track: Track) -> str:
-    """How often each class stands in i64[N, V]: `Fearfully Surprised 12 (3%), ...`; of AU how often each unit is 1."""
+    """Counts and shares of each class in i64[N, V]: `Fearfully Surprised 12 (3%), ...`; for AU of each unit's 1s."""
     if track.num_values > 1:
         counts = (values == 1).sum(axis=0)
     else:
@@ -73,7 +73,7 @@ def class_shares(values: npt.NDArray[np.int64], *, track: Track) -> str:
 
 
 def _lines(submission: Submission, *, track: Track, config: WriteConfig) -> list[str]:
-    """What stands in the file and what was done for it."""
+    """The printed summary: contents of the file, and what was filled in, aligned and left out."""
     reports = submission.reports
     lines = [f"{len(submission.videos):,} frames of {_videos(len(reports))} -> {config.out}"]
     lines.append(f"  {class_shares(submission.values, track=track)}")

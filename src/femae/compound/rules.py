@@ -1,8 +1,8 @@
 """From six emotion probabilities to compound scores, and from scores to one compound (paper, section 3.5).
 
-The paper scores a compound expression by combining the probabilities of its two basic emotions and answers with the
-compound that scores highest; how the two are combined it leaves open. Public work in the field uses the sum of the
-two sigmoids (our default), their arithmetic, geometric or harmonic mean, and a pair sum with a weight per emotion.
+The paper scores a compound expression by combining the probabilities of its two basic emotions and predicts the
+compound with the highest score; it leaves open how the two are combined. Public work uses the sum of the two sigmoids
+(the default here), their arithmetic, geometric or harmonic mean, and a pair sum with a weight per emotion.
 
 With p, q the probabilities of a pair and v, w the weights of its two emotions:
 
@@ -14,9 +14,9 @@ With p, q the probabilities of a pair and v, w the weights of its two emotions:
 | geometric  | (p^v q^w)^(1 / (v + w))      | sqrt(p q)      |
 | harmonic   | (v + w) / (v / p + w / q)    | 2 / (1/p + 1/q)|
 
-An emotion of weight 0 says nothing: of its pairs the other emotion alone decides. A pair whose two weights are 0 scores
-0 under every rule, so that it is switched off rather than, as an empty product, sure to win. The means stay between p
-and q, the sum reaches v + w. Sum and arithmetic mean rank alike without weights, and so do product and geometric mean.
+An emotion of weight 0 is ignored: the other emotion of the pair decides alone. A pair with both weights 0 scores 0
+under every rule, which switches it off (as an empty product it would always win). The means lie between p and q, the
+sum reaches v + w. Without weights, sum and arithmetic mean give the same ranking, and so do product and geometric mean.
 """
 
 import difflib
@@ -34,7 +34,7 @@ __all__ = ["RULES", "Rule", "combine", "decide", "parse_weights"]
 
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
-_MAX_WEIGHT: Final = 1_000_000  # of parse_weights, so that every score fits float32
+_MAX_WEIGHT: Final = 1_000_000  # so that every score fits float32
 _Floats = npt.NDArray[np.float64]
 
 
@@ -64,7 +64,7 @@ def combine(
 
 
 def _combine_pairs(rule: Rule, *, p: _Floats, q: _Floats, v: _Floats, w: _Floats) -> _Floats:
-    """The table above for p, q f64[N, K] and v, w f64[K]; what a pair of weights 0 gives does not matter."""
+    """The formulas above for p, q f64[N, K] and v, w f64[K]; pairs with both weights 0 are undefined here."""
     total = np.where(v + w > 0, v + w, 1.0)
     if rule == "sum":
         return v * p + w * q
@@ -74,7 +74,7 @@ def _combine_pairs(rule: Rule, *, p: _Floats, q: _Floats, v: _Floats, w: _Floats
         return np.power(p, v) * np.power(q, w)
     if rule == "geometric":  # the root is taken first: a large weight cannot underflow
         return np.power(p, v / total) * np.power(q, w / total)
-    zero = ((p <= 0) & (v > 0)) | ((q <= 0) & (w > 0))  # an emotion that counts and is absent
+    zero = ((p <= 0) & (v > 0)) | ((q <= 0) & (w > 0))  # an emotion of non-zero weight has probability 0
     inverse = v / np.where(p > 0, p, 1.0) + w / np.where(q > 0, q, 1.0)
     return np.where(zero, 0.0, total / np.where(inverse > 0, inverse, 1.0))
 
@@ -82,11 +82,11 @@ def _combine_pairs(rule: Rule, *, p: _Floats, q: _Floats, v: _Floats, w: _Floats
 def decide(
     scores: npt.NDArray[np.float32], *, compounds: tuple[Compound, ...], threshold: float | None = None
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
-    """Name the compound of the largest score of each face.
+    """Choose the compound with the largest score for each face.
 
-    scores: f32[N, K], order of `compounds`. Of equal scores the class that stands first in `compounds` wins, which for
-    the default set is the order of the ABAW challenge. Below `threshold` (compared in float32, as scores are) the name
-    is empty: abstained. Returns N names and the largest scores f32[N], also of those abstained.
+    scores: f32[N, K], order of `compounds`. Ties go to the class that is first in `compounds`, which for the default
+    set is the order of the ABAW challenge. Below `threshold` (compared in float32) the rule abstains: the name is
+    empty. Returns N names and the largest scores f32[N], including abstained ones.
     """
     assert scores.ndim == 2 and scores.shape[1] == len(compounds) > 0, f"scores: {scores.shape}, {len(compounds)} names"
     winners = np.argmax(scores, axis=1)
@@ -121,8 +121,8 @@ def parse_weights(text: str) -> npt.NDArray[np.float32]:
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, EMOTIONS, n=1, cutoff=0.5)
-    return (f"Did you mean '{near[0]}'? " if near else "") + f"The six are: {', '.join(EMOTIONS)}"
+    matches = difflib.get_close_matches(name, EMOTIONS, n=1, cutoff=0.5)
+    return (f"Did you mean '{matches[0]}'? " if matches else "") + f"The six are: {', '.join(EMOTIONS)}"
 
 
 def _parse_number(text: str, *, emotion: str) -> float:

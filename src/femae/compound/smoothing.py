@@ -1,13 +1,13 @@
 """Smoothing of one face's probabilities over time, and filling of short gaps (the paper decides frame by frame).
 
-All times are seconds, so that films of any and of varying frame rate are treated alike. The streaming form, which gives
-the same numbers, is femae.inference.temporal.
+All times are in seconds, so that any frame rate, also a variable one, is treated alike. femae.inference.temporal is the
+streaming version with the same results.
 
-Smoothing is a centred weighted mean. A sample dt seconds away weighs exp(-dt^2 / (2 sigma^2)) - exp(-2) with
-sigma = window_s / 2, and nothing from |dt| = window_s = 2 sigma on: a Gaussian lowered so that it ends without a step
-(with a step, the jitter of presentation times would let samples at the edge in and out from frame to frame). A window
-of 0.5 s thus reaches half a second to either side, and half of the weight lies within 0.14 s. It follows that values
-are never mixed across a gap of window_s or longer, and across a shorter one only little.
+Smoothing is a centred weighted mean. A sample dt seconds away has the weight exp(-dt^2 / (2 sigma^2)) - exp(-2) with
+sigma = window_s / 2, and 0 from |dt| = window_s = 2 sigma on: a Gaussian shifted down so that it ends without a step
+(with a step, jitter of the presentation times would include and exclude samples at the edge from frame to frame). A
+window of 0.5 s reaches half a second to either side, and half of the weight lies within 0.14 s. Values are never mixed
+across a gap of window_s or longer, and across a shorter one only a little.
 """
 
 import itertools
@@ -24,11 +24,11 @@ __all__ = ["bridges", "interpolate_gaps", "lerp", "smooth", "smooth_at", "time_s
 _Values = npt.NDArray[np.float32]
 _Times = npt.NDArray[np.float64]
 
-_TICK_S = 1e-6  # gaps are compared to the microsecond, so that 25 frames of 0.04 s are one second
+_TOLERANCE_S = 1e-6  # so that 25 frames of 0.04 s count as one second
 
 
 def smooth(times_s: _Times, probs: _Values, *, window_s: float) -> _Values:
-    """Weighted means f32[T, C] of one face's values; constant values stay as they are, window 0 changes nothing.
+    """Weighted means f32[T, C] of one face's values; constant values stay constant, window 0 changes nothing.
 
     times_s: f64[T], ascending (equal times allowed); probs: f32[T, C], one row per time.
     Raises ConfigError for a window that is negative or not a number.
@@ -40,16 +40,16 @@ def smooth(times_s: _Times, probs: _Values, *, window_s: float) -> _Values:
 
 
 def smooth_at(times_s: _Times, probs: _Values, *, index: int, window_s: float) -> _Values:
-    """One row f32[C] of `smooth`; only samples less than `window_s` from times_s[index] are looked at."""
+    """One row f32[C] of `smooth`; uses only samples less than `window_s` from times_s[index]."""
     centre: _Values = probs[index]
     if window_s == 0:
         return centre.copy()
     time_s = times_s[index]
     start = int(np.searchsorted(times_s, time_s - window_s, side="right"))
     stop = int(np.searchsorted(times_s, time_s + window_s, side="left"))
-    near = probs[min(start, index) : max(stop, index + 1)].astype(np.float64)  # [W, C], never without its own
-    away = (times_s[min(start, index) : max(stop, index + 1)] - time_s) / window_s
-    weights = np.maximum(np.exp(-2.0 * away**2) - math.exp(-2.0), 0.0)
+    near = probs[min(start, index) : max(stop, index + 1)].astype(np.float64)  # [W, C], always includes row `index`
+    offsets = (times_s[min(start, index) : max(stop, index + 1)] - time_s) / window_s
+    weights = np.maximum(np.exp(-2.0 * offsets**2) - math.exp(-2.0), 0.0)
     mean = centre.astype(np.float64) + (weights[:, None] * (near - centre)).sum(axis=0) / weights.sum()
     smoothed: _Values = np.clip(mean, near.min(axis=0), near.max(axis=0)).astype(np.float32)
     return smoothed
@@ -65,10 +65,10 @@ def interpolate_gaps(
 ) -> tuple[_Values, npt.NDArray[np.bool_]]:
     """Fill runs of unknown rows by linear interpolation in time.
 
-    times_s: f64[T], ascending; probs: f32[T, C], rows that are not known may hold anything; known: bool[T].
-    A run is filled where the known rows on its two sides are at most max_gap_s apart (infinity: always, 0: never).
+    times_s: f64[T], ascending; probs: f32[T, C], values of unknown rows are ignored; known: bool[T].
+    A run is filled if the known rows on both sides are at most max_gap_s apart (infinity: always, 0: never).
     Before the first and after the last known row nothing is filled, unless ends is "copy": then rows at most
-    max_gap_s away from it take its values. Returns the values f32[T, C] and bool[T], True where they are known now;
+    max_gap_s away from it copy its values. Returns the values f32[T, C] and bool[T], True where they are known now;
     rows that stay unknown are NaN. Raises ConfigError for a gap that is negative or not a number.
     """
     _check_series(times_s, probs)
@@ -94,17 +94,17 @@ def interpolate_gaps(
 
 
 def bridges(earlier_s: float, later_s: float, *, max_gap_s: float) -> bool:
-    """Whether a gap between two known samples is short enough to be filled (to the microsecond; 0 fills none)."""
-    return max_gap_s > 0 and later_s - earlier_s <= max_gap_s + _TICK_S
+    """Whether a gap between two known samples is short enough to be filled (within 1 us; max_gap_s 0 fills none)."""
+    return max_gap_s > 0 and later_s - earlier_s <= max_gap_s + _TOLERANCE_S
 
 
 def time_share(time_s: float, *, start_s: float, stop_s: float) -> float:
-    """How far a time lies between two others, 0..1; 0 where the two are one."""
+    """Relative position of a time between two others, 0..1; 0 if the two are equal."""
     return float((time_s - start_s) / (stop_s - start_s)) if stop_s > start_s else 0.0
 
 
 def lerp(start: _Values, stop: _Values, *, share: float) -> _Values:
-    """f32[C] on the straight line from `start` (share 0) to `stop` (share 1)."""
+    """Linear interpolation f32[C] from `start` (share 0) to `stop` (share 1)."""
     begin = start.astype(np.float64)
     return (begin + (stop.astype(np.float64) - begin) * share).astype(np.float32)
 

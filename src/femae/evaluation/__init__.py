@@ -1,1 +1,1 @@
-"""`femae evaluate`: predictions against labels. It reads, joins, measures and prints; formulas are in femae.metrics."""
+"""`femae evaluate`: reads predictions and labels, joins, measures and prints; the formulas are in femae.metrics."""

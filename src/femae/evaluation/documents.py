@@ -1,4 +1,4 @@
-"""Figures as JSON values, as CSV tables, as a page of Markdown, and the main ones on screen."""
+"""Formats the figures of an evaluation as JSON, CSV tables and a Markdown page, and prints the main ones."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,11 @@ from femae.metrics.tables import markdown_table
 __all__ = ["as_json", "csv_tables", "markdown_report", "mean_of_defined", "rates_of", "show", "summary_of"]
 
 Rows = list[list[str]]
-_MOST_LABELS = 12
+_MAX_LABELS = 12
 
 
 def _plain(value: float) -> float | None:
-    """JSON knows no NaN: undefined is null."""
+    """A JSON number, rounded; NaN (undefined) becomes null."""
     return None if math.isnan(value) else round(float(value), 6)
 
 
@@ -48,7 +48,7 @@ def _classes_json(figures: ClassFigures) -> dict[str, Any]:
         "macro_f1_interval": _pair(figures.macro_f1_interval),
         "macro_f1_present": _plain(figures.macro_f1_present),
         "macro_f1_present_interval": _pair(figures.macro_f1_present_interval),
-        "present": [name for name, there in zip(figures.names, figures.present, strict=True) if there],
+        "present": [name for name, is_present in zip(figures.names, figures.present, strict=True) if is_present],
         "f1": _by_name(figures.names, figures.f1),
         "f1_intervals": {name: _pair(pair) for name, pair in zip(figures.names, figures.f1_intervals, strict=True)},
         "support": _by_name(figures.names, figures.support),
@@ -100,13 +100,13 @@ def _intervals_json(figure: str, names: Sequence[str], intervals: Sequence[Inter
 
 
 def mean_of_defined(values: Any) -> float:
-    """Mean of what is defined."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
 
 
 def as_json(measures: Measures) -> dict[str, Any]:
-    """Every figure; null: undefined."""
+    """All figures as JSON values; null for undefined ones."""
     return {
         "num_samples": measures.num,
         "num_found": measures.num_found,
@@ -128,9 +128,9 @@ def _interval(value: Interval) -> str:
 
 def _class_rows(figures: ClassFigures) -> Rows:
     rows = [["class", "samples", "F1", "95 % interval"]]
-    for place, name in enumerate(figures.names):
+    for index, name in enumerate(figures.names):
         rows.append(
-            [name, str(figures.support[place]), _number(figures.f1[place]), _interval(figures.f1_intervals[place])]
+            [name, str(figures.support[index]), _number(figures.f1[index]), _interval(figures.f1_intervals[index])]
         )
     return rows
 
@@ -143,11 +143,11 @@ def _label_rows(figures: LabelFigures) -> Rows:
     }
     heads = [part for name in ranked for part in (name, "95 % interval")]
     rows = [["label", "known", "positive", "threshold", "F1", *heads]]
-    for place, name in enumerate(figures.names):
-        row = [name, str(figures.num_known[place]), str(figures.num_positive[place])]
-        row += [_number(float(figures.thresholds[place])), _number(float(figures.f1[place]))]
+    for index, name in enumerate(figures.names):
+        row = [name, str(figures.num_known[index]), str(figures.num_positive[index])]
+        row += [_number(float(figures.thresholds[index])), _number(float(figures.f1[index]))]
         for values, spans in ranked.values():
-            row += [_number(float(values[place])), _interval(spans[place])]
+            row += [_number(float(values[index])), _interval(spans[index])]
         rows.append(row)
     mean = ["mean", "", "", "", _number(figures.mean_f1)]
     for values, spans in ranked.values():
@@ -164,10 +164,10 @@ def _confusion_rows(figures: ClassFigures) -> Rows:
 def _reliability_rows(names: Sequence[str], bins: Reliability) -> Rows:
     rows = [["label", "from", "to", "samples", "mean probability", "mean target"]]
     edges = bins.edges
-    for place, name in enumerate(names):
-        for part, count in enumerate(bins.count[place].tolist()):
+    for index, name in enumerate(names):
+        for part, count in enumerate(bins.count[index].tolist()):
             if count:
-                means = (bins.mean_prob[place, part], bins.mean_target[place, part])
+                means = (bins.mean_prob[index, part], bins.mean_target[index, part])
                 ends = (f"{edges[part]:.4f}", f"{edges[part + 1]:.4f}")
                 rows.append([name, *ends, str(count), *(f"{mean:.6f}" for mean in means)])
     return rows
@@ -189,21 +189,22 @@ def _subgroup_rows(column: str, parts: Sequence[Subgroup]) -> Rows:
         ]
     ]
     for part in parts:
-        got, row = part.measures, [part.name, str(part.measures.num), str(part.measures.num - part.measures.num_found)]
-        for figures, with_accuracy in ((got.emotions, True), (got.expression, True), (got.compound, False)):
+        found = part.measures
+        row = [part.name, str(found.num), str(found.num - found.num_found)]
+        for figures, with_accuracy in ((found.emotions, True), (found.expression, True), (found.compound, False)):
             if figures is None:
                 row += ["0", *["-"] * (2 + with_accuracy)]
             else:
                 accuracy = [_number(figures.accuracy)] * with_accuracy
                 last = [_number(figures.macro_f1_present), _interval(figures.macro_f1_present_interval)]
                 row += [str(figures.num), *accuracy, *last]
-        row.append("-" if got.labels is None else _number(mean_of_defined(got.labels.bins.ece)))
+        row.append("-" if found.labels is None else _number(mean_of_defined(found.labels.bins.ece)))
         rows.append(row)
     return rows
 
 
 def csv_tables(measures: Measures, by: Mapping[str, Sequence[Subgroup]]) -> dict[str, Rows]:
-    """Tables by file name without suffix; the first row is the head."""
+    """Tables by file name without suffix; the first row is the header."""
     out: dict[str, Rows] = {}
     blocks = {"emotions": measures.emotions, "compound": measures.compound, "expression": measures.expression}
     for name, figures in blocks.items():
@@ -226,7 +227,7 @@ def _file_name(column: str) -> str:
 
 
 def summary_of(figures: ClassFigures, *, compound: bool) -> list[tuple[str, str]]:
-    """Name and value of the main figures of a block."""
+    """Names and values of the main figures of a block."""
     what = "P_CE, macro-F1" if compound else "macro-F1"
     present = int(figures.present.sum())
     lines = [("samples", f"{figures.num:,} of {figures.num_groups:,} groups, {figures.num_missed:,} missed")]
@@ -241,7 +242,7 @@ def summary_of(figures: ClassFigures, *, compound: bool) -> list[tuple[str, str]
 
 
 def rates_of(rates: ExpressionRates) -> list[tuple[str, str]]:
-    """Name and value of what accuracy and F1 of the label for people do not tell."""
+    """Names and values of the figures of the label for people besides accuracy and F1."""
     lines = []
     for name, value, span in (
         ("other faces called a compound", rates.compound_said_of_others, rates.compound_said_of_others_interval),
@@ -256,7 +257,7 @@ def rates_of(rates: ExpressionRates) -> list[tuple[str, str]]:
 def markdown_report(
     found: Evaluation, *, title: str, facts: Mapping[str, str], notes: Sequence[str], figures: Sequence[str]
 ) -> str:
-    """The page report.md: facts, main figures, tables, file names of figures."""
+    """The text of report.md: facts, main figures, tables, links to pictures."""
     measures, found_only = found.measures, found.found_only
     parts = [f"# {title}\n", "".join(f"- {name}: {value}\n" for name, value in facts.items())]
     parts += ["".join(f"- {note}\n" for note in notes)] * bool(notes)
@@ -291,7 +292,7 @@ def markdown_report(
 
 
 def _undefined(figures: LabelFigures) -> str:
-    """What is not defined, and why."""
+    """A sentence about labels without a positive sample, or nothing."""
     without = [name for name, count in zip(figures.names, figures.num_positive, strict=True) if not count]
     if not without:
         return ""
@@ -328,8 +329,8 @@ def _show_classes(console: Console, head: str, figures: ClassFigures | None, *, 
 
 def _table(head: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for place, name in enumerate(head):
-        table.add_column(escape(name), justify="left" if place == 0 else "right", no_wrap=True)
+    for index, name in enumerate(head):
+        table.add_column(escape(name), justify="left" if index == 0 else "right", no_wrap=True)
     return table
 
 
@@ -339,8 +340,8 @@ def _show_labels(console: Console, head: str, figures: LabelFigures | None) -> N
     console.print(head, style="bold")
     table = _table(["  label", "positive", "F1", "AP", "AUROC", "ECE"])
     columns = (figures.f1, figures.average_precision, figures.auroc, figures.bins.ece)
-    for place, name in enumerate(figures.names[:_MOST_LABELS]):
-        table.add_row(f"  {name}", str(figures.num_positive[place]), *(_short(float(one[place])) for one in columns))
+    for index, name in enumerate(figures.names[:_MAX_LABELS]):
+        table.add_row(f"  {name}", str(figures.num_positive[index]), *(_short(float(one[index])) for one in columns))
     means = (figures.mean_f1, *(mean_of_defined(column) for column in columns[1:]))
     table.add_row("  mean", "", *map(_short, means))
     console.print(table)
@@ -353,13 +354,12 @@ def _show_subgroups(console: Console, column: str, parts: Sequence[Subgroup]) ->
     console.print(f"by {column}", style="bold", markup=False)
     table = _table([f"  {column}", "samples", "missed", "label", "macro-F1", "P_CE", "ECE"])
     for part in parts:
-        got = part.measures
-        values = [got.expression.accuracy if got.expression else math.nan]
-        values += [figures.macro_f1_present if figures else math.nan for figures in (got.emotions, got.compound)]
-        values.append(mean_of_defined(got.labels.bins.ece) if got.labels else math.nan)
-        table.add_row(
-            f"  {escape(part.name)}", str(got.num), str(got.num - got.num_found), *(_short(value) for value in values)
-        )
+        found = part.measures
+        values = [found.expression.accuracy if found.expression else math.nan]
+        values += [figures.macro_f1_present if figures else math.nan for figures in (found.emotions, found.compound)]
+        values.append(mean_of_defined(found.labels.bins.ece) if found.labels else math.nan)
+        counts = [str(found.num), str(found.num - found.num_found)]
+        table.add_row(f"  {escape(part.name)}", *counts, *(_short(value) for value in values))
     console.print(table)
 
 

@@ -1,8 +1,8 @@
 """Evaluation of the label for people (compound.expression): one answer among none, six emotions and compounds.
 
 The true answer is metrics.hard_labels.top_expression; an unclear face does not count, a missed one is wrong. Besides
-accuracy and F1, two rates say what the label does with compounds: how often a face that shows none is called one, and
-how often one that is there is named rightly. ECE asks whether of faces given 0.7 seven in ten are so.
+accuracy and F1 there are two rates for compounds, the false positive rate (faces without a compound that are labelled
+with one) and the recall (faces with a compound that get the right label), and the ECE of the label's probability.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ Interval = tuple[float, float]  # 95 %; NaN where there are no draws
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpressionRates:
-    """What accuracy and F1 of the label do not tell; NaN where no face counts."""
+    """Figures of the label besides accuracy and F1; NaN where no face counts."""
 
-    compound_said_of_others: float  # share of faces that show no compound
+    compound_said_of_others: float  # of faces that show no compound, the share labelled with one
     compound_said_of_others_interval: Interval
-    compound_found: float  # share of faces that show one, named rightly
+    compound_found: float  # of faces that show a compound, the share with the right label
     compound_found_interval: Interval
-    bins: Reliability  # of the probability given: one label, NUM_BINS bins
+    bins: Reliability  # of the predicted probability: one label, NUM_BINS bins
     ece_interval: Interval
 
     @property
@@ -45,7 +45,7 @@ class ExpressionRates:
 
 
 def with_expression(table: pa.Table, rule: ExpressionRule, outputs: npt.NDArray[np.float32]) -> pa.Table:
-    """The table with the columns expression and expression_probability that the rule gives outputs f32[N, 6 or 7]."""
+    """The table with the columns expression and expression_probability, decided on outputs f32[N, 6 or 7]."""
     names, values = rule.decide(outputs)
     table = table.append_column("expression", pa.array(names, pa.string()))
     return table.append_column("expression_probability", pa.array(values, pa.float32()))
@@ -54,15 +54,15 @@ def with_expression(table: pa.Table, rule: ExpressionRule, outputs: npt.NDArray[
 def given_answers(
     table: pa.Table, *, compounds: tuple[Compound, ...], path: Any, rows: Ints | None = None
 ) -> tuple[Ints, Floats] | None:
-    """The answers i64[N] of a table, as ExpressionRule.names counts them, and their probabilities f64[N].
+    """The answers i64[N] of a table, as indices of ExpressionRule.names, and their probabilities f64[N].
 
-    -1: none was given, or a compound outside the class set. rows i64[M]: the answers of these rows, -1 for no row.
-    None where the table has no column `expression`.
+    -1: no answer, or a compound outside the class set. rows i64[M]: return these rows, -1 for no row. None if the table
+    has no column `expression`. Raises DataError.
     """
     if "expression" not in table.column_names:
         return None
-    place = {name: number for number, name in enumerate(ExpressionRule(compounds).names)}
-    answers = np.array([place.get(text, -1) for text in text_column(table, "expression")], np.int64)
+    index = {name: number for number, name in enumerate(ExpressionRule(compounds).names)}
+    answers = np.array([index.get(text, -1) for text in text_column(table, "expression")], np.int64)
     values = float_column(table, "expression_probability", path=path)
     if rows is None:
         return answers, values
@@ -72,12 +72,13 @@ def given_answers(
 def expression_rates(
     answers: Ints, probs: Floats, *, truth: Ints, groups: Ints, num_draws: int, seed: int
 ) -> ExpressionRates:
-    """Rates of answers i64[N] with probabilities f64[N] (NaN: none given) against truth i64[N], all of it clear."""
-    said, right, is_compound = answers >= _FIRST_COMPOUND, answers == truth, truth >= _FIRST_COMPOUND
-    counts = np.stack([said & ~is_compound, ~is_compound, right & is_compound, is_compound], axis=1).astype(np.int64)
+    """Rates of answers i64[N] with probabilities f64[N] (NaN: no answer) against truth i64[N]; no face is unclear."""
+    predicted, right, is_compound = answers >= _FIRST_COMPOUND, answers == truth, truth >= _FIRST_COMPOUND
+    pairs = [predicted & ~is_compound, ~is_compound, right & is_compound, is_compound]
+    counts = np.stack(pairs, axis=1).astype(np.int64)
     draws = bootstrap_sums(group_sums(counts, groups=groups), num=num_draws, seed=seed)
-    given, again = ~np.isnan(probs), GroupDraws(groups=groups, num=num_draws, seed=seed)
-    ece: dict[str, Any] = {"targets": right[:, None].astype(np.float64), "mask": given[:, None], "num_bins": NUM_BINS}
+    known, ece_draws = ~np.isnan(probs), GroupDraws(groups=groups, num=num_draws, seed=seed)
+    ece: dict[str, Any] = {"targets": right[:, None].astype(np.float64), "mask": known[:, None], "num_bins": NUM_BINS}
     filled = np.nan_to_num(probs)[:, None]
     return ExpressionRates(
         compound_said_of_others=_share(counts.sum(0)[:2]),
@@ -85,12 +86,12 @@ def expression_rates(
         compound_found=_share(counts.sum(0)[2:]),
         compound_found_interval=interval(_shares(draws[:, 2:])),
         bins=reliability(filled, **ece),
-        ece_interval=interval(bootstrap_ece(filled, draws=again, **ece)[:, 0]),
+        ece_interval=interval(bootstrap_ece(filled, draws=ece_draws, **ece)[:, 0]),
     )
 
 
 def _shares(pairs: npt.NDArray[np.float64]) -> Floats:
-    """First over second of [K, 2]; NaN where the second is 0."""
+    """Quotients f64[K] of [K, 2]; NaN where the denominator is 0."""
     return np.asarray(np.where(pairs[:, 1] > 0, pairs[:, 0] / np.maximum(pairs[:, 1], 1), np.nan), np.float64)
 
 

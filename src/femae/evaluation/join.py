@@ -1,13 +1,13 @@
-"""Predictions beside labels: which probabilities belong to each labelled sample, and which samples were missed.
+"""Joins predictions with labels: the probabilities of each labelled sample, and which samples were missed.
 
-A labelled row is missed when its row of predictions is `no_face` or `unreadable`, or when there is none. Rows of
-predictions without a label do not count. With several faces in a frame: `largest` takes the face with the largest box
-(of equal ones, or without boxes, the first row), `max` and `mean` the maximum or mean of each probability over the
-faces. Labels with a column `face_id` are of one face each and joined to that face.
+A labelled row is missed if its row of predictions is `no_face` or `unreadable`, or if there is none. Predictions
+without a label are ignored. With several faces in a frame, `largest` takes the face with the largest box (of equal
+ones, or without boxes, the first row), `max` and `mean` the maximum or mean of each probability over the faces. Labels
+with a column `face_id` are joined with that face.
 
-Rows belong together by the name of the picture or film, and by frame and face where both tables have it. Names are
-compared as they stand, or, where more agree so, without folder and suffix: `a/fer0000009.png` and `fer0000009` are then
-one picture.
+Rows are matched by the name of the picture or film, and by frame and face if both tables have them. Names are compared
+unchanged, or, if that gives more matches, without folder and suffix: `a/fer0000009.png` and `fer0000009` are then the
+same picture.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ __all__ = [
     "Key",
     "Match",
     "Several",
-    "first_double",
+    "first_duplicate",
     "joined_rows",
     "match_columns",
     "merge_faces",
@@ -43,7 +43,7 @@ Key = tuple[str, int, int]  # name, frame (0: the table has none), face (0: none
 
 
 def probabilities(table: pa.Table, names: Sequence[str], *, path: Path) -> Floats:
-    """Columns f32[N, K] of probabilities; a row is NaN throughout where nothing was found.
+    """Columns of probabilities f32[N, K]; a row is all NaN if no face was found.
 
     Raises DataError for a missing column, a value out of range, or a row with only some of its values.
     """
@@ -68,19 +68,20 @@ def probabilities(table: pa.Table, names: Sequence[str], *, path: Path) -> Float
 def joined_rows(
     table: pa.Table, labels: pa.Table, *, paths: tuple[Path, Path], on: str = ""
 ) -> tuple[list[list[int]], str]:
-    """For each row of labels the rows of the table that belong to it; also the column of labels that names the source.
+    """The matching rows of the table for each row of labels, and the column of labels that names the source.
 
-    Raises DataError where a label stands twice, or names no frame although the film has many.
+    Raises DataError if two labels have the same key, or if labels have no frame although a film has several.
     """
     match = match_columns(table, labels, paths=paths, on=on)
     left, right = match.columns
     with_frame = "frame" in table.column_names and "frame" in labels.column_names
     with_face = "face_id" in table.column_names and "face_id" in labels.column_names
     wanted = row_keys(labels, match=match, side=1, path=paths[1], with_frame=with_frame, with_face=with_face)
-    double = first_double(wanted)
-    if double is not None:
+    duplicate = first_duplicate(wanted)
+    if duplicate is not None:
         how = "names as they stand" if match.whole else "names without folder and suffix"
-        raise DataError(f"{paths[1]}: two rows are labels of {_in_words(double)} (column {right}, {how}); expected one")
+        twice = _in_words(duplicate)
+        raise DataError(f"{paths[1]}: two rows are labels of {twice} (column {right}, {how}); expected one")
     if not with_frame:
         _check_single_frames(table, left, paths)
     given = row_keys(table, match=match, side=0, path=paths[0], with_frame=with_frame, with_face=with_face)
@@ -114,23 +115,23 @@ def _rows_of(given: list[Key], wanted: list[Key]) -> list[list[int]]:
 def merge_faces(
     table: pa.Table, values: Floats, *, rows: list[list[int]], several: Several, path: Path
 ) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Values f32[M, K] for M lists of rows of f32[N, K], and the row i64[M] that stands for each, -1 for none.
+    """Merge each of M lists of rows of `values` f32[N, K] into one row: f32[M, K], NaN if none has values.
 
-    Where no row of a list has values the result is NaN.
+    Also returns the representative row i64[M] of each list, -1 for an empty one.
     """
     boxes = [float_column(table, name, path=path) for name in ("x1", "y1", "x2", "y2")]
     area = np.nan_to_num((boxes[2] - boxes[0]) * (boxes[3] - boxes[1]), nan=0.0)
     found = np.asarray(~np.isnan(values).all(axis=1), np.bool_)
     out = np.full((len(rows), values.shape[1]), np.nan, np.float32)
     chosen = np.full(len(rows), -1, np.int64)
-    for place, every in enumerate(rows):
-        faces = [row for row in every if found[row]]
-        if every:
-            chosen[place] = max(faces, key=lambda row: area[row]) if faces else every[0]
+    for index, own in enumerate(rows):
+        faces = [row for row in own if found[row]]
+        if own:
+            chosen[index] = max(faces, key=lambda row: area[row]) if faces else own[0]
         if len(faces) == 1 or (faces and several == "largest"):
-            out[place] = values[chosen[place]]
+            out[index] = values[chosen[index]]
         elif faces:
-            out[place] = values[faces].max(0) if several == "max" else values[faces].mean(0)
+            out[index] = values[faces].max(0) if several == "max" else values[faces].mean(0)
     return out, chosen
 
 
@@ -141,31 +142,31 @@ def _stem(text: str) -> str:
 
 
 def _names(table: pa.Table) -> list[str]:
-    """Columns that may name the picture or film. `source` of shards is their data set, and `key` the picture."""
+    """Columns that may name the picture or film. In shards, `source` is the data set and `key` the picture."""
     names = [name for name in _NAMES if name in table.column_names]
     return [name for name in names if not (name == "source" and "key" in names)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """The column of each of two tables that names the picture or film, and how names are compared."""
+    """The columns that name the picture or film in two tables, and how names are compared."""
 
     columns: tuple[str, str]
-    whole: bool  # as they stand; otherwise without folder and suffix
+    whole: bool  # unchanged; otherwise without folder and suffix
 
     def names(self, table: pa.Table, *, side: int) -> list[str]:
-        """The names of each row as they are compared; side 0 or 1."""
-        return _forms(text_column(table, self.columns[side]), whole=self.whole)
+        """The normalised name of each row; side: 0 or 1, the first or second table."""
+        return _normalised(text_column(table, self.columns[side]), whole=self.whole)
 
 
-def _forms(texts: list[str], *, whole: bool) -> list[str]:
+def _normalised(texts: list[str], *, whole: bool) -> list[str]:
     return [text.replace("\\", "/") if whole else _stem(text) for text in texts]
 
 
 def match_columns(first: pa.Table, second: pa.Table, *, paths: Sequence[Path], on: str = "") -> Match:
-    """The columns and the comparison by which most names agree. `on`: the column of the second table.
+    """The columns and the comparison with the most names in common. `on`: the column of the second table.
 
-    Raises DataError when there are none or nothing agrees.
+    Raises DataError if a table has no such column or no names agree.
     """
     if on and on not in second.column_names:
         raise DataError(f"{paths[1]} has no column '{on}'; it has {', '.join(second.column_names)}")
@@ -187,13 +188,13 @@ def match_columns(first: pa.Table, second: pa.Table, *, paths: Sequence[Path], o
 
 
 def row_keys(table: pa.Table, *, match: Match, side: int, path: Path, with_frame: bool, with_face: bool) -> list[Key]:
-    """Key of each row; without frame or face these are 0."""
+    """The key of each row; frame or face are 0 if not used."""
     names = match.names(table, side=side)
     frames = integer_column(table, "frame", missing=1, path=path).tolist() if with_frame else [0] * len(names)
     faces = integer_column(table, "face_id", missing=0, path=path).tolist() if with_face else [0] * len(names)
     return list(zip(names, frames, faces, strict=True))
 
 
-def first_double(keys: Sequence[Key]) -> Key | None:
-    """A key that stands more than once."""
+def first_duplicate(keys: Sequence[Key]) -> Key | None:
+    """A key that occurs more than once, or None."""
     return next((key for key, count in Counter(keys).items() if count > 1), None)

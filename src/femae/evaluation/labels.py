@@ -1,16 +1,15 @@
-"""What is evaluated: the probabilities of each labelled sample, if it has any, and its known labels.
-
-The labels of a table, in whichever of these forms it has them.
+"""Samples to evaluate: probabilities and known labels, read from a table in any of these forms.
 
 - `targets`, `mask`, `au_targets`, `au_mask`: lists, as in the manifest of a folder of shards.
 - `target_surprise` ... 0..1, null unknown, as in a table of scores; `target_AU01` ...
 - the ten vote columns of FER+ (`neutral`, `happiness`, ... `unknown`, `NF`). Targets are the shares of the votes that
-  name an expression. The one emotion: the top vote of the six, at least three of ten, above neutral, no vote for NF.
-- a word: `class_name`, `emotion`, `label` or `expression`; and `compound` (or `target_compound`).
-  Without a column of compounds, a row whose word is no compound may have one by its votes (metrics/hard_labels.py).
-- `AU01`, `AU02`, ... 0..1 in a table of labels alone; null or -1 unknown.
+  name an expression. The top emotion has the most votes of the six, at least three of ten, more than neutral, and no
+  vote for NF.
+- a class name: `class_name`, `emotion`, `label` or `expression`; and `compound` (or `target_compound`).
+  Without a column of compounds, a row whose class is not a compound may have one by its votes (metrics/hard_labels.py).
+- `AU01`, `AU02`, ... 0..1 in a table with labels only; null or -1 unknown.
 
-Rows with `dup_in_training` = 1 do not count: a copy of the picture was trained on.
+Rows with `dup_in_training` = 1 do not count: the network was trained on a copy of the picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,17 +44,17 @@ _TARGETS: Final = tuple(f"target_{emotion}" for emotion in EMOTIONS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """What is known of N samples."""
+    """The known labels of N samples."""
 
-    targets: Floats  # f32[N, 6], 0..1, order of EMOTIONS; 0 where not known
+    targets: Floats  # f32[N, 6], 0..1, order of EMOTIONS; 0 where unknown
     mask: Bools  # bool[N, 6], True: known
-    top: Ints  # i64[N], the one emotion; -1: none
-    compound: Ints  # i64[N], position in the class set; -1: none
-    expression: Ints  # i64[N], the label for people, as ExpressionRule.names counts; -1: unclear
+    top: Ints  # i64[N], the top emotion; -1: none
+    compound: Ints  # i64[N], index in the class set; -1: none
+    expression: Ints  # i64[N], the label for people, index in ExpressionRule.names; -1: unclear
     au_names: tuple[str, ...]
     au_targets: Floats  # f32[N, A]
     au_mask: Bools  # bool[N, A]
-    notes: tuple[str, ...] = ()  # sentences on what was left out
+    notes: tuple[str, ...] = ()  # sentences about rows left out
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,8 +65,8 @@ class Samples:
     au_probs: Floats  # f32[N, A], order of labels.au_names
     labels: Labels
     groups: Ints  # i64[N], number of the person or film
-    columns: pa.Table  # N rows: whatever else is known, for subgroups
-    answers: tuple[Ints, npt.NDArray[np.float64]] | None = None  # expression given and its probability; None: no column
+    columns: pa.Table  # N rows: other columns, for subgroups
+    answers: tuple[Ints, npt.NDArray[np.float64]] | None = None  # predicted, with probabilities; None: no column
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -109,38 +108,38 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Votes:
-    """Shares of all votes cast, unlike targets, which are shares of those that name an expression."""
+    """Shares of all votes, unlike targets, which are shares of the votes that name an expression."""
 
     six: Floats  # f32[N, 6]
     neutral: Floats  # f32[N]
-    nothing: Floats  # f32[N]: the larger of the two that say that no expression, or no face, can be told
-    no_face: Bools  # bool[N]: at least one vote says so
+    nothing: Floats  # f32[N]: the larger share of `unknown` and `NF` (no face)
+    no_face: Bools  # bool[N]: at least one vote for NF
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shares:
-    """Targets f32[N, 6] with 0 where mask bool[N, 6] is False, and the votes where there are any."""
+    """Targets f32[N, 6] with 0 where mask bool[N, 6] is False, and the votes if there are any."""
 
     targets: Floats
     mask: Bools
     votes: Votes | None = None
 
     def top(self) -> Ints:
-        """The one emotion i64[N], -1 for none: metrics.hard_labels; of votes only without a vote for no face."""
+        """The top emotion i64[N] (metrics.hard_labels), -1 for none or if a vote says that there is no face."""
         if self.votes is None:
             return top_emotion(self.targets, mask=self.mask)
         top = top_emotion(self.votes.six, neutral=self.votes.neutral)
         return np.asarray(np.where(self.votes.no_face, -1, top), np.int64)
 
     def pair(self, pairs: list[tuple[int, int]]) -> Ints:
-        """The one pair of emotions i64[N], -1 for none; of votes only where `nothing` is not above the first."""
+        """The top pair of emotions i64[N], index in `pairs`, -1 for none or if `nothing` exceeds the first share."""
         if self.votes is None:
             return top_pair(self.targets, pairs=pairs, mask=self.mask)
         against = np.maximum(self.votes.neutral, self.votes.nothing)
         return top_pair(self.votes.six, pairs=pairs, neutral=against)
 
     def expression(self) -> Ints:
-        """None (0) or the one emotion (1 to 6) i64[N], -1 unclear, where there is no compound; as `top` of votes."""
+        """The label for people without compounds i64[N]: none (0), an emotion (1 to 6), -1 unclear or a vote for NF."""
         if self.votes is None:
             return top_expression(self.targets, pairs=(), mask=self.mask)
         clear = top_expression(self.votes.six, pairs=(), neutral=self.votes.neutral)
@@ -148,12 +147,12 @@ class Shares:
 
 
 def vote_shares(table: pa.Table, *, path: Path) -> Shares:
-    """Shares from the ten vote columns of FER+. Raises DataError where votes are missing or negative."""
+    """Shares from the ten vote columns of FER+. Raises DataError if votes are missing or negative."""
     votes = np.stack([float_column(table, name, path=path) for name in FERPLUS_VOTES], axis=1)
     wrong = np.flatnonzero(~(votes >= 0).all(1))
     if wrong.size:
         raise DataError(f"{path}, row {wrong[0] + 1}: votes are missing or negative; expected ten counts from 0")
-    column = {name: votes[:, place] / np.maximum(votes.sum(1), 1) for place, name in enumerate(FERPLUS_VOTES)}
+    column = {name: votes[:, index] / np.maximum(votes.sum(1), 1) for index, name in enumerate(FERPLUS_VOTES)}
     labels = [vote_targets(dict(zip(FERPLUS_VOTES, row, strict=True))) for row in votes.tolist()]
 
     def share(values: npt.NDArray[np.float64]) -> Floats:
@@ -172,7 +171,7 @@ def vote_shares(table: pa.Table, *, path: Path) -> Shares:
 
 
 def has_labels(table: pa.Table, *, alone: bool) -> bool:
-    """Does the table hold labels? alone: it is a table of labels; otherwise one of scores that may hold them too."""
+    """Whether the table has labels; alone: it is a table of labels only, otherwise one of scores."""
     names = set(table.column_names)
     found = {"targets", "mask"} <= names or bool(names & {*_TARGETS, "target_compound"}) or bool(_target_aus(names))
     words = bool(names & {*_WORDS, *_COMPOUNDS}) or set(FERPLUS_VOTES) <= names or bool(names & set(ACTION_UNITS))
@@ -192,7 +191,7 @@ def read_labels(
     label_order: str = "",
     alone: bool,
 ) -> Labels:
-    """Labels of every row of a table for which `has_labels` holds. Raises DataError for values that are no labels."""
+    """The labels of a table for which `has_labels` is true. Raises DataError for invalid labels, ConfigError."""
     words = _words(table, _WORDS if alone else ("class_name",), path=path, label_order=label_order)
     shares = _shares(table, words, path=path, alone=alone)
     targets, mask = shares.targets, shares.mask
@@ -201,11 +200,11 @@ def read_labels(
     pairs = _words(table, columns, path=path, label_order=label_order)
     pairs = [pair or (word if word in _PAIR_OF else "") for pair, word in zip(pairs, words, strict=True)]
     compound, notes = _compound_of_words(pairs, compounds)
-    of_votes = shares.pair(emotion_indices(compounds))
+    by_votes = shares.pair(emotion_indices(compounds))
     if compound_labels == "votes":
-        compound, notes = of_votes, []
+        compound, notes = by_votes, []
     elif compound_labels == "auto" and not any(name in table.column_names for name in columns):
-        compound = np.where([word in _PAIR_OF for word in words], compound, of_votes)
+        compound = np.where([word in _PAIR_OF for word in words], compound, by_votes)
     expression = _expression(words, pairs, compound, shares)
     au_names, au_targets, au_mask = _action_units(table, path=path, alone=alone)
     copies = float_column(table, "dup_in_training", path=path) == 1
@@ -229,9 +228,9 @@ def read_labels(
 
 
 def _expression(words: Sequence[str], pairs: Sequence[str], compound: Ints, shares: Shares) -> Ints:
-    """The label for people i64[N]: a compound of the class set, or none or an emotion where it is clear; else -1.
+    """The label for people i64[N]: a compound of the class set, else none or an emotion if it is clear, else -1.
 
-    A compound outside the set and contempt are expressions that the label has no answer for.
+    For a compound outside the set and for contempt the label has no answer: -1.
     """
     outside = [pair in _PAIR_OF or word == "contempt" for word, pair in zip(words, pairs, strict=True)]
     other = np.where(outside, -1, shares.expression())
@@ -241,7 +240,7 @@ def _expression(words: Sequence[str], pairs: Sequence[str], compound: Ints, shar
 
 
 def _words(table: pa.Table, names: Sequence[str], *, path: Path, label_order: str) -> list[str]:
-    """The first of the columns that is there, as the words of labels.parse_label; empty: no label."""
+    """The values of the first existing column, normalised by labels.parse_label; empty: no label."""
     name = next((name for name in names if name in table.column_names), "")
     order: Mapping[int, str] | None = None
     if label_order:
@@ -261,7 +260,7 @@ def _words(table: pa.Table, names: Sequence[str], *, path: Path, label_order: st
 
 
 def _word(text: str, order: Mapping[int, str] | None) -> str:
-    """One label; a text that joins several (as "Fear + Sadness" of divided votes) or "divided" is none."""
+    """One normalised label; empty for several labels (such as "Fear + Sadness" of divided votes) and "divided"."""
     number = text.strip().removesuffix(".0")
     if number.lstrip("-").isdigit():
         if number == "-1":
@@ -279,10 +278,10 @@ def _word(text: str, order: Mapping[int, str] | None) -> str:
 
 
 def _shares(table: pa.Table, words: list[str], *, path: Path, alone: bool) -> Shares:
-    """Targets and mask in the first form that the table has."""
+    """Targets and mask from the first form of labels that the table has."""
     names, size = set(table.column_names), table.num_rows
     if {"targets", "mask"} <= names:
-        return _hidden(np.asarray(vectors(table, "targets"), np.float32), np.asarray(vectors(table, "mask"), np.bool_))
+        return _masked(np.asarray(vectors(table, "targets"), np.float32), np.asarray(vectors(table, "mask"), np.bool_))
     if alone and set(FERPLUS_VOTES) <= names:
         return vote_shares(table, path=path)
     if names & set(_TARGETS):
@@ -292,33 +291,33 @@ def _shares(table: pa.Table, words: list[str], *, path: Path, alone: bool) -> Sh
                 f"{path} lacks the columns {', '.join(missing)}: leave a cell empty (null) where a label is not known"
             )
         values = float_columns(table, _TARGETS, path=path, what="targets", minus_one_is_null=True)
-        return _hidden(values, ~np.isnan(values))
+        return _masked(values, ~np.isnan(values))
     labels = {word: label_targets(word) for word in set(words) if word}
     targets, mask = np.zeros((size, len(EMOTIONS)), np.float32), np.zeros((size, len(EMOTIONS)), np.bool_)
     for row, word in enumerate(words):
         if word:
             targets[row], mask[row] = labels[word].targets, labels[word].mask
-    return _hidden(targets, mask)
+    return _masked(targets, mask)
 
 
-def _hidden(targets: Floats, mask: Bools) -> Shares:
-    """Targets with 0 where they are not known."""
+def _masked(targets: Floats, mask: Bools) -> Shares:
+    """Shares with targets of 0 where they are unknown."""
     return Shares(targets=np.where(mask, targets, 0).astype(np.float32), mask=mask)
 
 
 def _compound_of_words(words: list[str], compounds: tuple[Compound, ...]) -> tuple[Ints, list[str]]:
-    """Position in the class set of each word; -1 for no compound and for one that is not in the set."""
-    place = {frozenset(compound.pair): number for number, compound in enumerate(compounds)}
+    """Index in the class set of each word, -1 for any other word; and notes about compounds outside the set."""
+    index = {frozenset(compound.pair): number for number, compound in enumerate(compounds)}
     pairs = [_PAIR_OF.get(word) for word in words]
-    out = np.array([place.get(pair, -1) if pair else -1 for pair in pairs], np.int64)
-    outside = sum(pair is not None and pair not in place for pair in pairs)
+    out = np.array([index.get(pair, -1) if pair else -1 for pair in pairs], np.int64)
+    outside = sum(pair is not None and pair not in index for pair in pairs)
     return out, [f"{outside} rows name a compound outside the {len(compounds)} classes and do not count"] * bool(
         outside
     )
 
 
 def _action_units(table: pa.Table, *, path: Path, alone: bool) -> tuple[tuple[str, ...], Floats, Bools]:
-    """Units of which anything is known."""
+    """Names, targets and mask of the action units with any known value."""
     names = set(table.column_names)
     if {"au_targets", "au_mask"} <= names:
         every, mask = ACTION_UNITS, np.asarray(vectors(table, "au_mask"), np.bool_)
@@ -332,4 +331,4 @@ def _action_units(table: pa.Table, *, path: Path, alone: bool) -> tuple[tuple[st
         mask = ~np.isnan(values)
     kept = np.flatnonzero(mask.any(0))
     targets = np.where(mask, values, 0)[:, kept]
-    return tuple(every[place] for place in kept), targets.astype(np.float32), mask[:, kept]
+    return tuple(every[index] for index in kept), targets.astype(np.float32), mask[:, kept]

@@ -1,7 +1,7 @@
-"""From the inputs of `femae evaluate` (shards, a table of scores, or predictions and labels) to samples.
+"""Loads the samples of `femae evaluate` from shards, from a table of scores, or from predictions and labels.
 
-Of shards a model is run on their pictures, which go through what `femae predict --faces whole` does to them: the frame
-of margin 1, dark ones brought to light.
+For shards a model is run on their pictures, which are preprocessed as in `femae predict --faces whole`: a crop with
+margin 1, dark ones brightened.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -36,12 +36,12 @@ from femae.labels import EMOTIONS, Compound, parse_class_set
 __all__ = ["chosen_rows", "load_samples", "load_table", "score_shards"]
 
 _GROUPS = ("group", "person", "subject", "video")
-_AT_ONCE: Final = 256  # pictures in memory and in one call of the network
-_LISTS: Final = ("box_xyxy", "landmarks", "frame_to_crop", "targets", "mask", "au_targets", "au_mask")
+_BATCH: Final = 256  # pictures per call of the network
+_LIST_COLUMNS: Final = ("box_xyxy", "landmarks", "frame_to_crop", "targets", "mask", "au_targets", "au_mask")
 
 
 def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
-    """The table of probabilities, and the model that gave it where it was run here (else empty)."""
+    """The table of probabilities, and the name of the model if one was run for it (else empty). Raises FemaeError."""
     if not config.input.is_dir():
         if config.model is not None:
             raise ConfigError(f"--model is for a folder of shards; {config.input} is a table that already has scores")
@@ -57,14 +57,14 @@ def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
 
 
 def load_samples(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Compound, ...]) -> Samples:
-    """Samples of the table, with its own labels or those of `--labels`. Raises DataError where none can be had."""
+    """Samples of the table, with its own labels or those of `--labels`. Raises DataError if there are none."""
     if config.labels is not None:
         return _joined(config, table, compounds=compounds)
     if not has_labels(table, alone=False):
         raise DataError(
             f"{config.input} holds no labels (columns target_surprise, ...): give a table of labels with --labels"
         )
-    table = _of_split(table, config.split, path=config.input)
+    table = _filter_split(table, config.split, path=config.input)
     labels = _labels(config, table, path=config.input, compounds=compounds, alone=False)
     probs = probabilities(table, EMOTIONS, path=config.input)
     labels, au_probs = _action_units(labels, table, path=config.input)
@@ -76,7 +76,7 @@ def load_samples(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Co
         columns=table,
         answers=given_answers(table, compounds=compounds, path=config.input),
     )
-    return _without_missed(samples, config)
+    return _apply_missing(samples, config)
 
 
 def _labels(
@@ -100,7 +100,7 @@ def _joined(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Compoun
             f"{config.labels} holds no labels: expected a column class_name, emotion or compound, the ten vote columns "
             f"of FER+, target_surprise and so on, or action units; it has {', '.join(truth.column_names)}"
         )
-    truth = _of_split(truth, config.split, path=config.labels)
+    truth = _filter_split(truth, config.split, path=config.labels)
     labels = _labels(config, truth, path=config.labels, compounds=compounds, alone=True)
     probs = probabilities(table, EMOTIONS, path=config.input)
     labels, au_probs = _action_units(labels, table, path=config.input)
@@ -115,15 +115,15 @@ def _joined(config: EvaluateConfig, table: pa.Table, *, compounds: tuple[Compoun
         au_probs=merged[:, len(EMOTIONS) :],
         labels=labels,
         groups=_groups(truth, name=config.group, path=config.labels, source=name),
-        columns=_side_by_side(truth, table, chosen),
+        columns=_combined_columns(truth, table, chosen),
         answers=given_answers(table, compounds=compounds, path=config.input, rows=chosen),
         notes=tuple(notes),
     )
-    return _without_missed(samples, config)
+    return _apply_missing(samples, config)
 
 
-def _without_missed(samples: Samples, config: EvaluateConfig) -> Samples:
-    """Apply `--missing`. Raises DataError where nothing is left to judge."""
+def _apply_missing(samples: Samples, config: EvaluateConfig) -> Samples:
+    """Apply `--missing`. Raises DataError if no labelled sample is left."""
     if config.missing == "leave-out":
         samples = samples.select(samples.found)
     labels = samples.labels
@@ -133,36 +133,36 @@ def _without_missed(samples: Samples, config: EvaluateConfig) -> Samples:
     return samples
 
 
-def _of_split(table: pa.Table, split: str, *, path: Path) -> pa.Table:
+def _filter_split(table: pa.Table, split: str, *, path: Path) -> pa.Table:
     if not split:
         return table
     values = np.array(text_column(table, "split"))
     if not (values == split).any():
-        there = ", ".join(repr(name) for name in dict.fromkeys(values.tolist()))
-        raise DataError(f"{path} has no row of the split '{split}'; its splits are {there}")
+        known = ", ".join(repr(name) for name in dict.fromkeys(values.tolist()))
+        raise DataError(f"{path} has no row of the split '{split}'; its splits are {known}")
     return table.filter(pa.array(values == split))
 
 
 def _action_units(labels: Labels, table: pa.Table, *, path: Path) -> tuple[Labels, npt.NDArray[np.float32]]:
-    """Keep the units that the table has probabilities of; those probabilities f32[N, A]."""
-    kept = [place for place, name in enumerate(labels.au_names) if name in table.column_names]
-    names = tuple(labels.au_names[place] for place in kept)
+    """Labels of the action units in the table, and the table's probabilities f32[N, A] of these."""
+    kept = [index for index, name in enumerate(labels.au_names) if name in table.column_names]
+    names = tuple(labels.au_names[index] for index in kept)
     labels = replace(labels, au_names=names, au_targets=labels.au_targets[:, kept], au_mask=labels.au_mask[:, kept])
     return labels, probabilities(table, names, path=path)
 
 
 def _groups(table: pa.Table, *, name: str, path: Path, source: str) -> npt.NDArray[np.int64]:
-    """Number of the group of each row: the column asked for, or one that speaks of persons, else the film."""
+    """The group number i64[N] of each row, from the column `name`, else a column of _GROUPS, else `source`."""
     if name and name not in table.column_names:
         raise DataError(f"{path} has no column '{name}'; it has {', '.join(table.column_names)}")
     name = name or next((column for column in _GROUPS if column in table.column_names), source)
     texts = text_column(table, name) if name else [str(row) for row in range(table.num_rows)]
-    texts = [text or f"\0{row}" for row, text in enumerate(texts)]  # of no group: one of its own
+    texts = [text or f"\0{row}" for row, text in enumerate(texts)]  # without a group: its own one
     return np.asarray(np.unique(np.array(texts), return_inverse=True)[1], np.int64)
 
 
-def _side_by_side(truth: pa.Table, table: pa.Table, chosen: npt.NDArray[np.int64]) -> pa.Table:
-    """The columns of the labels, then those of the table that they do not have, taken by row (-1: null)."""
+def _combined_columns(truth: pa.Table, table: pa.Table, chosen: npt.NDArray[np.int64]) -> pa.Table:
+    """The columns of `truth`, then the other ones of `table`, taken by row `chosen` (-1: null)."""
     taken: Any = pa.array(chosen, mask=chosen < 0)
     for name in table.column_names:
         if name not in truth.column_names:
@@ -171,13 +171,13 @@ def _side_by_side(truth: pa.Table, table: pa.Table, chosen: npt.NDArray[np.int64
 
 
 def chosen_rows(folder: Path, *, split: str) -> Manifest:
-    """The rows of one split (empty: all) that have a label. Raises DataError where that leaves none."""
+    """The labelled rows of one split (empty: all). Raises DataError if there are none."""
     manifest = read_manifest(folder)
     splits = np.array(manifest.strings("split"))
     chosen = (splits == split) if split else np.ones(len(manifest), np.bool_)
     if not chosen.any():
-        there = ", ".join(repr(name) for name in dict.fromkeys(splits.tolist()))
-        raise DataError(f"{folder} has no sample of the split '{split}'; its splits are {there or 'none'}")
+        known = ", ".join(repr(name) for name in dict.fromkeys(splits.tolist()))
+        raise DataError(f"{folder} has no sample of the split '{split}'; its splits are {known or 'none'}")
     labelled = manifest.vectors("mask").any(1) | manifest.vectors("au_mask").any(1)
     if not (chosen & labelled).any():
         raise DataError(f"{folder} has no labelled sample" + (f" in the split '{split}'" if split else ""))
@@ -187,14 +187,14 @@ def chosen_rows(folder: Path, *, split: str) -> Manifest:
 def score_shards(
     manifest: Manifest, *, engine: Engine, rule: ExpressionRule, num_threads: int, quiet: bool = False
 ) -> pa.Table:
-    """Columns of a table of scores (probabilities, targets with null for unknown), the manifest's others, the label."""
+    """A table of scores: probabilities, targets (null: unknown), other columns of the manifest, and the expression."""
     size = engine.spec.image_size
     probs = np.empty((len(manifest), len(EMOTIONS)), np.float32)
     au_probs = np.empty((len(manifest), len(engine.spec.au_names)), np.float32)
     none_probs = np.empty((len(manifest), int(engine.spec.says_none)), np.float32)
-    # in the order of the shards, so that each is read once
+    # in shard order, so that each shard is read once
     order = np.lexsort((numbers(manifest.table, "row"), np.array(manifest.strings("shard"))))
-    parts = [order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE)]
+    parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
 
     def run(part: npt.NDArray[np.intp]) -> int:
         crops = load_pictures(manifest, size=size, positions=part)
@@ -222,14 +222,14 @@ def _table(
     }
     columns["fold"] = pa.array(np.full(len(manifest), -1, np.int8))
     targets, mask = manifest.vectors("targets"), manifest.vectors("mask")
-    for place, name in enumerate(EMOTIONS):
-        columns[name] = pa.array(probs[:, place])
-        columns[f"target_{name}"] = pa.array(targets[:, place], mask=~mask[:, place])
+    for index, name in enumerate(EMOTIONS):
+        columns[name] = pa.array(probs[:, index])
+        columns[f"target_{name}"] = pa.array(targets[:, index], mask=~mask[:, index])
     targets, mask = manifest.vectors("au_targets"), manifest.vectors("au_mask")
-    for place, unit_name in enumerate(au_names):
-        columns[unit_name] = pa.array(au_probs[:, place])
+    for index, unit_name in enumerate(au_names):
+        columns[unit_name] = pa.array(au_probs[:, index])
         unit = ACTION_UNITS.index(unit_name)
         columns[f"target_{unit_name}"] = pa.array(targets[:, unit], mask=~mask[:, unit])
-    others = [name for name in manifest.table.column_names if name not in columns and name not in _LISTS]
+    others = [name for name in manifest.table.column_names if name not in columns and name not in _LIST_COLUMNS]
     columns.update({name: manifest.table.column(name) for name in others})
     return pa.table(columns)

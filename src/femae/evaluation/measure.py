@@ -1,15 +1,15 @@
 """All figures of a set of samples (paper, section 4.3).
 
-- `emotions`: one of six classes. True is the one emotion of a sample (evaluation/labels.py), predicted the largest of
-  the six probabilities.
-- `compound`: one of the class set; predicted the largest score of the rule. Its macro-F1 is P_CE of eq. (3).
-- `expression`: the label for people, where predictions have it (evaluation/expressions.py).
+- `emotions`: one of six classes. The true one is Labels.top (evaluation/labels.py), the predicted one has the largest
+  of the six probabilities.
+- `compound`: one of the class set; the predicted one has the largest score of the rule. The macro-F1 is P_CE, eq. (3).
+- `expression`: the label for people, if predictions have it (evaluation/expressions.py).
 - `labels` and `units`: each emotion, or action unit, by itself (multi-label), unknown ones masked.
 
-A missed face counts as wrong: it is no answer in the first two, and a label not given in the F1 of the last two.
-Average precision, AUROC and calibration need a probability and are of found faces only.
+A missed face counts as wrong: as no answer in the first three, and as a label not predicted in the F1 of the last two.
+Average precision, AUROC and calibration need a probability and are computed on found faces only.
 
-Subgroups have the main figures for each part of a column: texts by value, numbers by quantile.
+Subgroups divide the samples by a column: texts by value, numbers by quantile.
 """
 
 from collections import Counter
@@ -36,14 +36,14 @@ __all__ = ["ClassFigures", "LabelFigures", "Measures", "Settings", "Subgroup", "
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]  # 95 %; NaN where there are no draws
-_MOST: Final = 20  # values of a text; the rest go together
+_MAX_VALUES: Final = 20  # most frequent values of a text column; the others form one subgroup
 _MISSING: Final = "(none)"
 _OTHERS: Final = "(others)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """How figures are made."""
+    """Settings of all figures."""
 
     compounds: tuple[Compound, ...]
     rule: Rule = "sum"
@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassFigures:
-    """One of C classes per sample."""
+    """Figures of a single-label task: one of C classes per sample."""
 
     names: tuple[str, ...]
     num: int
@@ -66,9 +66,9 @@ class ClassFigures:
     accuracy: float
     f1: Floats  # f64[C]
     support: Ints  # i64[C]
-    present: Bools  # bool[C]: enough samples to count as present
+    present: Bools  # bool[C]: at least Settings.min_present samples
     macro_f1: float  # over all classes
-    macro_f1_present: float  # over present ones; NaN without any
+    macro_f1_present: float  # over present classes; NaN without any
     confusion: Ints  # i64[C, C + 1], the last column: missed
     accuracy_interval: Interval
     f1_intervals: tuple[Interval, ...]
@@ -78,7 +78,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelFigures:
-    """C labels, each by itself."""
+    """Figures of a multi-label task: C labels, each by itself."""
 
     names: tuple[str, ...]
     num_known: Ints  # i64[C]
@@ -94,13 +94,13 @@ class LabelFigures:
     auroc_intervals: tuple[Interval, ...]  # as above
     bins: Reliability
     ece_intervals: tuple[Interval, ...]  # as above
-    best_thresholds: Floats  # f64[C], chosen on these very samples
+    best_thresholds: Floats  # f64[C], chosen on the same samples
     best_f1: Floats  # f64[C]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measures:
-    """What can be said; None where no sample has such a label."""
+    """All figures; None where no sample has such a label."""
 
     num: int
     num_found: int
@@ -120,8 +120,8 @@ def measure(samples: Samples, settings: Settings) -> Measures:
     names = ExpressionRule(settings.compounds).names
     expression, rates = _expression(samples, names=names, settings=settings)
 
-    def classes(given: npt.NDArray[np.float32], truth: Ints, names: tuple[str, ...]) -> ClassFigures | None:
-        return _classes(np.where(found, given.argmax(1), -1), truth, names, samples.groups, settings)
+    def classes(values: npt.NDArray[np.float32], truth: Ints, names: tuple[str, ...]) -> ClassFigures | None:
+        return _classes(np.where(found, values.argmax(1), -1), truth, names, samples.groups, settings)
 
     return Measures(
         num=len(samples),
@@ -157,7 +157,7 @@ def _expression(
 def _classes(
     pred: npt.NDArray[np.integer], truth: Ints, names: tuple[str, ...], groups: Ints, settings: Settings
 ) -> ClassFigures | None:
-    """pred i[N], -1: none; truth i64[N], -1: does not count."""
+    """Figures of pred i[N] (-1: no answer) against truth i64[N] (-1: unknown, not counted)."""
     counts = truth >= 0
     if not counts.any():
         return None
@@ -192,7 +192,7 @@ def _mean(values: Floats) -> float:
 
 
 def _intervals(draws: Floats) -> tuple[Interval, ...]:
-    """Of draws f64[num, C]: an interval per label, and one of the mean over the labels that have a value."""
+    """Intervals of draws f64[num, C]: one per label, then one of the mean over the labels that are defined."""
     defined = ~np.isnan(draws)
     count = defined.sum(1)
     means = np.where(count > 0, np.where(defined, draws, 0).sum(1) / np.maximum(count, 1), np.nan)
@@ -200,7 +200,7 @@ def _intervals(draws: Floats) -> tuple[Interval, ...]:
 
 
 def _labels(samples: Samples, settings: Settings, *, of_units: bool) -> LabelFigures | None:
-    """Of the action units, or of the emotions."""
+    """Figures of the action units, or of the emotions."""
     known, groups = samples.labels, samples.groups
     probs, targets, mask = samples.probs, known.targets, known.mask
     names: tuple[str, ...] = EMOTIONS
@@ -215,9 +215,10 @@ def _labels(samples: Samples, settings: Settings, *, of_units: bool) -> LabelFig
     filled = np.nan_to_num(probs)
     best = best_thresholds(filled, targets, mask=seen)
     f1 = binary_f1(probs, targets=targets, mask=mask, thresholds=thresholds)
-    given, present = (probs >= thresholds) & mask, (targets >= 0.5) & mask
+    predicted, present = (probs >= thresholds) & mask, (targets >= 0.5) & mask
     shown = present.any(0)
-    sums = group_sums(np.concatenate([given & present, given.astype(np.int64) + present], axis=1), groups=groups)
+    counts = np.concatenate([predicted & present, predicted.astype(np.int64) + present], axis=1)
+    sums = group_sums(counts, groups=groups)
     totals = bootstrap_sums(sums, num=settings.num_draws, seed=settings.seed)
     draws = f1_from_counts(totals[:, : len(names)], both=totals[:, len(names) :])
     bootstrap: Any = {"targets": targets, "mask": seen}
@@ -245,7 +246,7 @@ def _labels(samples: Samples, settings: Settings, *, of_units: bool) -> LabelFig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subgroup:
-    """One part and its figures."""
+    """One part of the samples and its figures."""
 
     name: str
     measures: Measures
@@ -253,18 +254,18 @@ class Subgroup:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """Everything one run found."""
+    """The results of one evaluation."""
 
     samples: Samples
     measures: Measures
-    found_only: Measures | None  # where faces were missed: without them
+    found_only: Measures | None  # without missed faces, if any were missed
     by: Mapping[str, Sequence[Subgroup]]
-    model: str  # that was run; empty: none was
-    scores: pa.Table | None  # what the model gave for shards
+    model: str  # that was run for this; empty: none
+    scores: pa.Table | None  # of the model on shards
 
 
 def subgroups(samples: Samples, *, column: str, settings: Settings, num_quantiles: int) -> list[Subgroup]:
-    """Figures per part, in order of the values. Raises ConfigError for a column that is not there or holds lists."""
+    """Figures per subgroup, ordered by value. Raises ConfigError for a missing column or one of lists or bytes."""
     table = samples.columns
     if column not in table.column_names:
         raise ConfigError(f"--by {column}: there is no such column; there are {', '.join(table.column_names)}")
@@ -285,19 +286,19 @@ def subgroups(samples: Samples, *, column: str, settings: Settings, num_quantile
 
 def _values(column: Any) -> npt.NDArray[np.str_]:
     texts = [_MISSING if value is None or value == "" else str(value) for value in column.to_pylist()]
-    kept = {name for name, _ in Counter(texts).most_common(_MOST)}
+    kept = {name for name, _ in Counter(texts).most_common(_MAX_VALUES)}
     return np.array([text if text in kept else _OTHERS for text in texts])
 
 
 def _quantiles(values: npt.NDArray[np.float64], num: int) -> npt.NDArray[np.str_]:
-    """Parts of about equal size; a few different values (at most `num`) are each their own part."""
+    """The name of each value's quantile; with at most `num` distinct values each is a group of its own."""
     known = values[~np.isnan(values)]
-    different = np.unique(known)
-    if len(different) <= num:
-        names = {value: f"{place:02d}\0{value:g}" for place, value in enumerate(different)}
+    distinct = np.unique(known)
+    if len(distinct) <= num:
+        names = {value: f"{index:02d}\0{value:g}" for index, value in enumerate(distinct)}
         return np.array([names.get(value, _MISSING) for value in values.tolist()])
     edges = np.unique(np.quantile(known, np.linspace(0, 1, num + 1)))
-    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    ends = ["]" if part == len(edges) - 2 else ")" for part in range(len(edges) - 1)]
+    part = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    ends = ["]" if p == len(edges) - 2 else ")" for p in range(len(edges) - 1)]
     names_of = [f"{p:02d}\0[{edges[p]:.4g}, {edges[p + 1]:.4g}{ends[p]}" for p in range(len(edges) - 1)]
-    return np.array([_MISSING if np.isnan(v) else names_of[p] for v, p in zip(values, place, strict=True)])
+    return np.array([_MISSING if np.isnan(v) else names_of[p] for v, p in zip(values, part, strict=True)])

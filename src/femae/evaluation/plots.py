@@ -1,4 +1,4 @@
-"""Reliability and confusion as pictures, SVG and PNG, equal bytes for equal figures."""
+"""Reliability diagrams and confusion matrices as SVG and PNG; equal figures give equal bytes."""
 
 import io
 import math
@@ -37,12 +37,12 @@ def draw(figure: Any) -> dict[str, bytes]:
             target = io.BytesIO()
             figure.savefig(target, format=kind, **options)
             out[kind] = target.getvalue()
-            figure.set_layout_engine("none")  # its parts are in their places, for the other format too
+            figure.set_layout_engine("none")  # keeps the layout for the next format
     return out
 
 
 def reliability_figure(names: Sequence[str], bins: Reliability, *, title: str) -> Any:
-    """One panel per label: mean target over mean probability of each bin, and how many samples a bin has."""
+    """One panel per label: mean target against mean probability of each bin, with the sample counts as bars."""
     kept = np.flatnonzero(bins.count.sum(1) > 0).tolist()
     columns = min(_COLUMNS, len(kept))
     rows = math.ceil(len(kept) / columns)
@@ -50,22 +50,22 @@ def reliability_figure(names: Sequence[str], bins: Reliability, *, title: str) -
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     edges = bins.edges
-    for panel, place in zip(axes.flat, kept, strict=False):
-        count = bins.count[place]
+    for panel, label in zip(axes.flat, kept, strict=False):
+        count = bins.count[label]
         panel.bar(
             edges[:-1], count / count.max(), width=np.diff(edges), align="edge", color=_FILL, alpha=0.5, linewidth=0
         )
         panel.plot([0, 1], [0, 1], color=_GRID, linewidth=1, linestyle="--")
         some = count > 0
         panel.plot(
-            bins.mean_prob[place, some],
-            bins.mean_target[place, some],
+            bins.mean_prob[label, some],
+            bins.mean_target[label, some],
             color=_INK,
             marker="o",
             markersize=3,
             linewidth=1.2,
         )
-        panel.set_title(f"{names[place]}  (ECE {bins.ece[place]:.3f})", fontsize=10)
+        panel.set_title(f"{names[label]}  (ECE {bins.ece[label]:.3f})", fontsize=10)
         panel.set_xlim(0, 1)
         panel.set_ylim(0, 1.02)
     for panel in list(axes.flat)[len(kept) :]:
@@ -76,7 +76,7 @@ def reliability_figure(names: Sequence[str], bins: Reliability, *, title: str) -
 
 
 def confusion_figure(figures: ClassFigures, *, title: str) -> Any:
-    """Rows true, columns predicted, shade the share of the row, number the count."""
+    """True classes in rows, predicted ones in columns; the number is the count, the shade the share of the row."""
     columns = [*figures.names] + ["missed"] * bool(figures.num_missed)
     counts = figures.confusion[:, : len(columns)]
     share = counts / np.maximum(figures.confusion.sum(1, keepdims=True), 1)

@@ -1,7 +1,4 @@
-"""`femae evaluate`: from its settings to figures on screen and files in a folder.
-
-Result files are each written under a temporary name and renamed.
-"""
+"""`femae evaluate`: measures, prints the figures and writes the result files, each under a temporary name first."""
 
 import csv
 import io
@@ -53,7 +50,7 @@ def parse_thresholds(text: str) -> npt.NDArray[np.float64]:
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Measure; nothing is written. Raises FemaeError."""
+    """Measure without writing anything. Raises FemaeError."""
     compounds = parse_class_set(config.classes)
     settings = Settings(
         compounds=compounds,
@@ -83,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 
 def run_evaluate(config: EvaluateConfig) -> int:
-    """Print and write what the settings ask for; returns 0. Raises FemaeError."""
+    """Print and write the requested results; returns 0. Raises FemaeError."""
     if config.table in (1, 2):
         text = kfold_table(config.input) if config.table == 1 else ablation_table(config.input)
         print_lines(text.splitlines())
@@ -124,7 +121,7 @@ def _notes(found: Evaluation) -> list[str]:
 
 
 def _write(found: Evaluation, config: EvaluateConfig, *, out: Path, table: str) -> None:
-    """All files; metrics.json last, so that it stands for a whole set."""
+    """Write all files, metrics.json last, so that its presence means that the set is complete."""
     drawn = _figures(found, config) if config.figures else {}
     for name, data in drawn.items():
         write_file(out / name, data)
@@ -159,7 +156,7 @@ def _write(found: Evaluation, config: EvaluateConfig, *, out: Path, table: str) 
 
 
 def _figures(found: Evaluation, config: EvaluateConfig) -> dict[str, bytes]:
-    """Bytes by file name."""
+    """The pictures: file name -> content."""
     from femae.evaluation.plots import confusion_figure, draw, reliability_figure
 
     figures = {}
@@ -184,7 +181,7 @@ def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a whole file; one of that name is replaced. Raises OutputError, and then nothing is left behind."""
+    """Write a file atomically, replacing one of that name. Raises OutputError and leaves nothing behind then."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:

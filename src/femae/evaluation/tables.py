@@ -1,4 +1,4 @@
-"""Tables from files, and their columns as numpy values that are checked."""
+"""Reads tables from files, and converts their columns to checked numpy arrays."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from femae.errors import DataError
 
 __all__ = ["float_column", "float_columns", "integer_column", "read_table", "text_column"]
 
-# Read as text also where every value looks like a number: 001.png and 1.png are not one file.
+# Read as text even if every value looks like a number: 001 and 1 are different names.
 _TEXTS: Final = tuple(
     "source name key path index group person subject video split class_name emotion label expression "
     "compound target_compound status".split()
@@ -23,7 +23,7 @@ _TEXTS: Final = tuple(
 
 
 def read_table(path: Path) -> pa.Table:
-    """A .csv, .parquet or .jsonl file. Raises DataError when it is none of these, damaged or without rows."""
+    """Read a .csv, .parquet or .jsonl file. Raises DataError for another one, a damaged one, or one without rows."""
     kind = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"there is no table {path}; give a .csv, .parquet or .jsonl file")
@@ -47,7 +47,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def text_column(table: pa.Table, name: str) -> list[str]:
-    """A column as texts; null and a missing column give the empty text."""
+    """A column as strings; null and a missing column give empty strings."""
     if name not in table.column_names:
         return [""] * table.num_rows
     values: Any = table.column(name).to_pylist()
@@ -64,7 +64,7 @@ def integer_column(table: pa.Table, name: str, *, missing: int, path: Path) -> n
 
 
 def float_column(table: pa.Table, name: str, *, path: Path) -> npt.NDArray[np.float64]:
-    """A column of numbers f64[N]; null and a missing column give NaN. Raises DataError for what is no number."""
+    """A column of numbers f64[N]; null and a missing column give NaN. Raises DataError for other values."""
     if name not in table.column_names:
         return np.full(table.num_rows, np.nan)
     column: Any = table.column(name)
@@ -82,7 +82,7 @@ def float_columns(
 ) -> npt.NDArray[np.float32]:
     """Columns of values 0..1 as f32[N, K]; null gives NaN. Raises DataError for one out of range, with its row."""
     out = np.empty((table.num_rows, len(names)), np.float64)
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         values = float_column(table, name, path=path)
         if minus_one_is_null:
             values = np.where(values == -1, np.nan, values)
@@ -92,5 +92,5 @@ def float_columns(
                 f"{path}, column {name}, row {wrong[0] + 1}: {values[wrong[0]]:g} is out of range; {what} are 0 to 1"
                 + (f" ({wrong.size} rows)" if wrong.size > 1 else "")
             )
-        out[:, place] = values
+        out[:, index] = values
     return out.astype(np.float32)

@@ -1,1 +1,1 @@
-"""`femae export`: a run or an ensemble to one file for an engine, in 32 or 8 bits, checked against the original."""
+"""`femae export`: converts a run or an ensemble to one model file, in 32 or 8 bits, and compares the two."""

@@ -1,6 +1,6 @@
-"""What an export loses: probabilities against those of the weights on the same crops, F1 on labels, time and size.
+"""Compares an exported file with its weights: probabilities on the same crops, F1 on labelled crops, and time.
 
-The crops are those of shards, as `predict` would feed them, with labels for the F1.
+Crops come from shards and are preprocessed as in `predict`.
 """
 
 import time
@@ -25,7 +25,7 @@ __all__ = [
     "Parity",
     "compare_f1",
     "labelled_rows",
-    "made_up_crops",
+    "noise_crops",
     "parity",
     "read_crops",
     "sample_crops",
@@ -34,12 +34,15 @@ __all__ = [
 
 Crops = npt.NDArray[np.uint8]  # u8[N, S, S, 3] RGB
 
-_READ = 256  # crops read at once
-_RUN = 64  # crops run at once
+_READ_BATCH = 256  # crops read together
+_RUN_BATCH = 64  # crops per call of the engine
 
 
 def sample_crops(folder: Path, *, size: int, count: int, seed: int = 0) -> Crops:
-    """At most `count` crops drawn at random, in random order; from the split train where the folder has one."""
+    """At most `count` random crops, in random order, from the split train if the folder has one.
+
+    Raises DataError for fewer than two faces.
+    """
     manifest = read_manifest(folder)
     splits = np.array(manifest.strings("split"))
     rows = np.flatnonzero(splits == "train") if (splits == "train").any() else np.arange(len(splits))
@@ -52,9 +55,9 @@ def sample_crops(folder: Path, *, size: int, count: int, seed: int = 0) -> Crops
 
 
 def labelled_rows(folder: Path, *, sources: Sequence[str], splits: Sequence[str]) -> Manifest:
-    """Rows with a known emotion or action unit; without `splits`, all but train where there are others.
+    """Rows with a known emotion or action unit; without `splits`, all splits but train if there are others.
 
-    Raises DataError when nothing is left, naming what there is.
+    Raises DataError, with the existing sources and splits, if no row is left.
     """
     manifest = read_manifest(folder)
     source, split = (np.array(manifest.strings(column)) for column in ("source", "split"))
@@ -65,28 +68,28 @@ def labelled_rows(folder: Path, *, sources: Sequence[str], splits: Sequence[str]
     elif (keep & (split != "train")).any():
         keep &= split != "train"
     if not keep.any():
-        there = sorted(
+        available = sorted(
             {f"{name} ({part or 'no split'})" for name, part in zip(source[known], split[known], strict=True)}
         )
-        raise DataError(f"{folder} has no such rows with labels; it has {', '.join(there) or 'no labels at all'}")
+        raise DataError(f"{folder} has no such rows with labels; it has {', '.join(available) or 'no labels at all'}")
     return manifest.select(keep)
 
 
 def read_crops(manifest: Manifest, *, size: int, positions: npt.NDArray[np.intp] | None = None) -> Iterator[Crops]:
-    """The rows at `positions` (default: all) in chunks, dark ones lifted as `predict` does."""
+    """Yields the crops of the rows at `positions` (default: all) in batches, dark ones brightened as in `predict`."""
     rows = np.arange(len(manifest)) if positions is None else positions
-    for start in range(0, len(rows), _READ):
-        pictures = load_pictures(manifest, size=size, positions=rows[start : start + _READ])
+    for start in range(0, len(rows), _READ_BATCH):
+        pictures = load_pictures(manifest, size=size, positions=rows[start : start + _READ_BATCH])
         yield np.stack([lift_crop(picture) for picture in pictures])
 
 
-def made_up_crops(*, size: int, count: int, seed: int = 0) -> Crops:
-    """Smooth coloured noise, to measure parity without real faces."""
+def noise_crops(*, size: int, count: int, seed: int = 0) -> Crops:
+    """Smooth coloured noise u8[count, size, size, 3], to measure parity without real faces."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 6, 6, 3)).astype(np.float32)
-    place = np.linspace(0, 5, size)
-    low = np.minimum(place.astype(np.intp), 4)
-    part = (place - low).astype(np.float32)
+    position = np.linspace(0, 5, size)
+    low = np.minimum(position.astype(np.intp), 4)
+    part = (position - low).astype(np.float32)
     rows = coarse[:, low] * (1 - part)[:, None, None] + coarse[:, low + 1] * part[:, None, None]
     full = rows[:, :, low] * (1 - part)[:, None] + rows[:, :, low + 1] * part[:, None]
     return np.asarray(full, np.uint8)
@@ -94,7 +97,7 @@ def made_up_crops(*, size: int, count: int, seed: int = 0) -> Crops:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
-    """Differences of probabilities, of emotions and action units together."""
+    """Absolute differences of the probabilities, over emotions and action units together."""
 
     largest: float
     mean: float
@@ -104,7 +107,7 @@ class Parity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class F1:
-    """Before (the weights) and after (the file); NaN where there are no labels."""
+    """F1 before (weights) and after (exported file); NaN without labels."""
 
     emotions: tuple[float, float]  # macro-F1 of the strongest of the six
     num_emotions: int
@@ -113,7 +116,7 @@ class F1:
 
 
 def parity(before: Engine, after: Engine, *, crops: Crops) -> Parity:
-    """Both engines on the same crops u8[N, S, S, 3]."""
+    """Compare two engines on the same crops u8[N, S, S, 3]."""
     pairs = [(_run(before, part), _run(after, part)) for part in _parts(crops)]
     first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
     difference = np.abs(first - second)
@@ -127,7 +130,7 @@ def parity(before: Engine, after: Engine, *, crops: Crops) -> Parity:
 
 
 def compare_f1(before: Engine, after: Engine, *, manifests: Iterable[Manifest]) -> F1:
-    """The F1 of both engines on labelled rows of shards. An emotion counts where the label is clear (hard_labels)."""
+    """The F1 of two engines on labelled rows of shards; emotions count if the label is clear (metrics.hard_labels)."""
     pred: tuple[list[npt.NDArray[np.float32]], ...] = ([], [])
     targets, masks, au_targets, au_masks = [], [], [], []
     for manifest in manifests:
@@ -160,7 +163,7 @@ def compare_f1(before: Engine, after: Engine, *, manifests: Iterable[Manifest]) 
 
 
 def time_per_crop(engine: Engine, *, crops: Crops, batch: int = 8, seconds: float = 1.0) -> float:
-    """Median milliseconds per crop in batches, over as many calls as fit in the given seconds (at least 5)."""
+    """Median milliseconds per crop in batches, over as many calls as fit into `seconds` (at least 5)."""
     part = np.resize(crops, (batch, *crops.shape[1:]))
     engine.run(part)
     times: list[float] = []
@@ -172,16 +175,16 @@ def time_per_crop(engine: Engine, *, crops: Crops, batch: int = 8, seconds: floa
 
 
 def _parts(crops: Crops) -> Iterable[Crops]:
-    return (crops[start : start + _RUN] for start in range(0, len(crops), _RUN))
+    return (crops[start : start + _RUN_BATCH] for start in range(0, len(crops), _RUN_BATCH))
 
 
 def _run(engine: Engine, crops: Crops) -> npt.NDArray[np.float32]:
-    """f32[N, 6 + A]."""
+    """Probabilities f32[N, 6 + A] of one batch."""
     return np.concatenate(engine.run(crops), 1)
 
 
 def _units(manifest: Manifest, column: str, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
-    """Columns of a manifest's action units in the order of `names`; units that shards have no place for are unknown."""
+    """A manifest's action units in the order of `names`, f32[N, A]; 0 for units that shards don't store."""
     from femae.data.store.shards import ACTION_UNITS
 
     values = manifest.vectors(column)

@@ -1,6 +1,6 @@
-"""A model in memory to a graph of float32 with a free batch size, and the file that carries its own description.
+"""Exports a model to a float32 graph with a dynamic batch size, and writes it with its metadata.
 
-The file is ONNX, or OpenVINO's .xml beside .bin.
+The file is ONNX, or OpenVINO's .xml and .bin.
 """
 
 import tempfile
@@ -19,16 +19,16 @@ from femae.models.weights import FaceProbs
 __all__ = ["to_onnx", "write_onnx", "write_openvino"]
 
 _OPSET: Final = 20  # the first with Gelu as one node; ONNX Runtime 1.19 and OpenVINO 2024 read it
-_MOST_BYTES: Final = 2_000_000_000  # of one protobuf message
+_MAX_BYTES: Final = 2_000_000_000  # limit of a protobuf message
 
 
 def to_onnx(model: FaceProbs, *, spec: ModelSpec) -> onnx.ModelProto:
-    """The graph `pixels` f32[N, C, S, S] -> `probs` f32[N, 6] (and `au_probs` f32[N, A]), without a description yet.
+    """The graph from `pixels` f32[N, C, S, S] to the outputs of `spec`, such as `probs` f32[N, 6], without metadata.
 
-    Raises ModelError for models of more than 2 GB, which one file cannot hold.
+    Raises ModelError for models of more than 2 GB, the limit of one file.
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise ModelError(f"the model has {size / 1e9:.1f} GB of weights; one ONNX file holds at most 2 GB")
     example = torch.zeros(2, spec.num_channels, spec.image_size, spec.image_size)
     program = torch.onnx.export(
@@ -43,7 +43,7 @@ def to_onnx(model: FaceProbs, *, spec: ModelSpec) -> onnx.ModelProto:
     )
     assert program is not None
     proto = program.model_proto
-    _forget_origin(proto)
+    _strip_metadata(proto)
     onnx.checker.check_model(proto, full_check=True)
     batch = proto.graph.input[0].type.tensor_type.shape.dim[0]
     assert batch.dim_param, "the exporter has fixed the batch size"
@@ -51,7 +51,7 @@ def to_onnx(model: FaceProbs, *, spec: ModelSpec) -> onnx.ModelProto:
 
 
 def write_onnx(proto: onnx.ModelProto, path: Path, *, spec: ModelSpec) -> None:
-    """Write `path` with the description inside; an unfinished file never stands under its name."""
+    """Write `path` with `spec` as metadata, atomically."""
     complete = onnx.ModelProto()
     complete.CopyFrom(proto)
     del complete.metadata_props[:]
@@ -61,16 +61,16 @@ def write_onnx(proto: onnx.ModelProto, path: Path, *, spec: ModelSpec) -> None:
         onnx.save(complete, str(partial))
 
 
-def _forget_origin(proto: onnx.ModelProto) -> None:
-    """Drop the exporter's notes on where each node came from: stack traces with the paths of the exporting machine."""
+def _strip_metadata(proto: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: stack traces with paths of this machine."""
     for part in (*proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, *proto.functions, proto.graph):
         del part.metadata_props[:]
         part.doc_string = ""
 
 
 def write_openvino(proto: onnx.ModelProto, path: Path, *, spec: ModelSpec) -> None:
-    """Write `path` (.xml) and the .bin beside it. Weights keep their type: float32 is not compressed to float16."""
-    openvino: Any = import_module("openvino")  # its own annotations differ from release to release
+    """Write `path` (.xml) and the .bin beside it, with `spec` as metadata; weights are not compressed to float16."""
+    openvino: Any = import_module("openvino")  # its type annotations differ between releases
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         source, target = Path(folder) / "model.onnx", Path(folder) / path.name
         onnx.save(proto, str(source))
@@ -79,6 +79,6 @@ def write_openvino(proto: onnx.ModelProto, path: Path, *, spec: ModelSpec) -> No
             assert key == METADATA_KEY
             model.set_rt_info(value, [key])
         openvino.save_model(model, target, compress_to_fp16=False)
-        del model  # it maps the file that is to vanish
+        del model  # it memory-maps the file that is deleted next
         target.with_suffix(".bin").replace(path.with_suffix(".bin"))
         target.replace(path)

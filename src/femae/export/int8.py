@@ -1,10 +1,10 @@
 """Static 8-bit quantisation of an ONNX graph, calibrated on real crops: weights per channel, activations per tensor.
 
-Quantise and dequantise nodes stand in the graph (QDQ), which ONNX Runtime and OpenVINO both turn into 8-bit kernels.
-Weights use seven of the eight bits: on processors without VNNI the products of full bytes overflow in silence, and a
-file would give other numbers there. Heads and the products inside attention stay in float. Of three ways to find the
-range of an activation, and of three amounts of convolution kept in float, the cheapest is taken whose probabilities
-stay near enough on crops that did not calibrate.
+The graph has quantise and dequantise nodes (QDQ), which ONNX Runtime and OpenVINO turn into 8-bit kernels. Weights use
+seven of the eight bits: on processors without VNNI the products of full bytes saturate silently, which would change
+the results. Heads and the matrix products of attention stay in float. There are three methods to calibrate the range of
+an activation: the best one is chosen on crops not used for calibration. If its probabilities differ too much, more
+convolutions are kept in float.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from onnxruntime.quantization.calibrate import create_calibrator
 
 __all__ = ["Trial", "quantise"]
 
-NEAR: Final = 0.002  # mean difference of a probability that is good enough
+NEAR: Final = 0.002  # acceptable mean difference of a probability
 _OPERATORS: Final = ["Conv", "MatMul", "Gemm"]
 _METHODS: Final = {
     "minmax": CalibrationMethod.MinMax,
@@ -42,10 +42,10 @@ Pixels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """One way to quantise, and how far its probabilities are from those in float."""
+    """One quantisation that was tried, and how far its probabilities are from the float model's."""
 
     method: str  # minmax, percentile, entropy
-    in_float: str  # what stays in float besides heads and attention products, in words; empty: nothing
+    in_float: str  # what else stays in float besides heads and attention products, in words; may be empty
     mean: float
     largest: float
 
@@ -67,20 +67,20 @@ def _batches(pixels: Pixels) -> Iterator[Pixels]:
 
 
 def quantise(proto: onnx.ModelProto, *, pixels: Pixels) -> tuple[onnx.ModelProto, Trial, list[Trial]]:
-    """The 8-bit graph, how it was made, and every trial.
+    """Returns the 8-bit graph, its trial, and all trials.
 
-    pixels f32[N, C, S, S], normalised: the first two thirds calibrate, the rest judge.
+    pixels f32[N, C, S, S], normalised: the first two thirds are for calibration, the rest for comparison.
     """
     cut = max(1, 2 * len(pixels) // 3)
-    calibrating, judging = pixels[:cut], pixels[cut:]
-    expected = _run(proto, judging)
+    calibration, held_out = pixels[:cut], pixels[cut:]
+    expected = _run(proto, held_out)
     trials: list[Trial] = []
 
     def better(best: Best | None, method: str, level: tuple[str, list[str]]) -> Best:
-        """The better of this way and the best so far."""
+        """Quantise this way; returns the better of the result and the best so far."""
         words, in_float = level
         candidate = _quantised(proto, ranges[method], in_float=in_float)
-        difference = np.abs(_run(candidate, judging) - expected)
+        difference = np.abs(_run(candidate, held_out) - expected)
         trial = Trial(method=method, in_float=words, mean=float(difference.mean()), largest=float(difference.max()))
         trials.append(trial)
         return (candidate, trial) if best is None or trial.mean < best[1].mean else best
@@ -89,7 +89,7 @@ def quantise(proto: onnx.ModelProto, *, pixels: Pixels) -> tuple[onnx.ModelProto
     best: Best | None = None
     ranges = {}
     for method in _METHODS:
-        ranges[method] = _ranges(proto, calibrating, method=method)
+        ranges[method] = _ranges(proto, calibration, method=method)
         best = better(best, method, least)
     assert best is not None
     method = best[1].method
@@ -101,7 +101,7 @@ def quantise(proto: onnx.ModelProto, *, pixels: Pixels) -> tuple[onnx.ModelProto
 
 
 def _levels(proto: onnx.ModelProto) -> list[tuple[str, list[str]]]:
-    """(what stays in float, in words; names of all nodes that do), from little to much."""
+    """Levels of precision: (what else stays in float, in words; names of all float nodes), from fewest to most."""
     graph = proto.graph
     weights = {tensor.name for tensor in graph.initializer}
     always = [node.name for node in graph.node if node.op_type == "Gemm"]
@@ -115,7 +115,7 @@ def _levels(proto: onnx.ModelProto) -> list[tuple[str, list[str]]]:
 
 
 def _ranges(proto: onnx.ModelProto, pixels: Pixels, *, method: str) -> Any:
-    """The range of each activation, gathered in small parts: all activations of all crops would fill the memory."""
+    """The range of each activation, collected in batches: all activations together would not fit into memory."""
     options = {"symmetric": False} | ({"percentile": _PERCENTILE} if method == "percentile" else {})
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         source = Path(folder) / "model.onnx"
@@ -144,7 +144,7 @@ def _quantised(proto: onnx.ModelProto, ranges: Any, *, in_float: list[str]) -> o
 
 
 def _run(proto: onnx.ModelProto, pixels: Pixels) -> npt.NDArray[np.float32]:
-    """All outputs side by side, f32[N, 6 + A]."""
+    """All outputs concatenated, f32[N, K]."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""`femae export`: weights to one file, then a check of what was lost."""
+"""`femae export`: converts weights to one file, then compares it with them."""
 
 import importlib.util
 from contextlib import AbstractContextManager, nullcontext
@@ -12,30 +12,30 @@ from femae.config.export import SUFFIXES, ExportConfig
 from femae.engine.load import load_engine
 from femae.engine.spec import preprocess
 from femae.errors import MissingDependencyError, OutputError
-from femae.export.check import F1, Parity, compare_f1, labelled_rows, made_up_crops, parity, sample_crops, time_per_crop
+from femae.export.check import F1, Parity, compare_f1, labelled_rows, noise_crops, parity, sample_crops, time_per_crop
 
 __all__ = ["ExportResult", "export_model", "run_export"]
 
-_JUDGING = 256  # crops for parity; those of the calibration come first in the draw
+_NUM_HELD_OUT = 256  # crops for parity, drawn after those for calibration
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExportResult:
-    """A written file and what it lost against the weights."""
+    """The written file, and its comparison with the weights."""
 
-    paths: tuple[Path, ...]  # the file to give to predict, then what belongs to it
+    paths: tuple[Path, ...]  # the file for `predict --model`, then files that belong to it
     num_bytes: int
     parity: Parity
-    real_crops: bool  # parity on faces, not on noise
+    real_crops: bool  # parity was measured on faces, not on noise
     f1: F1 | None
     ms_before: float  # per crop, batch 8, one thread
     ms_after: float
-    trials: tuple[Any, ...]  # int8.Trial: every way that was tried
+    trials: tuple[Any, ...]  # all int8.Trial
     chosen: Any | None
 
 
 def run_export(config: ExportConfig) -> int:
-    """Write the file and say what it lost. Raises FemaeError."""
+    """Write the file and print the comparison. Raises FemaeError."""
     if config.format == "safetensors":
         _require(config)
         from femae.export.weights import export_weights
@@ -54,7 +54,7 @@ def run_export(config: ExportConfig) -> int:
 
 
 def export_model(config: ExportConfig, *, status: Console | None = None) -> ExportResult:
-    """The work of `femae export`; status: a terminal that is told what goes on. Raises FemaeError."""
+    """Export a model and compare it with its weights; `status`: a terminal for progress messages. Raises FemaeError."""
     _require(config)
     import torch
 
@@ -70,14 +70,14 @@ def export_model(config: ExportConfig, *, status: Console | None = None) -> Expo
     out = config.out or weights_path(config.weights).parent / default_name(config)
     rows = [labelled_rows(folder, sources=config.label_sources, splits=config.label_splits) for folder in config.labels]
     torch.set_num_threads(1)
-    with _telling(status, "exporting"):
+    with _progress(status, "exporting"):
         proto = to_onnx(FaceProbs(model, info=info), spec=spec)
-    crops, calibrating = _crops(config, size=spec.image_size)
+    crops, num_calibration = _crops(config, size=spec.image_size)
     trials: tuple[Any, ...] = ()
     chosen = None
     if config.precision == "int8":
-        with _telling(status, "quantising"):
-            proto, chosen, tried = quantise(proto, pixels=preprocess(crops[:calibrating], spec=spec))
+        with _progress(status, "quantising"):
+            proto, chosen, tried = quantise(proto, pixels=preprocess(crops[:num_calibration], spec=spec))
         trials = tuple(tried)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,38 +89,38 @@ def export_model(config: ExportConfig, *, status: Console | None = None) -> Expo
             write_openvino(proto, out, spec=spec)
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error}") from error
-    with _telling(status, "comparing"):
+    with _progress(status, "comparing"):
         before, after = TorchEngine.of(model, info=info), load_engine(out)
-        judging = crops[calibrating:] if calibrating < len(crops) else crops
+        held_out = crops[num_calibration:] if num_calibration < len(crops) else crops
         paths = (out, out.with_suffix(".bin")) if config.format == "openvino" else (out,)
         return ExportResult(
             paths=paths,
             num_bytes=sum(path.stat().st_size for path in paths),
-            parity=parity(before, after, crops=judging),
+            parity=parity(before, after, crops=held_out),
             real_crops=config.calibration is not None,
             f1=compare_f1(before, after, manifests=rows) if rows else None,
-            ms_before=time_per_crop(before, crops=judging),
-            ms_after=time_per_crop(after, crops=judging),
+            ms_before=time_per_crop(before, crops=held_out),
+            ms_after=time_per_crop(after, crops=held_out),
             trials=trials,
             chosen=chosen,
         )
 
 
 def default_name(config: ExportConfig) -> str:
-    """model.onnx, model.int8.onnx, model.xml, model.int8.xml."""
+    """The default file name: model.onnx, model.int8.onnx, model.xml or model.int8.xml."""
     return "model" + (".int8" if config.precision == "int8" else "") + SUFFIXES[config.format]
 
 
 def _crops(config: ExportConfig, *, size: int) -> tuple[Any, int]:
-    """Crops u8[N, S, S, 3] and how many of them, from the front, may calibrate; the others judge the file."""
+    """Crops u8[N, S, S, 3], and how many of the first ones are for calibration; the others are for comparison."""
     if config.calibration is None:
-        return made_up_crops(size=size, count=64), 0
-    crops = sample_crops(config.calibration, size=size, count=config.calibration_size + _JUDGING)
-    return crops, max(2, len(crops) - max(1, min(_JUDGING, len(crops) // 4)))
+        return noise_crops(size=size, count=64), 0
+    crops = sample_crops(config.calibration, size=size, count=config.calibration_size + _NUM_HELD_OUT)
+    return crops, max(2, len(crops) - max(1, min(_NUM_HELD_OUT, len(crops) // 4)))
 
 
 def summary_lines(result: ExportResult) -> list[str]:
-    """What `femae export` prints."""
+    """The lines that `femae export` prints."""
     names = " and ".join(str(path) for path in result.paths)
     found = result.parity
     what = "crops that took no part in calibration" if result.trials else "crops"
@@ -158,12 +158,12 @@ def _f1_lines(f1: F1) -> list[str]:
     return lines
 
 
-def _telling(status: Console | None, what: str) -> AbstractContextManager[object]:
+def _progress(status: Console | None, what: str) -> AbstractContextManager[object]:
     return nullcontext() if status is None else status.status(what)
 
 
 def _require(config: ExportConfig) -> None:
-    """Raise MissingDependencyError, before any work, where a package is not installed."""
+    """Raises MissingDependencyError, before any work, if a package is not installed."""
     needed = {"torch": "train", "onnx": "train", "onnxscript": "train"}
     if config.format == "openvino":
         needed["openvino"] = "openvino"

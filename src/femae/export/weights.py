@@ -1,4 +1,4 @@
-"""Weights to pass on: with name, terms and calibration inside; or only the encoder, to train from."""
+"""Exports weights as safetensors: a model with name, terms and calibration, or only its encoder, for training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +21,15 @@ __all__ = ["balance_offsets", "balanced", "described", "export_weights", "temper
 
 
 def balance_offsets(class_counts: Sequence[float], *, balance: float) -> tuple[float, ...]:
-    """Six offsets: an emotion seen N_j times gets balance * log(N_max / N_j), less what keeps their mean over the
-    training set at 0."""
+    """Six logit offsets: balance * log(N_max / N_j) for an emotion with N_j samples, minus their mean over the
+    training set."""
     counts = np.asarray(class_counts, np.float64)
     offsets = balance * np.log(counts.max() / counts)
     return tuple((offsets - (offsets * counts).sum() / counts.sum()).tolist())
 
 
 def balanced(info: WeightsInfo, *, class_counts: Sequence[float], balance: float) -> WeightsInfo:
-    """The same weights with the offsets added to their calibration: after its scale, in units of the logit."""
+    """The metadata with balance_offsets added to the calibration's offset, which is applied after its scale."""
     before = info.offset or (0.0,) * len(EMOTIONS)
     after = balance_offsets(class_counts, balance=balance)
     offset = tuple(old + new for old, new in zip(before, after, strict=True))
@@ -37,7 +37,7 @@ def balanced(info: WeightsInfo, *, class_counts: Sequence[float], balance: float
 
 
 def tempered(info: WeightsInfo, *, temperature: float) -> WeightsInfo:
-    """The same weights with their calibrated logits divided by a temperature (Guo et al. 2017)."""
+    """The metadata with the calibrated logits divided by a temperature (Guo et al. 2017)."""
     if temperature == 1:
         return info
     scale, offset = info.scale or (1.0,) * len(EMOTIONS), info.offset or (0.0,) * len(EMOTIONS)
@@ -50,7 +50,7 @@ def tempered(info: WeightsInfo, *, temperature: float) -> WeightsInfo:
 
 
 def described(info: WeightsInfo, config: ExportConfig) -> WeightsInfo:
-    """The metadata with the words, the balance and the temperature of a command line."""
+    """The metadata with the texts, balance, temperature and expression rule of a command line. Raises FemaeError."""
     words = {key: getattr(config, key) for key in ("name", "version", "description", "terms")}
     info = info.model_copy(update={key: value for key, value in words.items() if value is not None})
     if config.balance:
@@ -67,7 +67,7 @@ def described(info: WeightsInfo, config: ExportConfig) -> WeightsInfo:
 
 
 def _fitted(info: WeightsInfo, tables: Sequence[Path]) -> ExpressionParams:
-    """The numbers of the label for people. Raises DataError where the tables hold too few faces."""
+    """The parameters of the expression rule, fitted to tables. Raises DataError if they have too few faces."""
     for path in tables:
         if not path.is_file():
             raise DataError(f"there is no table of scores {path}: give the scores.parquet or oof.parquet of a run")
@@ -81,7 +81,7 @@ def _fitted(info: WeightsInfo, tables: Sequence[Path]) -> ExpressionParams:
 
 
 def _weights_of(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of weights, or the averaged weights of a run's state. Raises ModelError."""
+    """The tensors of a weights file, or the averaged (EMA) weights of a run's state. Raises ModelError."""
     file = path if path.is_file() else weights_path(path)
     try:
         tensors = load_file(file)
@@ -92,7 +92,7 @@ def _weights_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _mean(found: Sequence[dict[str, torch.Tensor]], source: Path) -> dict[str, torch.Tensor]:
-    """Tensor by tensor; whole numbers are the first's. Raises ModelError where they are of different networks."""
+    """The mean of each tensor; integer tensors are the first one's. Raises ModelError for different networks."""
     shapes = [{name: value.shape for name, value in tensors.items()} for tensors in found]
     if any(other != shapes[0] for other in shapes):
         raise ModelError(f"the weights of --mean-with do not belong to the network of {source}: names or shapes differ")
@@ -105,7 +105,7 @@ def _mean(found: Sequence[dict[str, torch.Tensor]], source: Path) -> dict[str, t
 def _with_units(
     tensors: dict[str, torch.Tensor], info: WeightsInfo, config: ExportConfig
 ) -> tuple[dict[str, torch.Tensor], WeightsInfo]:
-    """Only the action units that are found well enough, each from 0.5 on. Raises ModelError where there are none."""
+    """Keep the action units with a sufficient F1, each with the threshold 0.5. Raises ModelError if none is left."""
     if unknown := sorted(set(config.drop_units) - set(info.au_names)):
         raise ModelError(
             f"{config.weights} has no {', '.join(unknown)} to drop, only {', '.join(info.au_names) or 'none'}"
@@ -114,12 +114,12 @@ def _with_units(
         config.units_from, names=info.au_names, least_f1=config.least_unit_f1, sources=config.unit_sources
     )
     offsets = {name: value for name, value in choice.offsets.items() if name not in config.drop_units}
-    said = ", ".join(f"{name} {value:.2f}" for name, value in choice.f1.items()) or "it has none"
+    f1_text = ", ".join(f"{name} {value:.2f}" for name, value in choice.f1.items()) or "it has none"
     if not offsets:
-        raise ModelError(f"{config.weights} has no action unit with an F1 of {config.least_unit_f1} or more: {said}")
+        raise ModelError(f"{config.weights} has no action unit with an F1 of {config.least_unit_f1} or more: {f1_text}")
     if not config.quiet:
         left_out = [name for name in info.au_names if name not in offsets]
-        lines = f"F1 of action units: {said}\nleft out: {', '.join(left_out) or 'none'}"
+        lines = f"F1 of action units: {f1_text}\nleft out: {', '.join(left_out) or 'none'}"
         Console(soft_wrap=True, highlight=False).print(lines, markup=False)
     rows = torch.tensor([info.au_names.index(name) for name in offsets])
     kept = {name: value[rows] if ".au_head." in f".{name}" else value for name, value in tensors.items()}
@@ -128,7 +128,7 @@ def _with_units(
 
 
 def export_weights(config: ExportConfig) -> Path:
-    """Write a model.safetensors, or encoder.safetensors, for others; returns its path. Raises FemaeError."""
+    """Write model.safetensors or encoder.safetensors; returns the path. Raises FemaeError."""
     source, info = weights_path(config.weights), described(read_info(config.weights), config)
     out = config.out or source.parent / f"{config.part}.safetensors"
     if out.resolve() == source.resolve():

@@ -1,10 +1,10 @@
-"""Probabilities relative to a person's own baseline (`--baseline`): six further columns, the raw ones are kept.
+"""Probabilities relative to a person's own baseline (`--baseline`), in six additional columns.
 
-Faces differ at rest: to a network one looks a little sad, another a little angry. `median` takes each face's median
-over the film as its baseline, `first:SECONDS` the mean over the first seconds in which the face is seen; the difference
-is what the face shows beyond that. The baseline is known at the end alone, so rows wait in a file beside the table
-(`<table>.rows.part`) and are read once more; memory does not grow with the film. The median is exact to 0.0005: it is
-the middle of a bin of 0.001.
+Neutral faces differ: to a network one looks a little sad, another a little angry. The baseline is each face's median
+over the film (`median`), or its mean over the first seconds in which it is visible (`first:SECONDS`); the columns hold
+probability minus baseline. The baseline is only known at the end, so rows are kept in a temporary file beside the table
+(`<stem>.rows.part`) and read a second time; memory does not grow with the film. The median is exact to 0.0005: it is
+the centre of a bin of 0.001.
 """
 
 import os
@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def baseline_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of a table of predictions with the six further columns."""
+    """The schema of a table of predictions with the six additional columns."""
     for emotion in EMOTIONS:
         schema = schema.append(pa.field(f"{emotion}{_SUFFIX}", pa.float32()))
     return schema
@@ -41,18 +41,18 @@ def baseline_schema(schema: pa.Schema) -> pa.Schema:
 class Baseline:
     """Learns each face's baseline from batches of predictions, then adds the columns to them.
 
-    kind: `median` or `first:SECONDS`. Rows without a face, and all rows of pictures, whose faces are not followed, get
+    kind: `median` or `first:SECONDS`. Rows without a face, and all rows of pictures, whose faces are not tracked, get
     null.
     """
 
     def __init__(self, kind: str) -> None:
-        """Raises ConfigError for another kind."""
+        """Raises ConfigError for an unknown kind."""
         self._first_s = parse_baseline(kind)  # None: median
         self._bins: dict[int, npt.NDArray[np.int64]] = {}  # i64[6, bins] by face id
         self._sums: dict[int, tuple[float, int, Floats]] = {}  # first time, count, f64[6]
 
     def learn(self, batch: pa.RecordBatch) -> None:
-        """Rows in their order."""
+        """Accumulate the rows of a batch; batches come in order."""
         ids, times_s, probs = _columns(batch)
         for face_id in np.unique(ids[ids >= 0]).tolist():
             own = (ids == face_id) & ~np.isnan(times_s)
@@ -69,7 +69,7 @@ class Baseline:
                 self._sums[face_id] = (start, count + int(within.sum()), total + probs[within].sum(0))
 
     def of(self, face_id: int) -> Floats:
-        """The baseline f64[6] of a face; NaN where nothing is known of it."""
+        """The baseline f64[6] of a face; NaN if the face is unknown."""
         if face_id in self._sums:
             _, count, total = self._sums[face_id]
             return total / count
@@ -81,12 +81,12 @@ class Baseline:
         return np.asarray((lower + upper + 1) / 2 / _NUM_BINS, np.float64)
 
     def add(self, batch: pa.RecordBatch, *, schema: pa.Schema) -> pa.RecordBatch:
-        """The batch with its further columns, under a schema of baseline_schema."""
+        """The batch with its additional columns, under a schema of baseline_schema."""
         ids, _, probs = _columns(batch)
         known = {face_id: self.of(face_id) for face_id in np.unique(ids[ids >= 0]).tolist()}
-        nothing = np.full(len(EMOTIONS), np.nan)
-        beyond = probs - np.array([known.get(face_id, nothing) for face_id in ids.tolist()]).reshape(-1, len(EMOTIONS))
-        further = [pa.array(column.astype(np.float32), pa.float32(), mask=np.isnan(column)) for column in beyond.T]
+        unknown = np.full(len(EMOTIONS), np.nan)
+        values = probs - np.array([known.get(face_id, unknown) for face_id in ids.tolist()]).reshape(-1, len(EMOTIONS))
+        further = [pa.array(column.astype(np.float32), pa.float32(), mask=np.isnan(column)) for column in values.T]
         return pa.RecordBatch.from_arrays([*batch.columns, *further], schema=schema)
 
 
@@ -99,7 +99,7 @@ def _columns(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], Floats, Floa
 
 
 def with_baseline(table: pa.Table, kind: str) -> pa.Table:
-    """A table of predictions with the further columns. Raises ConfigError."""
+    """A table of predictions with the additional columns. Raises ConfigError for an unknown kind."""
     baseline, schema = Baseline(kind), baseline_schema(table.schema)
     batches = table.to_batches()
     for batch in batches:
@@ -108,7 +108,7 @@ def with_baseline(table: pa.Table, kind: str) -> pa.Table:
 
 
 class BaselineSink(TableSink):
-    """Tables with the further columns; takes batches of the schema without them."""
+    """Writes tables with the additional columns; takes batches without them."""
 
     def __init__(self, folder: Path, *, stem: str, formats: Sequence[str], schema: pa.Schema, kind: str) -> None:
         """Raises ConfigError, OutputError."""
@@ -143,26 +143,26 @@ class BaselineSink(TableSink):
         return self._sink.keep_partial()
 
     def abort(self) -> None:
-        self._drop()
+        self._delete_rows()
         self._sink.abort()
 
     def _finish(self) -> None:
-        """All rows once more, with what is known now."""
+        """Read all rows again and write them with the baseline columns."""
         try:
             self._writer.close()
             self._file.close()
-            for batch in self._written():
+            for batch in self._read_rows():
                 self._sink.write(self._baseline.add(batch, schema=self._schema))
         except OSError as error:
             self.abort()
             raise OutputError(f"cannot read {self._rows} again: {error.strerror or error}") from error
-        self._drop()
+        self._delete_rows()
 
-    def _written(self) -> Iterator[pa.RecordBatch]:
+    def _read_rows(self) -> Iterator[pa.RecordBatch]:
         with pa.OSFile(os.fspath(self._rows), "rb") as file, pa.ipc.open_stream(file) as reader:
             yield from reader
 
-    def _drop(self) -> None:
+    def _delete_rows(self) -> None:
         with suppress(OSError, pa.ArrowException):
             self._writer.close()
         with suppress(OSError):

@@ -1,11 +1,11 @@
-"""Crops and probabilities of tracked faces, in batches on all threads, and what else is measured of a face.
+"""Crops tracked faces, classifies them in batches on all threads, and measures pose and image quality.
 
-Where a face was only interpolated, shows something, and its two best compounds are nearly tied, the frame is detected
-after all and the face scored again: the label must not hang on the shortcut.
+If a face was only interpolated, is not weak, and its two best compounds are nearly tied, the frame is redetected and
+the face scored again, so that the label does not depend on interpolation.
 
-The further columns (`--columns`: head pose, the five landmarks, how good the picture is) say which frames to trust: a
-face turned away, small, blurred or dark is judged less well. The measures and their errors: data.quality. Pose and
-landmarks need a detector that gives landmarks; they are empty without, and of faces that were filled in.
+The optional columns (`--columns`: head pose, five landmarks, image quality) tell which frames to trust: a face that is
+turned away, small, blurred or dark is classified less reliably. data.quality has the measures and their errors. Pose
+and landmarks need a detector that returns landmarks; they are NaN without one, and for faces that were filled in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +28,10 @@ __all__ = ["Classifier", "Cropper", "TrackedFrame", "measure_face", "measured_na
 
 Cropper = Callable[[npt.NDArray[np.uint8], Face], FaceCrop]
 
-_BATCH_FRAMES = 8  # frames whose faces go through the network together
-_BATCH_BYTES = 20e6  # of their pixels
-_TIE = 0.06  # of the best score: a runner-up this near may win after a change of a few hundredths in the crop
-_SAME_FACE = 0.5  # least overlap of an interpolated face with the detected one
+_BATCH_FRAMES = 8  # frames per batch of the network
+_BATCH_BYTES = 20e6  # of pixels per batch
+_TIE_MARGIN = 0.06  # relative to the best score: a closer runner-up may win if the crop shifts by a few hundredths
+_SAME_FACE_IOU = 0.5  # at least, of an interpolated and a detected box
 
 
 class TrackedFrame(NamedTuple):
@@ -57,7 +57,7 @@ def _batches(frames: Iterator[TrackedFrame]) -> Iterator[list[TrackedFrame]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Classifier:
-    """From tracked faces to six probabilities, compound scores and the winning compound of each face."""
+    """Turns tracked faces into six probabilities, compound scores and the winning compound of each face."""
 
     engine: Engine
     cropper: Cropper
@@ -65,15 +65,15 @@ class Classifier:
     rule: Rule = "sum"
     weights: npt.NDArray[np.float32] | None = None  # f32[6], one per emotion
     threshold: float | None = None
-    columns: tuple[str, ...] = ()  # kinds of further columns: inference.classification
+    columns: tuple[str, ...] = ()  # of config.predict.COLUMNS: pose, landmarks, quality
 
     def stream(self, frames: Iterator[TrackedFrame], *, pool: ThreadPoolExecutor, ahead: int) -> Iterator[FrameResult]:
-        """Every frame, in order; `ahead` batches of eight frames are under way."""
+        """Yields every frame, in order, while up to `ahead` batches of up to eight frames are in flight."""
         for results in ordered_map(pool, self._classify, _batches(frames), ahead=ahead):
             yield from results
 
     def one_by_one(self, frames: Iterator[TrackedFrame]) -> Iterator[FrameResult]:
-        """Every frame before the next one is taken, for streams that do not wait."""
+        """Yields each frame before it takes the next one, for live streams."""
         for frame in frames:
             yield from self._classify([frame])
 
@@ -81,8 +81,8 @@ class Classifier:
         found = self._score_frames(batch)
         tied = [i for i, item in enumerate(batch) if item.redetect is not None and any(map(self._is_tied, found[i]))]
         if tied:
-            again = [_looked_at_again(batch[i]) for i in tied]
-            for i, faces in zip(tied, self._score_frames(again), strict=True):
+            redetected = [_redetected(batch[i]) for i in tied]
+            for i, faces in zip(tied, self._score_frames(redetected), strict=True):
                 found[i] = faces
         results = []
         for item, faces in zip(batch, found, strict=True):
@@ -92,7 +92,7 @@ class Classifier:
         return results
 
     def _score_frames(self, frames: list[TrackedFrame]) -> list[list[FaceResult]]:
-        """Results of the faces of each frame, all of them through the network at once."""
+        """The scored faces of each frame; all of them go through the network as one batch."""
         scored = self._score([(item.frame, face_id, face) for item in frames for face_id, face in item.faces])
         ends = np.cumsum([len(item.faces) for item in frames])
         return [scored[end - len(item.faces) : end] for item, end in zip(frames, ends, strict=True)]
@@ -123,28 +123,29 @@ class Classifier:
         ]
 
     def _is_tied(self, result: FaceResult) -> bool:
-        """Whether a slightly different crop might change the compound of a face that shows something, or whether there
-        is one. On a face that shows nothing it is the largest of small numbers, and worth no second look."""
+        """Whether a slightly different crop might change the compound, or move its score across the threshold.
+
+        Near-ties of a weak face don't count: there the compound is only the largest of small numbers."""
         best = result.compound_score
-        if self.threshold is not None and abs(best - self.threshold) < _TIE * best:
+        if self.threshold is not None and abs(best - self.threshold) < _TIE_MARGIN * best:
             return True
         runner_up = float(np.sort(result.scores)[-2]) if len(result.scores) > 1 else -np.inf
-        return not result.weak and best - runner_up < _TIE * best
+        return not result.weak and best - runner_up < _TIE_MARGIN * best
 
 
-def _looked_at_again(item: TrackedFrame) -> TrackedFrame:
-    """The frame with each face where detection finds it, or where it was where detection does not."""
+def _redetected(item: TrackedFrame) -> TrackedFrame:
+    """The frame with each face replaced by the detected face that overlaps it most; unmatched ones stay."""
     assert item.redetect is not None
     detected = item.redetect()
     if not detected:
         return item
     boxes = np.stack([other.box_xyxy for other in detected])
-    again = []
+    faces = []
     for face_id, face in item.faces:
         overlaps = iou_of_one(face.box_xyxy, boxes)
         best = int(np.argmax(overlaps))
-        again.append((face_id, detected[best] if overlaps[best] > _SAME_FACE else face))
-    return item._replace(faces=again)
+        faces.append((face_id, detected[best] if overlaps[best] > _SAME_FACE_IOU else face))
+    return item._replace(faces=faces)
 
 
 _POINTS: Final = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -156,12 +157,12 @@ _NAMES: Final = {
 
 
 def measured_names(kinds: Sequence[str]) -> tuple[str, ...]:
-    """The columns of some of config.predict.COLUMNS, in order."""
+    """The column names of these kinds (config.predict.COLUMNS), in order."""
     return tuple(name for kind in kinds for name in _NAMES[kind])
 
 
 def measure_face(image: npt.NDArray[np.uint8], face: Face, *, kinds: Sequence[str]) -> npt.NDArray[np.float32]:
-    """The values f32[len(measured_names(kinds))] of a face of a frame u8[H, W, 3] RGB; NaN: cannot be told."""
+    """The values f32[len(measured_names(kinds))] of a face in a frame u8[H, W, 3] RGB; NaN where unknown."""
     values: list[float] = []
     for kind in kinds:
         if kind == "pose":
@@ -184,7 +185,7 @@ def _landmarks(face: Face) -> Sequence[float]:
 
 
 def _quality(image: npt.NDArray[np.uint8], face: Face) -> Sequence[float]:
-    """Of the part of the box that lies in the picture."""
+    """Measures the part of the box that lies inside the frame."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = np.round(face.box_xyxy).astype(int).tolist()
     part = image[max(0, y1) : min(height, max(y2, y1 + 1)), max(0, x1) : min(width, max(x2, x1 + 1))]

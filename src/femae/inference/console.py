@@ -17,10 +17,10 @@ __all__ = ["RunConsole", "Summary", "skipped_line"]
 
 
 class RunConsole:
-    """Prints what is done; as a context it shows progress if stderr is a terminal.
+    """Prints messages and results; as a context it also shows progress bars if stderr is a terminal.
 
-    Of several inputs one line stands for all of them: inputs done, failures, frames per second and time left, which is
-    worked out from the sizes of the files. Below it the input at work has a line of its own.
+    With several inputs a first bar shows inputs done, failures, frames per second and remaining time, estimated from
+    the file sizes; each input in progress has a bar of its own below it.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -28,30 +28,30 @@ class RunConsole:
         self.err = Console(stderr=True, soft_wrap=True, highlight=False)
         self.out = Console(soft_wrap=True, highlight=False)
         self._bars: Progress | None = None
-        self._all: TaskID | None = None
-        self._counts = [0, 0, 0]  # done, failed, of how many
+        self._total_task: TaskID | None = None
+        self._counts = [0, 0, 0]  # done, failed, total
         self._frames, self._started = 0, time.perf_counter()
 
     def problem(self, text: str) -> None:
-        """What went wrong, always."""
-        with self._bars_put_away():
+        """Print an error to stderr, even when quiet."""
+        with self._bars_hidden():
             self.err.print(f"femae: {text}", markup=False)
 
     def note(self, text: str) -> None:
-        """What a user should know and a program need not."""
+        """Print information for the user to stderr, unless quiet."""
         if not self.quiet:
-            with self._bars_put_away():
+            with self._bars_hidden():
                 self.err.print(f"femae: {text}", markup=False)
 
     def trace(self, text: str) -> None:
-        """The traceback of an error."""
-        with self._bars_put_away():
+        """Print the traceback of an error to stderr."""
+        with self._bars_hidden():
             self.err.print(text, markup=False)
 
     def summary(self, lines: list[str]) -> None:
-        """Results, on stdout."""
+        """Print results to stdout, unless quiet."""
         if not self.quiet and lines:
-            with self._bars_put_away():
+            with self._bars_hidden():
                 for line in lines:
                     self.out.print(line, markup=False)
 
@@ -61,10 +61,10 @@ class RunConsole:
     def __exit__(self, *_: object) -> None:
         if self._bars is not None:
             self._bars.stop()
-            self._bars = self._all = None
+            self._bars = self._total_task = None
 
     def expect(self, *, num_inputs: int, num_bytes: int) -> None:
-        """How much there is to do; begins the line for all inputs, where there are several."""
+        """Start the progress bars, with one for all inputs if there are several."""
         if self.quiet or not self.err.is_terminal:
             return
         columns = (
@@ -75,26 +75,26 @@ class RunConsole:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        # what is printed on stdout stays there, wherever the bars are
+        # lines printed to stdout must not be redirected to the bars' stderr
         self._bars = Progress(*columns, console=self.err, transient=True, redirect_stdout=False)
         self._counts = [0, 0, num_inputs]
         if num_inputs > 1:
-            self._all = self._bars.add_task("all inputs", total=max(num_bytes, 1), count="", rate="")
+            self._total_task = self._bars.add_task("all inputs", total=max(num_bytes, 1), count="", rate="")
         self._bars.start()
-        self._show_all()
+        self._update_total()
 
     def input_done(self, num_bytes: int, *, failed: bool, num_frames: int = 0) -> None:
-        """One more input has ended; num_frames of those that `frames_of` did not count."""
+        """Count an input that has ended; num_frames: of its frames that `frames_of` did not count."""
         self._counts[0] += 1
         self._counts[1] += failed
         self._frames += num_frames
-        if self._bars is not None and self._all is not None:
-            self._bars.update(self._all, advance=num_bytes)
-        self._show_all()
+        if self._bars is not None and self._total_task is not None:
+            self._bars.update(self._total_task, advance=num_bytes)
+        self._update_total()
 
     @contextmanager
     def frames_of(self, info: SourceInfo) -> Iterator[Callable[[], None]]:
-        """Gives the function to call after each frame of an input."""
+        """Shows a bar for an input and yields the callback to call after each of its frames."""
         if self._bars is None:
             yield self._count
             return
@@ -120,17 +120,17 @@ class RunConsole:
     def _count(self) -> None:
         self._frames += 1
 
-    def _show_all(self) -> None:
-        if self._bars is None or self._all is None:
+    def _update_total(self) -> None:
+        if self._bars is None or self._total_task is None:
             return
         done, failed, total = self._counts
         count = f"{done}/{total} inputs" + (f", {failed} failed" if failed else "")
         speed = self._frames / max(time.perf_counter() - self._started, 1e-9)
-        self._bars.update(self._all, count=count, rate=f"{speed:.0f} frames/s" if self._frames else "")
+        self._bars.update(self._total_task, count=count, rate=f"{speed:.0f} frames/s" if self._frames else "")
 
     @contextmanager
-    def _bars_put_away(self) -> Iterator[None]:
-        """Nothing is printed into the midst of the bars."""
+    def _bars_hidden(self) -> Iterator[None]:
+        """Hides the bars while something is printed."""
         if self._bars is None:
             yield
             return
@@ -146,7 +146,7 @@ _ABSTAINED: Final = "abstained"
 
 
 class Summary:
-    """Counts results as they pass; memory does not grow with the length of a film."""
+    """Counts the results of one input in constant memory."""
 
     def __init__(self, name: str, *, labels: LabelView = "expression") -> None:
         self.name, self.view = name, labels
@@ -161,10 +161,10 @@ class Summary:
         for face in result.faces:
             self.num_faces += 1
             self.face_ids.add(face.face_id)
-            self.labels[self._word(face)] += 1
+            self.labels[self._count_as(face)] += 1
 
-    def _word(self, face: FaceResult) -> str:
-        """What a face is counted as; a compound of a face that shows nothing clearly is counted by itself."""
+    def _count_as(self, face: FaceResult) -> str:
+        """The label a face is counted under; compounds of weak faces are counted separately."""
         name, _ = face.label(self.view)
         return _WEAK if self.view == "compound" and face.weak and name else name or _ABSTAINED
 
@@ -174,16 +174,16 @@ class Summary:
 
     @property
     def num_rows(self) -> int:
-        """Of the table: one per face, and one per frame without a face."""
+        """Rows of the table: one per face, and one per frame without a face."""
         return self.num_faces + self.status["no_face"] + self.status["unreadable"]
 
     @property
     def seconds(self) -> float:
-        """Since the summary was begun."""
+        """Seconds since the summary was created."""
         return time.perf_counter() - self._started
 
     def lines(self, *, outputs: list[Path], film: bool, seconds: float | None = None, device: str = "") -> list[str]:
-        """The summary in words; `seconds` it took, by default until now, and on what."""
+        """The lines to print; `seconds`: processing time, by default until now; `device`: what ran the networks."""
         seconds = self.seconds if seconds is None else seconds
         unit = "frame" if film else "picture"
         frames = f"{self.num_frames} {unit}{'s' * (self.num_frames != 1)}"
@@ -207,7 +207,7 @@ class Summary:
 
 
 def skipped_line(suffixes: Iterable[str]) -> str:
-    """How many files of the folders given were neither pictures nor films; empty: none."""
+    """One line: how many files in the given folders were neither pictures nor films; empty if none."""
     counts = Counter(suffixes)
     if not counts:
         return ""

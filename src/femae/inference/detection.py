@@ -1,11 +1,11 @@
-"""Faces of every frame: detection on key frames, straight-line tracking between them where that is safe.
+"""Faces of every frame: detection on key frames, linear interpolation between them where that is safe.
 
-A film is cut into short segments from one key frame to the next. Where both ends show the same faces in nearly the
+A film is divided into short segments from one key frame to the next. If both ends show the same faces in nearly the
 same places and no cut lies between, the frames inside get interpolated boxes and landmarks; otherwise each of them is
-detected as well. Every two seconds, and after each cut, the detector looks at several scales; otherwise it works at the
-one that resolves the smallest face known. What the look every two seconds finds is used eight key frames later, so that
-no thread waits for it. A weak face that neither the frame before nor the frame after shows is none: a hand or a fold of
-cloth for an instant.
+detected as well. Every two seconds, and after each cut, the detector runs at several scales; otherwise at the one that
+resolves the smallest known face. The result of the two-second scan is used eight key frames later, so that no thread
+waits for it. A low-scoring face that is in neither neighbouring frame is a false detection (a hand, a fold of cloth)
+and is dropped.
 """
 
 from collections import deque
@@ -35,20 +35,20 @@ __all__ = [
 
 
 class DetectedFrame(NamedTuple):
-    """A frame and its faces; `redetect` detects in this very frame where the faces are only interpolated."""
+    """A frame and its faces; `redetect`, set where the faces are only interpolated, detects in this very frame."""
 
     frame: Frame
     faces: list[Face]
     redetect: Callable[[], list[Face]] | None = None
 
 
-FULL_EVERY_S = 2.0  # seconds between two looks at all scales
-FULL_DELAY = 8  # key frames after which what such a look has found is used
-MAX_INSIDE_S = 0.15  # a frame this long after a key frame is one itself: a head turns in a third of a second
+FULL_EVERY_S = 2.0  # seconds between two scans at all scales
+FULL_DELAY = 8  # key frames until the result of such a scan is used
+MAX_INSIDE_S = 0.15  # maximum time from a key frame to a frame of its segment: a head turns in a third of a second
 CUT_LEVEL = 24.0  # mean change of gray levels from one frame to the next that counts as a cut
-EMPTY_LONG_SIDE = 640  # pixels; the scale between two full looks while no face is known
-WEAK_SCORE = 0.9  # a face below it must be seen in two frames, one after the other
-NEIGHBOUR_S = 0.2  # two frames further apart say nothing of each other
+EMPTY_LONG_SIDE = 640  # pixels; the scale between two full scans while no face is known
+WEAK_SCORE = 0.9  # a face that scores less must be in two consecutive frames
+NEIGHBOUR_S = 0.2  # frames further apart cannot confirm each other's faces
 _BYTES_IN_FLIGHT = 100e6
 
 
@@ -59,7 +59,7 @@ def frames_in_flight(frame: Frame) -> int:
 
 
 def keep_faces(faces: list[Face], config: DetectConfig) -> list[Face]:
-    """Faces of at least min_face pixels, the max_faces largest, in the detector's order."""
+    """The max_faces largest of the faces with at least min_face pixels, in the detector's order."""
 
     def shorter_side(face: Face) -> float:
         return float((face.box_xyxy[2:] - face.box_xyxy[:2]).min())
@@ -96,13 +96,13 @@ def blend_faces(pair: tuple[Face, Face], share: float) -> Face:
 
 
 def _signature(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """A coarse gray picture, about 24 x 32 samples, for telling cuts."""
+    """A coarse gray image, about 24 x 32 samples, for cut detection."""
     step_y, step_x = max(1, image.shape[0] // 24), max(1, image.shape[1] // 32)
     return np.asarray(image[::step_y, ::step_x].mean(2), np.float32)
 
 
 def _is_cut(before: npt.NDArray[np.float32] | None, now: npt.NDArray[np.float32]) -> bool:
-    """Whether two signatures, one frame after the other, are of different shots."""
+    """Whether the signatures of two consecutive frames belong to different shots."""
     return before is not None and (before.shape != now.shape or float(np.abs(now - before).mean()) > CUT_LEVEL)
 
 
@@ -117,17 +117,17 @@ class _Segment:
 
 
 class _FilmDetection:
-    """State of one film's detection: the scale in use, and when to look at all scales again."""
+    """State of one film's detection: the scale in use, and when all scales are due again."""
 
     def __init__(self, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor) -> None:
         self.detector, self.config, self.pool = detector, config, pool
-        self._smallest_px: float | None = None  # of the faces known; None: none
-        self._full_time_s: float | None = None  # of the last look at all scales
-        self._full: Future[list[Face]] | None = None  # one that is under way
-        self._num_keys = 0  # key frames since it began
+        self._smallest_px: float | None = None  # height of the smallest known face; None: no face
+        self._full_time_s: float | None = None  # of the last scan at all scales
+        self._full: Future[list[Face]] | None = None  # a scan in progress
+        self._num_keys = 0  # key frames since that scan began
 
     def key(self, frame: Frame, *, new_shot: bool) -> "Future[list[Face]]":
-        """Start detection of a key frame; what is done depends on the frames alone, never on timing."""
+        """Start detection of a key frame; the schedule depends on the frames alone, never on timing."""
         assert frame.image is not None
         now = frame.time_s if frame.time_s is not None else 0.0
         if new_shot or self._full_time_s is None:
@@ -137,20 +137,20 @@ class _FilmDetection:
             return full
         if self._full is not None:
             self._num_keys += 1
-            if self._num_keys == FULL_DELAY:  # done by now; a fixed delay, so that nothing waits and nothing varies
+            if self._num_keys == FULL_DELAY:  # fixed, so that the result is deterministic; done by then
                 self._learn(self._full.result())
                 self._full = None
         elif not 0 <= now - self._full_time_s < FULL_EVERY_S:
             self._full, self._full_time_s = self.pool.submit(self._detect, frame.image, None), now
             self._num_keys = 0
-        return self.look(frame)
+        return self.submit(frame)
 
-    def look(self, frame: Frame) -> "Future[list[Face]]":
-        """Start detection at the one scale that shows the faces known so far."""
-        return self.pool.submit(self.later(frame))
+    def submit(self, frame: Frame) -> "Future[list[Face]]":
+        """Start detection at the one scale that resolves the faces known so far."""
+        return self.pool.submit(self.deferred(frame))
 
-    def later(self, frame: Frame) -> Callable[[], list[Face]]:
-        """What `look` would do, to be called later from any thread."""
+    def deferred(self, frame: Frame) -> Callable[[], list[Face]]:
+        """The call that `submit` would start, for later and from any thread."""
         assert frame.image is not None
         height, width = frame.image.shape[:2]
         if self._smallest_px is None:
@@ -167,7 +167,7 @@ class _FilmDetection:
 
 
 def _segments(frames: Iterator[Frame], state: _FilmDetection) -> Iterator[_Segment]:
-    """Cut a film into segments; detection of each key frame starts as soon as it is read."""
+    """Divide a film into segments; detection of each key frame starts as soon as it is read."""
     segment: _Segment | None = None
     before: npt.NDArray[np.float32] | None = None
     new_shot = False  # a cut since the last key frame
@@ -199,7 +199,7 @@ def _is_key(frame: Frame, segment: _Segment, detect_every: int) -> bool:
 
 
 def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection) -> Iterator[DetectedFrame]:
-    """Give out a segment's frames with their faces; `following` is the next segment (None: the film ends)."""
+    """Yield a segment's frames with their faces; `following` is the next segment (None at the end of the film)."""
     first = segment.faces.result() if segment.faces is not None else []
     yield DetectedFrame(segment.key, first)
     if not segment.inside:
@@ -208,7 +208,7 @@ def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection
     if following is not None and following.faces is not None and not segment.cut:
         pairs = match_faces(first, following.faces.result())
     if pairs is None:
-        futures = [state.look(frame) for frame in segment.inside]
+        futures = [state.submit(frame) for frame in segment.inside]
         for frame, future in zip(segment.inside, futures, strict=True):
             yield DetectedFrame(frame, future.result())
         return
@@ -217,11 +217,12 @@ def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection
     for frame in segment.inside:
         assert frame.time_s is not None
         share = (frame.time_s - segment.key.time_s) / span if span > 0 else 0.5
-        yield DetectedFrame(frame, [blend_faces(pair, share) for pair in pairs], state.later(frame) if pairs else None)
+        faces = [blend_faces(pair, share) for pair in pairs]
+        yield DetectedFrame(frame, faces, state.deferred(frame) if pairs else None)
 
 
 def _in_place(face: Face, other: Face) -> bool:
-    """Whether two boxes are of about one size and no further apart than that."""
+    """Whether two boxes have about the same size and their centres are less than that apart."""
     (low, high), (other_low, other_high) = face.box_xyxy.reshape(2, 2), other.box_xyxy.reshape(2, 2)
     side, other_side = np.sqrt(np.prod(high - low)), np.sqrt(np.prod(other_high - other_low))
     near = np.linalg.norm(low + high - other_low - other_high) / 2 < np.sqrt(side * other_side)
@@ -229,7 +230,7 @@ def _in_place(face: Face, other: Face) -> bool:
 
 
 def _without_flashes(frames: Iterator[DetectedFrame]) -> Iterator[DetectedFrame]:
-    """Leave out weak faces of a single frame, where both frames beside it can tell."""
+    """Drop low-scoring faces that neither neighbouring frame confirms."""
     before: DetectedFrame | None = None
     here: DetectedFrame | None = None
     for after in frames:
@@ -256,7 +257,7 @@ def _confirmed(here: DetectedFrame, before: DetectedFrame, after: DetectedFrame)
 def detect_film(
     frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
 ) -> Iterator[DetectedFrame]:
-    """Every frame of a film, in order, with its faces (none for an unreadable frame)."""
+    """Yields every frame of a film, in order, with its faces (none for an unreadable frame)."""
     return _without_flashes(_detect_all(frames, detector=detector, config=config, pool=pool))
 
 
@@ -282,9 +283,9 @@ def _detect_all(
 def detect_live(
     frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
 ) -> Iterator[DetectedFrame]:
-    """Every frame with its faces before the next one is taken, for streams that do not wait.
+    """Yields each frame with its faces before it takes the next one, for live streams.
 
-    Each frame is detected, at the scale that shows the faces known; the looks at all scales run beside.
+    Detection runs on every frame, at the scale that resolves the known faces; scans at all scales run in the pool.
     """
     state = _FilmDetection(detector, config, pool)
     before: npt.NDArray[np.float32] | None = None
@@ -301,7 +302,7 @@ def detect_live(
 def detect_pictures(
     frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
 ) -> Iterator[DetectedFrame]:
-    """Every picture with its faces; each is looked at in all scales."""
+    """Yields every picture with its faces, detected at all scales."""
 
     def detect(frame: Frame) -> DetectedFrame:
         if frame.image is None:
@@ -312,7 +313,7 @@ def detect_pictures(
 
 
 def whole_pictures(frames: Iterator[Frame]) -> Iterator[DetectedFrame]:
-    """Every picture as one face that fills it; nothing was detected, so the score is NaN."""
+    """Yields every picture as one face that fills it; nothing was detected, so the score is NaN."""
     for frame in frames:
         if frame.image is None:
             yield DetectedFrame(frame, [])

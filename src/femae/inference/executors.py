@@ -1,7 +1,8 @@
-"""Where units of work are done: in this process, or by workers of a cluster. The work itself is in work.py.
+"""Executors run work units: in this process, or on the workers of a cluster. The work itself is in work.py.
 
-A worker that is given a long film says in how many parts it is to be done; the parts then go to whoever is free, and
-the last of them brings the job of joining them. In one process the predictor does part after part by itself.
+A cluster worker that receives a long film only returns its number of parts. Each part is then a job for any free
+worker, and when the last one has ended, joining them becomes a job. In one process the predictor itself goes through
+the parts in order.
 """
 
 import threading
@@ -23,12 +24,12 @@ from femae.types import SourceInfo
 
 __all__ = ["Executor", "executor_of"]
 
-_AT_ONCE: Final = 2  # inputs in one process
-_SMALL: Final = 20_000_000  # bytes; a larger one has the process to itself, and its memory
+_MAX_CONCURRENT: Final = 2  # inputs at the same time in one process
+_SMALL_BYTES: Final = 20_000_000  # a larger input runs alone, to limit memory
 
 
 class Executor(Protocol):
-    """Does units and yields the outcome of each as soon as it ends."""
+    """Runs work units and yields the outcome of each as soon as it ends."""
 
     def __call__(self, units: Jobs[WorkUnit], /) -> Iterator[Outcome]: ...
 
@@ -36,65 +37,66 @@ class Executor(Protocol):
 def executor_of(
     config: PredictConfig, *, predictor: Predictor, console: RunConsole, finished: OnFinished | None
 ) -> Executor:
-    """By `config.cluster`; `predictor` is what this process works with, `console` shows its frames."""
+    """The executor for `config.cluster`; `predictor` runs the work of this process, `console` shows its progress."""
     if config.cluster is None:
         worker = UnitWorker(config, predictor=predictor, finished=finished)
-        return partial(_one_by_one if finished is not None else _here, worker, console)
-    return partial(_on_cluster, config, finished, console)
+        return partial(_run_sequentially if finished is not None else _run_in_threads, worker, console)
+    return partial(_run_on_cluster, config, finished, console)
 
 
-def _one_by_one(worker: UnitWorker, console: RunConsole, units: Jobs[WorkUnit]) -> Iterator[Outcome]:
-    """As long as what is done at the end of an input, a report for instance, need not be safe for threads."""
+def _run_sequentially(worker: UnitWorker, console: RunConsole, units: Jobs[WorkUnit]) -> Iterator[Outcome]:
+    """One unit after another; used with a `finished` callback, which need not be thread-safe."""
     for unit in units:
         yield worker(unit, frames_of=console.frames_of)
 
 
-def _here(worker: UnitWorker, console: RunConsole, units: Jobs[WorkUnit]) -> Iterator[Outcome]:
-    """In order; of small inputs two at once, so that one begins and ends while the other has the cores."""
+def _run_in_threads(worker: UnitWorker, console: RunConsole, units: Jobs[WorkUnit]) -> Iterator[Outcome]:
+    """In order, two small inputs at a time: one starts up or finishes while the other keeps the cores busy."""
     if len(units) < 2:
-        yield from _one_by_one(worker, console, units)
+        yield from _run_sequentially(worker, console, units)
         return
-    stopped = threading.Event()
-    under_way: deque[Future[Outcome]] = deque()
-    work = partial(worker, frames_of=partial(_stoppable, console, stopped))
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="femae-input") as pool:
+    cancelled = threading.Event()
+    pending: deque[Future[Outcome]] = deque()
+    work = partial(worker, frames_of=partial(_cancellable, console, cancelled))
+    with ThreadPoolExecutor(_MAX_CONCURRENT, thread_name_prefix="femae-input") as pool:
         try:
             for unit in units:
-                alone = num_bytes(unit) > _SMALL
-                while len(under_way) >= (1 if alone else _AT_ONCE):
-                    yield under_way.popleft().result()
-                under_way.append(pool.submit(work, unit))
-                if alone:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                exclusive = num_bytes(unit) > _SMALL_BYTES
+                while len(pending) >= (1 if exclusive else _MAX_CONCURRENT):
+                    yield pending.popleft().result()
+                pending.append(pool.submit(work, unit))
+                if exclusive:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except KeyboardInterrupt as interruption:
-            stopped.set()
-            for future in under_way:
+            cancelled.set()
+            for future in pending:
                 if not future.cancel() and isinstance(error := future.exception(), KeyboardInterrupt):
-                    for note in getattr(error, "__notes__", ()):  # what was kept of an input
+                    for note in getattr(error, "__notes__", ()):  # which rows of an input were kept
                         interruption.add_note(note)
             raise
         finally:
-            stopped.set()
-            for future in under_way:
+            cancelled.set()
+            for future in pending:
                 future.cancel()
 
 
 @contextmanager
-def _stoppable(console: RunConsole, stopped: threading.Event, info: SourceInfo) -> Iterator[Callable[[], None]]:
-    """As RunConsole.frames_of, for a thread that no interruption reaches: it ends at the next frame."""
+def _cancellable(console: RunConsole, cancelled: threading.Event, info: SourceInfo) -> Iterator[Callable[[], None]]:
+    """Like RunConsole.frames_of, for a worker thread, which gets no SIGINT: raises KeyboardInterrupt at its next frame
+    once `cancelled` is set."""
     with console.frames_of(info) as advance:
 
         def count() -> None:
-            if stopped.is_set():
+            if cancelled.is_set():
                 raise KeyboardInterrupt
             advance()
 
         yield count
 
 
-def _on_cluster(
+def _run_on_cluster(
     config: PredictConfig, finished: OnFinished | None, console: RunConsole, units: Jobs[WorkUnit]
 ) -> Iterator[Outcome]:
     assert config.cluster is not None
@@ -104,24 +106,24 @@ def _on_cluster(
     make = partial(_make_worker, config.model_copy(update={"threads": threads}), finished)
     films = _DividedFilms()
     with Cluster(config.cluster, num_workers=config.workers, threads=threads, say=console.note) as cluster:
-        for ended in cluster.run(make, units, more=lambda ended: films.more(_outcome(ended))):
-            if (outcome := films.final(_outcome(ended))) is not None:
+        for result in cluster.run(make, units, more=lambda result: films.next_units(_outcome(result))):
+            if (outcome := films.final_outcome(_outcome(result))) is not None:
                 yield outcome
 
 
-def _outcome(ended: JobResult[WorkUnit, Outcome]) -> Outcome:
-    return ended.result or Outcome(unit=ended.job, error=f"{ended.job.item.name}: {ended.error}")
+def _outcome(result: JobResult[WorkUnit, Outcome]) -> Outcome:
+    return result.result or Outcome(unit=result.job, error=f"{result.job.item.name}: {result.error}")
 
 
 class _DividedFilms:
-    """Long films whose parts are done by several workers: which parts are missing, and what went wrong."""
+    """Bookkeeping of long films whose parts are jobs of their own: number of parts left, first error."""
 
     def __init__(self) -> None:
-        self._missing: dict[int, int] = {}  # number of the input -> parts
+        self._missing: dict[int, int] = {}  # input number -> parts not done yet
         self._failed: dict[int, Outcome] = {}
 
-    def more(self, outcome: Outcome) -> list[WorkUnit]:
-        """What is to be done next: the parts of a film, and when all of them are there, joining them."""
+    def next_units(self, outcome: Outcome) -> list[WorkUnit]:
+        """The units that this outcome makes possible: all parts of a film, or, after its last part, joining them."""
         unit = outcome.unit
         if outcome.num_parts:
             self._missing[unit.number] = outcome.num_parts
@@ -135,8 +137,8 @@ class _DividedFilms:
             return []
         return [replace(unit, part=None)]
 
-    def final(self, outcome: Outcome) -> Outcome | None:
-        """How an input ended, if it has with this outcome; call after `more`."""
+    def final_outcome(self, outcome: Outcome) -> Outcome | None:
+        """The outcome of the whole input if this was its last unit, else None; call after `next_units`."""
         number = outcome.unit.number
         if outcome.num_parts:
             return None
@@ -150,5 +152,5 @@ class _DividedFilms:
 
 
 def _make_worker(config: PredictConfig, finished: OnFinished | None) -> Callable[[WorkUnit], Outcome]:
-    """In a worker: the networks are loaded once."""
+    """Runs in a cluster worker, which loads the networks once."""
     return partial(UnitWorker(config, finished=finished, shared=True), frames_of=RunConsole(quiet=True).frames_of)

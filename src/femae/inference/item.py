@@ -1,4 +1,4 @@
-"""One input to its outputs: tables in all requested formats, and the annotated film or pictures."""
+"""Writes the outputs of one input: tables in all requested formats, and the annotated film or pictures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -28,17 +28,17 @@ from femae.video.writer import VideoWriter
 
 __all__ = ["Draw", "ItemOutputs", "OutputSpec", "PictureSink", "annotated_sink", "process_item"]
 
-_ROWS_AT_ONCE = 64  # frames that are turned into table rows together
+_FRAMES_PER_BATCH = 64  # frames that are turned into table rows together
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemOutputs:
-    """What was written, and what was wrong with the input."""
+    """The files written for one input, and the problems with it."""
 
     tables: list[Path]
     pictures: Path | None  # the annotated film, or the folder of annotated pictures
     problems: list[str]  # sentences
-    derived: list[Path] = field(default_factory=list)  # tables and files that follow from the frames
+    derived: list[Path] = field(default_factory=list)  # segments, windows and exports
     totals: Totals | None = None  # for the summary of the run
 
     @property
@@ -52,12 +52,12 @@ class OutputSpec:
     """Which outputs are written for one input, where, and under which names."""
 
     out: Path  # folder
-    stem: str  # of all names
+    stem: str  # of all file names
     formats: Sequence[str]  # of the tables
-    video: bool  # the annotated film or pictures, too
-    labels: LabelView = "expression"  # that are painted
+    video: bool  # also write the annotated film or pictures
+    labels: LabelView = "expression"  # drawn into the frames
     derived: DerivedConfig = field(default_factory=DerivedConfig)
-    shown_names: Mapping[str, str] = field(default_factory=dict)  # what the table calls files of other names
+    shown_names: Mapping[str, str] = field(default_factory=dict)  # file name -> name in the table
 
 
 def process_item(
@@ -69,13 +69,14 @@ def process_item(
     on_result: Callable[[FrameResult], None],
     measured: Iterator[FrameResult] | None = None,
 ) -> ItemOutputs:
-    """Run the open source of `item` and write what is wanted; `on_result` is called after each frame.
+    """Run the open source of `item` and write the `wanted` outputs; `on_result` is called after each frame.
 
-    `measured`: what Predictor.measure gives, where that is known already; the source then gives only what is shown.
-    What `on_result` raises ends the work: nothing half written stays, except the complete rows after KeyboardInterrupt.
+    `measured`: results of Predictor.measure, if they exist already; the source is then read only for annotated frames.
+    An exception of `on_result` ends the work and leaves no incomplete file, only the complete rows after
+    KeyboardInterrupt.
     """
     film, video = item.kind == "video", wanted.video
-    with ExitStack() as stack:  # closed from last to first: the tables are safe before the film is finished
+    with ExitStack() as stack:  # closes the tables first, then the film
         outputs = _Outputs(stack, item=item, info=source.info, predictor=predictor, wanted=wanted)
         if measured is None:
             results: Iterator[FrameResult] = stack.enter_context(
@@ -100,16 +101,16 @@ class _Outputs:
     def __init__(
         self, stack: ExitStack, *, item: InputItem, info: SourceInfo, predictor: Predictor, wanted: OutputSpec
     ) -> None:
-        """Open them; `stack` closes them. Raises OutputError."""
+        """Open the outputs; `stack` closes them. Raises OutputError."""
         out, stem, formats = wanted.out, wanted.stem, wanted.formats
         self._names, self._schema = wanted.shown_names, predictor.schema()
         self._pending: list[FrameResult] = []
-        self._pictures = self._beside = None
+        self._pictures = self._derived = None
         if wanted.video:
             annotate = partial(draw, compounds=predictor.compounds, labels=wanted.labels)
             self._pictures = stack.enter_context(annotated_sink(out, stem=stem, item=item, info=info, draw=annotate))
         if wanted.derived.asked_for:
-            self._beside = stack.enter_context(
+            self._derived = stack.enter_context(
                 open_derived(wanted.derived, out, stem=stem, item=item, formats=formats, compounds=predictor.compounds)
             )
         self._tables = stack.enter_context(
@@ -119,33 +120,33 @@ class _Outputs:
         )
 
     def add(self, result: FrameResult) -> None:
-        """One frame, in order."""
+        """Write one frame; frames come in order."""
         if self._pictures is not None:
             self._pictures.write(result)
-        if self._beside is not None:
-            self._beside.add(result)
+        if self._derived is not None:
+            self._derived.add(result)
         self._pending.append(_renamed(result, self._names) if self._names else result)
-        if len(self._pending) == _ROWS_AT_ONCE:
+        if len(self._pending) == _FRAMES_PER_BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Rows that wait go to the tables."""
+        """Write the pending rows to the tables."""
         self._tables.write(results_to_batch(self._pending, schema=self._schema))
         self._pending = []
 
     def written(self, *, problems: list[str]) -> ItemOutputs:
-        """What there is; it stands in its place when the stack is closed."""
+        """The outputs, which get their final names when the stack is closed."""
         return ItemOutputs(
             tables=self._tables.paths,
             pictures=self._pictures.path if self._pictures is not None else None,
             problems=problems,
-            derived=[] if self._beside is None else self._beside.paths,
-            totals=None if self._beside is None else self._beside.totals,
+            derived=[] if self._derived is None else self._derived.paths,
+            totals=None if self._derived is None else self._derived.totals,
         )
 
 
 def _with_images(results: Iterator[FrameResult], source: FrameSource) -> Iterator[FrameResult]:
-    """Results of a film with the pictures of its frames, found by their times."""
+    """Adds the images of a film's frames to its results, matched by time."""
     frames = iter(source)
     frame = next(frames, None)
     for result in results:
@@ -161,20 +162,20 @@ def _renamed(result: FrameResult, names: Mapping[str, str]) -> FrameResult:
     return replace(result, frame=replace(result.frame, source=source))
 
 
-# (frame u8[H, W, 3] RGB, what is known of it) -> the frame with it drawn in
+# (frame u8[H, W, 3] RGB, its result) -> the annotated frame u8[H, W, 3]
 Draw = Callable[[npt.NDArray[np.uint8], FrameResult], npt.NDArray[np.uint8]]
 
 
 class PictureSink(Protocol):
-    """Takes results one by one and leaves pictures or a film at `path`."""
+    """Writes annotated pictures or an annotated film to `path`, one result at a time."""
 
     path: Path
 
     def write(self, result: FrameResult) -> None: ...
 
 
-class _Film:
-    """One H.264 film with the source's timing and sound; an unreadable frame is black."""
+class _FilmSink:
+    """An H.264 film with the source's timing and sound; unreadable frames are black."""
 
     def __init__(self, writer: VideoWriter, path: Path, info: SourceInfo, draw: Draw) -> None:
         self.path = path
@@ -187,7 +188,7 @@ class _Film:
         self._writer.write(result.frame, self._draw(image, result))
 
 
-class _Folder:
+class _FolderSink:
     """Annotated copies of pictures, under their own names as PNG."""
 
     def __init__(self, path: Path, draw: Draw) -> None:
@@ -211,7 +212,7 @@ class _Folder:
 
 @contextmanager
 def annotated_sink(folder: Path, *, stem: str, item: InputItem, info: SourceInfo, draw: Draw) -> Iterator[PictureSink]:
-    """`<stem>.annotated.mp4` for a film, the folder `<stem>.annotated` for pictures."""
+    """Opens `<stem>.annotated.mp4` for a film, the folder `<stem>.annotated` for pictures. Raises OutputError."""
     film = item.kind == "video"
     path = folder / (f"{stem}.annotated.mp4" if film else f"{stem}.annotated")
     needed = folder if film else path
@@ -220,7 +221,7 @@ def annotated_sink(folder: Path, *, stem: str, item: InputItem, info: SourceInfo
     except OSError as error:
         raise OutputError(f"cannot create the folder {needed}: {error.strerror}; give another --out") from error
     if not film:
-        yield _Folder(path, draw)
+        yield _FolderSink(path, draw)
         return
     with VideoWriter(path, info=info, source_path=item.paths[0]) as writer:
-        yield _Film(writer, path, info, draw)
+        yield _FilmSink(writer, path, info, draw)

@@ -1,11 +1,11 @@
-"""One film from its parts: frames numbered throughout, and each face under one id across parts.
+"""Joins the parts of a film: consecutive frame numbers, and one id per face across parts.
 
-A part begins before its own frames (video.film_parts), so that stretch is looked at twice: at the end of one part and
-at the beginning of the next. Faces that stood in the same places there are the same person. The stretch is as long as a
-person out of sight is remembered, so whoever is not in it would have got a new id in the uncut film, too.
+A part begins before its own frames (video.film_parts), so consecutive parts overlap. Faces at the same place in the
+overlap are the same person. The overlap is as long as the tracker remembers a lost face, so a person who is not in it
+would get a new id in the undivided film, too.
 
-Where several workers share a film, the results of a part travel in a Parquet file without pictures: a row for each face
-and one for each frame without any. Numbers come back bit by bit.
+If several workers share a film, the results of a part are passed on in a Parquet file without pictures: a row for each
+face and one for each frame without any. All numbers survive bit by bit.
 """
 
 import json
@@ -32,21 +32,21 @@ from femae.video.source import Count, Tally
 
 __all__ = ["joined", "read_part", "read_part_notes", "write_part"]
 
-_SAME_PLACE: Final = 0.5  # least overlap of the boxes of one face in two parts
-_SLACK_S: Final = 1.0  # of what is kept of a part, beyond what the next can have seen
+_SAME_FACE_IOU: Final = 0.5  # at least, of the boxes of one face in two parts
+_SLACK_S: Final = 1.0  # kept of a part in addition to the overlap
 
 Faces = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]  # ids i64[F], boxes f32[F, 4]
 
 
 def joined(parts: Iterable[Iterable[FrameResult]]) -> Iterator[FrameResult]:
-    """The results of a film from those of its parts, in order; each begins with its frames of index 0, if any.
+    """Yields the results of a film from those of its parts, in order; frames of the overlap (index 0) come first.
 
     Frames are counted from 1, ids in order of appearance.
     """
     num_frames = num_ids = 0
-    recent: deque[tuple[float, Faces]] = deque()  # of the film so far: times and faces
+    recent: deque[tuple[float, Faces]] = deque()  # times and faces at the end of the film so far
     for part in parts:
-        votes: Counter[tuple[int, int]] = Counter()  # (id in the part, id in the film) -> frames in one place
+        votes: Counter[tuple[int, int]] = Counter()  # (id in the part, id in the film) -> frames that agree
         seen: Counter[int] = Counter()  # id in the part -> frames it was in
         ids: dict[int, int] | None = None  # id in the part -> id in the film
         before = dict(recent)
@@ -72,7 +72,7 @@ def _time(result: FrameResult) -> float:
 
 
 def _vote(result: FrameResult, before: Faces | None, votes: Counter[tuple[int, int]], seen: Counter[int]) -> None:
-    """Count which faces of a frame of the part stand where faces of the film stood."""
+    """Count which faces of a part overlap which faces of the film in the same frame."""
     seen.update(face.face_id for face in result.faces)
     if before is None:
         return
@@ -80,12 +80,12 @@ def _vote(result: FrameResult, before: Faces | None, votes: Counter[tuple[int, i
     for face in result.faces:
         overlaps = iou_of_one(face.face.box_xyxy, boxes)
         best = int(overlaps.argmax())
-        if overlaps[best] >= _SAME_PLACE:
+        if overlaps[best] >= _SAME_FACE_IOU:
             votes[face.face_id, int(ids[best])] += 1
 
 
 def _matched(votes: Counter[tuple[int, int]], seen: Counter[int]) -> dict[int, int]:
-    """The ids that agree most, one to one; an id must agree in half of the frames that it was in."""
+    """The one-to-one assignment with most agreement; an id must agree in at least half of its frames."""
     mine, theirs = sorted({pair[0] for pair in votes}), sorted({pair[1] for pair in votes})
     if not votes:
         return {}
@@ -105,7 +105,7 @@ def _renumbered(result: FrameResult, index: int, ids: dict[int, int]) -> FrameRe
 
 
 def _remember(recent: deque[tuple[float, Faces]], result: FrameResult) -> None:
-    """Keep where faces stood for as long as the next part may ask."""
+    """Keep the boxes of the faces for as long as the next part may need them."""
     now_s = _time(result)
     if result.faces:
         ids = np.array([face.face_id for face in result.faces], np.int64)
@@ -114,10 +114,10 @@ def _remember(recent: deque[tuple[float, Faces]], result: FrameResult) -> None:
         recent.popleft()
 
 
-_VECTORS: Final = ("box", "landmarks", "probs", "scores", "au_probs", "none_probs", "measured")  # of a face
-_FRAMES_AT_ONCE: Final = 256
-_ROWS_AT_ONCE: Final = 1024
-_NOTES: Final = "femae"
+_VECTORS: Final = ("box", "landmarks", "probs", "scores", "au_probs", "none_probs", "measured")  # columns of a face
+_FRAMES_PER_BATCH: Final = 256
+_ROWS_PER_BATCH: Final = 1024
+_METADATA_KEY: Final = "femae"
 _FIELDS: Final[list[Any]] = [
     pa.field("place", pa.int64()),  # of the frame in the part, from 0
     pa.field("index", pa.int64()),  # Frame.index
@@ -135,7 +135,7 @@ _SCHEMA: Final = pa.schema(_FIELDS)
 
 
 def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[], Tally]) -> None:
-    """Write results as they come; the file stands under its name when it is whole. `tally` is asked at the end.
+    """Write results as they come; the file gets its final name when complete. `tally` is called at the end.
 
     Raises OutputError; what `results` raises passes through.
     """
@@ -149,13 +149,13 @@ def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[]
             pending: list[tuple[int, FrameResult]] = []
             for place, result in enumerate(results):
                 pending.append((place, result))
-                if len(pending) == _FRAMES_AT_ONCE:
+                if len(pending) == _FRAMES_PER_BATCH:
                     writer.write_batch(_batch(pending))
                     pending = []
             if pending:
                 writer.write_batch(_batch(pending))
             notes = {"tally": asdict(tally()), "seconds": time.perf_counter() - began}
-            writer.add_key_value_metadata({_NOTES: json.dumps(notes)})
+            writer.add_key_value_metadata({_METADATA_KEY: json.dumps(notes)})
         own.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another output folder") from error
@@ -165,23 +165,23 @@ def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[]
 
 
 def read_part_notes(path: Path) -> tuple[Tally, float]:
-    """What went wrong in the part, and the seconds it took. Raises OSError, ValueError."""
+    """The decoding problems of the part, and its processing time in seconds. Raises OSError, ValueError."""
     import pyarrow.parquet as pq
 
-    notes = json.loads((pq.read_metadata(path).metadata or {})[_NOTES.encode()])
+    notes = json.loads((pq.read_metadata(path).metadata or {})[_METADATA_KEY.encode()])
     tally = notes["tally"] | {kind: Count(**notes["tally"][kind]) for kind in ("lost", "damaged")}
     return Tally(**tally), float(notes["seconds"])
 
 
 def read_part(path: Path) -> Iterator[FrameResult]:
-    """The results, frame by frame. Raises OSError, ValueError."""
+    """Yields the results, frame by frame. Raises OSError, ValueError."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        batches = file.iter_batches(batch_size=_ROWS_AT_ONCE)
+        batches = file.iter_batches(batch_size=_ROWS_PER_BATCH)
         rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-        for _, found in groupby(rows, key=lambda row: row["place"]):
-            yield _result(list(found))
+        for _, group in groupby(rows, key=lambda row: row["place"]):
+            yield _result(list(group))
 
 
 def _batch(results: list[tuple[int, FrameResult]]) -> pa.RecordBatch:

@@ -1,12 +1,12 @@
 """The journal of an output folder: which inputs are done, so that the same command resumes after a crash.
 
-`<out>/run.journal` has a line of JSON for each set of settings and each input that is done, written when all of its
-outputs stand under their names and brought to the disk at once. Lines are only added; of one stem the last counts.
-A line that a crash tore is passed over.
+`<out>/run.journal` has a line of JSON for each set of settings and for each finished input, written and flushed to disk
+when all of its outputs have their final names. Lines are only appended; the last one of a stem counts. A line that a
+crash left incomplete is skipped.
 
-In an object store nothing can be added to a file: there each record is a small object of its own under
-`<out>/run.journal/`, named by time. When a run begins, all of them are read into a journal of the usual kind in a
-temporary folder; of many, one object is made.
+An object store has no append: there each record is a small object of its own under `<out>/run.journal/`, named by time.
+When a run begins, all of them are read into a local journal in a temporary folder; if there are many, they are merged
+into one object.
 """
 
 import errno
@@ -33,43 +33,43 @@ JOURNAL_NAME: Final = "run.journal"
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """A digest of all that decides what the outputs hold."""
+    """A digest of the settings that decide the contents of the outputs."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Journal(Protocol):
-    """Remembers what is done in one output folder, under one set of settings."""
+    """Records the finished inputs of one output folder, under one set of settings."""
 
     def why_again(self, unit: WorkUnit, *, identity: Callable[[], str]) -> str:
-        """In a few words why an input must be done; empty: same files, settings, stem, and its outputs are all there.
+        """The reason to process an input; empty if files, settings, stem and all outputs are the same as before.
 
-        `identity` is asked only of an input that was done before. Raises what it raises.
+        `identity` is called only for an input that was done before; its exceptions pass through.
         """
 
     def add(self, record: UnitRecord) -> None:
-        """One input is done. Raises OutputError."""
+        """Append the record of a finished input. Raises OutputError."""
 
     def record_of(self, stem: str) -> UnitRecord | None:
-        """The last record of a stem, whichever run it comes from."""
+        """The last record of a stem, from this or an earlier run."""
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
 
 
 class LocalJournal:
-    """The journal of a folder on a disk; several processes may add to one. Memory does not grow with it."""
+    """The journal of a local folder; several processes may append to it. Uses constant memory."""
 
     def __init__(self, folder: Path, *, settings: Mapping[str, Any]) -> None:
-        """Read what is there. Raises OutputError when it cannot be read."""
+        """Read the existing journal. Raises OutputError if it cannot be read."""
         self._folder, self._path = folder, folder / JOURNAL_NAME
         self._settings = dict(settings)
-        self._print = fingerprint(settings)
+        self._fingerprint = fingerprint(settings)
         self._known: dict[str, dict[str, Any]] = {}  # settings by fingerprint
-        self._places = DiskTable()  # stem -> where its line begins, fingerprint
+        self._index = DiskTable()  # stem -> offset of its line, fingerprint
         self._file: int | None = None
         try:
-            for place, line in _lines(self._path):
-                self._take(place, line)
+            for offset, line in _lines(self._path):
+                self._read_line(offset, line)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -82,62 +82,62 @@ class LocalJournal:
         self.close()
 
     def why_again(self, unit: WorkUnit, *, identity: Callable[[], str]) -> str:
-        place = self._place_of(unit.stem)
-        if place is None:
+        entry = self._entry_of(unit.stem)
+        if entry is None:
             return "new"
-        record, found = self.record_of(unit.stem), place[1]
+        record, found = self.record_of(unit.stem), entry[1]
         if record is None or record.identity != identity():
             return "changed"
-        if found != self._print:
+        if found != self._fingerprint:
             return "other settings: " + ", ".join(_differing(self._known.get(found, {}), self._settings))
         return "" if self._sizes(record) == record.outputs else "outputs missing or changed"
 
     def add(self, record: UnitRecord) -> None:
         if self._file is None:
             self._open()
-        self._keep(record.stem, self._append(self._line(record)), self._print)
+        self._put_entry(record.stem, self._append(self._line(record)), self._fingerprint)
 
     def record_of(self, stem: str) -> UnitRecord | None:
-        place = self._place_of(stem)
-        if place is None:
+        entry = self._entry_of(stem)
+        if entry is None:
             return None
         with self._path.open("rb") as file:
-            file.seek(place[0])
+            file.seek(entry[0])
             return UnitRecord.from_json(json.loads(file.readline())["done"])
 
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        self._places.close()
+        self._index.close()
 
-    def _keep(self, stem: str, begin: int, settings: str) -> None:
-        self._places.put(stem, f"{begin} {settings}".encode())
+    def _put_entry(self, stem: str, offset: int, settings: str) -> None:
+        self._index.put(stem, f"{offset} {settings}".encode())
 
-    def _place_of(self, stem: str) -> tuple[int, str] | None:
-        """Where the last line of a stem begins, and the fingerprint of its settings."""
-        found = self._places.get(stem)
+    def _entry_of(self, stem: str) -> tuple[int, str] | None:
+        """The offset of the last line of a stem, and the fingerprint of its settings."""
+        found = self._index.get(stem)
         if found is None:
             return None
-        begin, settings = found.decode().split(" ", 1)
-        return int(begin), settings
+        offset, settings = found.decode().split(" ", 1)
+        return int(offset), settings
 
     def _line(self, record: UnitRecord) -> dict[str, Any]:
-        return {"done": record.as_json(), "settings": self._print}
+        return {"done": record.as_json(), "settings": self._fingerprint}
 
     def _sizes(self, record: UnitRecord) -> dict[str, int]:
-        """The outputs of a record that are there, with their sizes."""
+        """The existing outputs of a record -> their sizes."""
         try:
             return sizes_of([self._folder / name for name in record.outputs], folder=self._folder)
         except OSError:
             return {}
 
-    def _take(self, place: int, line: bytes) -> None:
-        """One line of an earlier run, if it is whole."""
+    def _read_line(self, offset: int, line: bytes) -> None:
+        """Index a line of an earlier run; an incomplete one is skipped."""
         try:
             found = json.loads(line)
             if "done" in found:
-                self._keep(UnitRecord.from_json(found["done"]).stem, place, str(found["settings"]))
+                self._put_entry(UnitRecord.from_json(found["done"]).stem, offset, str(found["settings"]))
             else:
                 self._known[str(found["fingerprint"])] = dict(found["settings"])
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -150,13 +150,13 @@ class LocalJournal:
             if os.fstat(self._file).st_size:
                 os.lseek(self._file, -1, os.SEEK_END)
                 if os.read(self._file, 1) != b"\n":
-                    os.write(self._file, b"\n")  # a torn line ends here
+                    os.write(self._file, b"\n")  # end an incomplete line
         except OSError as error:
             raise self._cannot_write(error) from error
-        self._append({"fingerprint": self._print, "settings": self._settings})
+        self._append({"fingerprint": self._fingerprint, "settings": self._settings})
 
     def _append(self, values: dict[str, Any]) -> int:
-        """Add a line in one write, so that lines of several processes never mix; returns where it begins."""
+        """Append a line in one write, so that lines of several processes never mix; returns its offset."""
         assert self._file is not None
         data = json.dumps(values).encode() + b"\n"
         try:
@@ -177,12 +177,12 @@ class LocalJournal:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(where it begins, line) of a file."""
+    """Yields (offset, line) of a file."""
     with path.open("rb") as file:
-        place = 0
+        offset = 0
         for line in file:
-            yield place, line
-            place += len(line)
+            yield offset, line
+            offset += len(line)
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -191,72 +191,72 @@ def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return names or ["unknown"]
 
 
-_MANY: Final = 200  # objects; more are made one
-_AT_ONCE: Final = 16  # requests
+_MAX_OBJECTS: Final = 200  # more are merged into one
+_MAX_REQUESTS: Final = 16  # concurrent requests
 
 
 class RemoteJournal(LocalJournal):
-    """As LocalJournal, for a folder by address; outputs are checked against one listing of it."""
+    """A journal in an object store; outputs are checked against one listing of the folder."""
 
-    def __init__(self, place: Path, *, settings: Mapping[str, Any]) -> None:
-        """Read what is there. Raises OutputError when it cannot be read."""
-        self._place: Any = place
+    def __init__(self, address: Path, *, settings: Mapping[str, Any]) -> None:
+        """Read the existing journal. Raises OutputError if it cannot be read."""
+        self._address: Any = address
         self._temporary = TemporaryDirectory(prefix="femae-journal-")
         folder = Path(self._temporary.name)
         try:
-            self._there = DiskTable()  # path in the folder -> bytes
-            for name, size in list_sizes(place):
-                self._there.put(name, str(size).encode())
-            self._gather(folder / JOURNAL_NAME)
+            self._listing = DiskTable()  # path in the folder -> bytes
+            for name, size in list_sizes(address):
+                self._listing.put(name, str(size).encode())
+            self._download(folder / JOURNAL_NAME)
         except (InputError, FileNotFoundError) as error:
             self._temporary.cleanup()
-            raise OutputError(f"cannot read the journal in {place}: {error}") from error
+            raise OutputError(f"cannot read the journal in {address}: {error}") from error
         super().__init__(folder, settings=settings)
 
     def add(self, record: UnitRecord) -> None:
         super().add(record)
-        lines = ({"fingerprint": self._print, "settings": self._settings}, self._line(record))
+        lines = ({"fingerprint": self._fingerprint, "settings": self._settings}, self._line(record))
         self._put("".join(json.dumps(line) + "\n" for line in lines).encode())
         for name, size in record.outputs.items():
-            self._there.put(name, str(size).encode())
+            self._listing.put(name, str(size).encode())
 
     def close(self) -> None:
         super().close()
-        self._there.close()
+        self._listing.close()
         self._temporary.cleanup()
 
-    def _gather(self, journal: Path) -> None:
-        """All records, oldest first, in one file here; and in the store too, where there are many."""
+    def _download(self, journal: Path) -> None:
+        """Download all records, oldest first, into one local file; if there are many, merge them in the store, too."""
         num, last = 0, ""
-        with journal.open("wb") as file, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with journal.open("wb") as file, ThreadPoolExecutor(_MAX_REQUESTS) as pool:
             for names in self._objects():
                 for data in pool.map(self._read, names):
                     file.write(data if data.endswith(b"\n") else data + b"\n")
                 num, last = num + len(names), names[-1]
-        if num > _MANY:
-            upload(journal, self._place / JOURNAL_NAME / Path(last).name.replace(".jsonl", "-all.jsonl"))
-            with ThreadPoolExecutor(_AT_ONCE) as pool:
+        if num > _MAX_OBJECTS:
+            upload(journal, self._address / JOURNAL_NAME / Path(last).name.replace(".jsonl", "-all.jsonl"))
+            with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
                 for names in self._objects():
-                    list(pool.map(lambda name: remove(self._place / name), names))
+                    list(pool.map(lambda name: remove(self._address / name), names))
 
     def _objects(self) -> Iterator[list[str]]:
-        """The objects of the journal that were there when this run began, oldest first, some at a time."""
-        names = self._there.texts(f"{JOURNAL_NAME}/")
-        while some := list(islice(names, 1000)):
-            yield some
+        """Yields the names of the objects that existed when this run began, oldest first, 1000 at a time."""
+        names = self._listing.texts(f"{JOURNAL_NAME}/")
+        while chunk := list(islice(names, 1000)):
+            yield chunk
 
     def _read(self, name: str) -> bytes:
-        return read_remote(self._place / name)
+        return read_remote(self._address / name)
 
     def _put(self, data: bytes) -> None:
         name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
         file = self._folder / name
         file.write_bytes(data)
         try:
-            upload(file, self._place / JOURNAL_NAME / name)
+            upload(file, self._address / JOURNAL_NAME / name)
         finally:
             file.unlink()
 
     def _sizes(self, record: UnitRecord) -> dict[str, int]:
-        found = ((name, self._there.get(name)) for name in record.outputs)
+        found = ((name, self._listing.get(name)) for name in record.outputs)
         return {name: int(size) for name, size in found if size is not None}

@@ -42,7 +42,7 @@ def print_models(config: ModelsConfig) -> int:
 
 
 def _file(path: Path, *, precision: str) -> str:
-    """Where a model is and how large, with what belongs to it."""
+    """Path, size and precision of a model; the size includes weights in a separate file."""
     if is_hub_address(path):
         return f"{path.as_posix().replace('hf:/', 'hf://', 1)} ({precision})"
     path = shipped(path, suffixes=(".onnx", ".safetensors"))

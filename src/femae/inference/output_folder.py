@@ -1,7 +1,7 @@
-"""The output folder: the names in it, the locks on them, and uploads to a store.
+"""The output folder: unique names, locks, and uploads to an object store.
 
-On a disk it is written in place, in an object store by way of a temporary folder. No two inputs of a run have outputs
-of one name, and one process at a time writes the outputs of a name.
+A local folder is written in place, an object store through a temporary folder. No two inputs of a run have outputs of
+the same name, and one process at a time writes the outputs of a name.
 """
 
 import errno
@@ -25,10 +25,10 @@ _MAX_STEM_BYTES: Final = 220  # file systems allow names of 255 bytes; the rest 
 
 
 class OutputFolder:
-    """The folder of the outputs; `written` moves what was made in the folder given by `open` to its place."""
+    """The folder of the outputs; `written` uploads files made in the folder that `open` gave."""
 
     def __init__(self, place: Path) -> None:
-        """Raises ConfigError for an address that cannot be written."""
+        """Raises ConfigError for a read-only address."""
         self.place = place
         self.remote = is_remote(place)
         if self.remote and place.protocol in ("http", "https"):  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ class OutputFolder:
 
     @contextmanager
     def open(self) -> Iterator[Path]:
-        """The folder to write into; for an address a temporary one, which is gone afterwards."""
+        """The folder to write into; for an address a temporary one, which is deleted afterwards."""
         if not self.remote:
             yield self.place
             return
@@ -45,7 +45,7 @@ class OutputFolder:
 
     @contextmanager
     def reading(self, name: str, *, folder: Path) -> Iterator[Path]:
-        """An output of an earlier time by its path in the folder. Raises InputError, where it is remote."""
+        """A local path of the existing output `name`. Raises InputError if a download fails."""
         if not self.remote:
             yield folder / name
             return
@@ -53,33 +53,32 @@ class OutputFolder:
             yield path
 
     def has(self, name: str) -> bool:
-        """Whether an output stands in its place. Raises InputError."""
+        """Whether an output exists. Raises InputError if a store cannot be asked."""
         path = self.place / name
         return remote_kind(path) == "file" if self.remote else path.is_file()
 
     def drop(self, name: str) -> None:
-        """Remove an output that is needed no more, if that can be done."""
+        """Remove an output that is no longer needed; errors are ignored."""
         with suppress(OSError, FemaeError):
             path = self.place / name
             if self.remote:
                 remove(path)
             else:
-                for rest in (path, *path.parent.glob(f"{glob.escape(path.name)}.*.part")):  # of processes that died
+                for rest in (path, *path.parent.glob(f"{glob.escape(path.name)}.*.part")):  # of dead processes
                     rest.unlink()
-                path.parent.rmdir()  # with the last of them
+                path.parent.rmdir()  # fails, ignored, until the last one is gone
 
     def written(self, paths: Iterable[Path], *, folder: Path) -> list[Path]:
-        """Paths of finished outputs in `folder` -> where they stand now. Raises OutputError."""
+        """Paths of finished outputs in `folder` -> their final paths, uploaded if remote. Raises OutputError."""
         placed = []
         for path in paths:
-            placed.append(self._in_place(path, folder))
+            placed.append(self._final_path(path, folder))
             if self.remote:
                 for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                    upload(file, self._in_place(file, folder))
+                    upload(file, self._final_path(file, folder))
         return placed
 
-    def _in_place(self, path: Path, folder: Path) -> Path:
-        """Where a path of `folder` stands in the end."""
+    def _final_path(self, path: Path, folder: Path) -> Path:
         if not self.remote:
             return path
         place: Any = self.place
@@ -88,21 +87,21 @@ class OutputFolder:
 
 try:
     import fcntl
-except ImportError:  # on Windows a file that is open for writing is refused to others anyway
+except ImportError:  # Windows refuses a file that another process has open for writing anyway
     fcntl = None  # type: ignore[assignment]
 
-_TAKEN: Final = (errno.EAGAIN, errno.EACCES)
+_LOCKED: Final = (errno.EAGAIN, errno.EACCES)
 
 
 @contextmanager
 def lock_outputs(folder: Path, stem: str, *, wait: bool = False) -> Iterator[None]:
-    """While it lasts, `<folder>/<stem>.lock` keeps other processes from the outputs of this stem.
+    """Holds a lock on `<folder>/<stem>.lock`, so that no other process writes the outputs of this stem.
 
-    The lock ends with the process, however it ends. Raises OutputError where another process has it, unless we `wait`
-    for what is soon done. Where files cannot be locked, as on some network drives, or not be made, nothing is held.
+    The lock ends with the process, however it ends. If another process holds it, this waits (`wait`) or raises
+    OutputError. Where the file cannot be created or locked, as on some network drives, nothing is locked.
     """
     path = folder / f"{stem}.lock"
-    file = _locked(path, wait=wait)
+    file = _acquire(path, wait=wait)
     try:
         yield
     finally:
@@ -112,7 +111,7 @@ def lock_outputs(folder: Path, stem: str, *, wait: bool = False) -> Iterator[Non
             os.close(file)
 
 
-def _locked(path: Path, *, wait: bool) -> int | None:
+def _acquire(path: Path, *, wait: bool) -> int | None:
     if fcntl is None:
         return None
     while True:
@@ -120,17 +119,17 @@ def _locked(path: Path, *, wait: bool) -> int | None:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:
-            return None  # whoever writes the tables says why
+            return None  # writing the tables will report the reason
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(file).st_ino == path.stat().st_ino:
                 return file
-            os.close(file)  # it was another's, who has removed it
+            os.close(file)  # the previous owner has removed this file since
         except FileNotFoundError:
             os.close(file)
         except OSError as error:
             os.close(file)
-            if error.errno not in _TAKEN:
+            if error.errno not in _LOCKED:
                 return None
             raise OutputError(
                 f"another process is writing the outputs {path.stem} in {path.parent}: wait until it is done, or "
@@ -139,17 +138,17 @@ def _locked(path: Path, *, wait: bool) -> int | None:
 
 
 class UniqueStems:
-    """Names for outputs, none twice: clip, clip-2, clip-3; their number does not grow the memory.
+    """Makes unique names for outputs (clip, clip-2, clip-3) in constant memory.
 
-    Stems that a file system may hold for one (Clip and clip, composed and decomposed accents) count as equal; very
-    long ones are cut so that suffixes still fit.
+    Stems that a file system may treat as the same (Clip and clip, composed and decomposed accents) count as equal;
+    very long ones are truncated so that suffixes still fit.
     """
 
     def __init__(self) -> None:
-        self._last = DiskTable()  # each that was given -> the largest number that was hung on it
+        self._last = DiskTable()  # each returned stem, folded -> the largest number appended to it
 
     def __call__(self, stem: str) -> str:
-        """The stem, or with a number, as no earlier call gave it."""
+        """The stem, with a number if an earlier call returned it already."""
         while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
             stem = stem[:-1]
         folded = _folded(stem)

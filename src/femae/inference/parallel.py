@@ -1,7 +1,6 @@
-"""Ordered work on several threads with a bounded number of items under way, so that memory stays flat.
+"""Ordered parallel map and prefetching on threads, with a bounded number of items in flight, so that memory stays flat.
 
-The heavy parts (FFmpeg, ONNX Runtime, Pillow) release the interpreter lock, so threads use all cores. The C library is
-told to give large blocks back at once: it would keep some for each thread.
+The heavy parts (FFmpeg, ONNX Runtime, Pillow) release the GIL, so threads use all cores.
 """
 
 import queue
@@ -18,7 +17,7 @@ R = TypeVar("R")
 
 
 def ordered_map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], *, ahead: int) -> Iterator[R]:
-    """Like map(), in order, with at most `ahead` calls under way or waiting to be taken."""
+    """Like map(), in order, with at most `ahead` calls running or finished but not yet consumed."""
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -33,9 +32,9 @@ def ordered_map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Ite
 
 
 def prefetch(items: Iterable[T], *, size: int) -> Generator[T, None, None]:
-    """Run an iterable in a thread of its own, at most `size` items ahead of the consumer.
+    """Run an iterable in a background thread, at most `size` items ahead of the consumer.
 
-    An exception of the iterable is raised again where its item was expected. Closing the generator ends the thread.
+    An exception of the iterable is raised at the position of its item. Closing the generator ends the thread.
     """
     buffer: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=size)
     stopped = threading.Event()
@@ -55,7 +54,7 @@ def prefetch(items: Iterable[T], *, size: int) -> Generator[T, None, None]:
                 if not put("item", item):
                     return
             put("end", None)
-        except BaseException as error:  # handed over to the consumer, whatever it is
+        except BaseException as error:  # re-raised in the consumer
             put("error", error)
 
     thread = threading.Thread(target=produce, name="femae-prefetch", daemon=True)

@@ -1,8 +1,8 @@
-"""A table's file that gets its final name only when it is complete.
+"""A table file that gets its final name only when it is complete.
 
-It is written as `<name>.part` beside the final file and renamed when closed. After an interruption the rows that were
-complete are kept under `<stem>.partial.<suffix>`; after an error nothing is kept. A write that fails raises OutputError
-with one sentence, and the .part is gone.
+It is written as `<name>.part` beside the final file and renamed when closed. After an interruption the complete rows
+are kept under `<stem>.partial<suffix>`; after an error nothing is kept. A failed write raises OutputError with one
+sentence and removes the .part file.
 """
 
 import errno
@@ -21,32 +21,32 @@ __all__ = ["FileSink", "TableSink"]
 
 
 class TableSink(ABC):
-    """Takes a table batch by batch; after close, keep_partial or abort nothing more may be written.
+    """Writes a table batch by batch; after close, keep_partial or abort nothing more may be written.
 
-    As a context it closes itself; after KeyboardInterrupt it keeps what was complete and adds the sentence that says
-    where as a note to that exception (`error.__notes__`); after any other exception it aborts.
+    As a context it closes itself. After KeyboardInterrupt it keeps the complete rows and adds a sentence with their
+    path to the exception's notes (`error.__notes__`); after any other exception it aborts.
     """
 
     @property
     @abstractmethod
     def paths(self) -> list[Path]:
-        """The final files."""
+        """Paths of the final files."""
 
     @abstractmethod
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows. Raises OutputError after dropping everything."""
+        """Add rows. Raises OutputError, after an abort."""
 
     @abstractmethod
     def close(self) -> None:
-        """Finish and take the final names. Raises OutputError after dropping what has no final name yet."""
+        """Finish and rename to the final names. Raises OutputError, after an abort."""
 
     @abstractmethod
     def keep_partial(self) -> str:
-        """After an interruption: keep the complete rows under another name, and say where. Raises OutputError."""
+        """Keep the complete rows under another name after an interruption; returns a sentence. Raises OutputError."""
 
     @abstractmethod
     def abort(self) -> None:
-        """Drop everything that has no final name yet. May be called at any time, also twice."""
+        """Delete everything that has no final name yet. May be called at any time, also twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -71,14 +71,14 @@ class TableSink(ABC):
 
 
 class FileSink(TableSink):
-    """One file: .part, rename, and errors in words; the formats say how rows are written."""
+    """Base of single-file sinks: .part file, rename and error messages; subclasses write the rows."""
 
     def __init__(self, path: Path, *, schema: pa.Schema) -> None:
-        """Create the folder if need be and open the .part. Raises OutputError."""
+        """Create the folder if need be and open the .part file. Raises OutputError."""
         self.path, self.schema = path, schema
         self._part = path.with_name(f"{path.name}.part")
         self._is_open = True
-        with self._errors_in_words():
+        with self._output_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -94,14 +94,14 @@ class FileSink(TableSink):
 
     def write(self, batch: pa.RecordBatch) -> None:
         assert self._is_open, f"{self.path} is closed"
-        with self._errors_in_words():
+        with self._output_errors():
             self._write(batch)
 
     def close(self) -> None:
         assert self._is_open, f"{self.path} is closed"
         self._finish_as(self.path)
         with suppress(OSError):
-            self._partial.unlink(missing_ok=True)  # of a run before this one, which was interrupted
+            self._partial.unlink(missing_ok=True)  # left by an earlier, interrupted run
 
     def keep_partial(self) -> str:
         if not self._is_open or not self._part.exists():
@@ -110,7 +110,7 @@ class FileSink(TableSink):
         if num_rows == 0:
             self.abort()
             return f"no row of {self.path.name} was complete"
-        with self._errors_in_words():
+        with self._output_errors():
             self._rewind()
         self._finish_as(self._partial)
         return f"{num_rows} complete row{'s' * (num_rows != 1)} kept in {self._partial}"
@@ -124,19 +124,19 @@ class FileSink(TableSink):
                 self._part.unlink(missing_ok=True)
 
     def _finish_as(self, path: Path) -> None:
-        with self._errors_in_words():
+        with self._output_errors():
             self._finish()
             _sync(self._part)
             self._part.replace(path)
             self._is_open = False
 
     @contextmanager
-    def _errors_in_words(self) -> Iterator[None]:
+    def _output_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             self.abort()
-            raise OutputError(_sentence(error, path=self.path)) from error
+            raise OutputError(_message(error, path=self.path)) from error
 
     @abstractmethod
     def _open(self) -> None: ...
@@ -144,11 +144,11 @@ class FileSink(TableSink):
     def _write(self, batch: pa.RecordBatch) -> None: ...
     @abstractmethod
     def _num_complete(self) -> int:
-        """Rows taken in whole."""
+        """Number of rows written completely."""
 
     @abstractmethod
     def _rewind(self) -> None:
-        """Drop what an interruption left of a row."""
+        """Remove an incomplete row that an interruption left."""
 
     @abstractmethod
     def _finish(self) -> None:
@@ -156,7 +156,7 @@ class FileSink(TableSink):
 
 
 def _sync(path: Path) -> None:
-    """Have the file on the disk before it takes its name, where the file system can tell."""
+    """Flush the file to disk before it is renamed, if the file system supports it."""
     with path.open("rb+") as file:
         try:
             os.fsync(file.fileno())
@@ -165,8 +165,8 @@ def _sync(path: Path) -> None:
                 raise
 
 
-def _sentence(error: OSError, *, path: Path) -> str:
-    """What kept a file from being written, and what to do."""
+def _message(error: OSError, *, path: Path) -> str:
+    """The error message: why a file cannot be written, and what to do."""
     other = "choose another output folder"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         blocking = next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), path.parent)

@@ -1,4 +1,4 @@
-"""The Python face of femae: films and pictures in, compound expressions per frame out (paper, step 4).
+"""The Python API: films and pictures in, compound expressions per frame out (paper, step 4).
 
 predictor = Predictor(smooth=0.5)
 for result in predictor.stream("clip.mp4"):
@@ -47,7 +47,7 @@ from femae.video.storage import gives_pieces, local_copy
 
 __all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
 
-_LARGE_PX: Final = 4_000_000  # of a frame
+_LARGE_PX: Final = 4_000_000  # pixels of a large frame
 
 Input = str | Path | npt.NDArray[np.uint8] | Image.Image | Iterable[Any]  # a path, a picture in memory, or several
 
@@ -74,8 +74,8 @@ def open_source(item: InputItem) -> FrameSource:
 
 @contextmanager
 def local_item(item: InputItem) -> Iterator[InputItem]:
-    """The item as it can be opened: a film of a store that gives no pieces as a copy on this machine, which is gone
-    afterwards. Raises InputError."""
+    """The item as it can be opened: a film in a store without range requests becomes a temporary local copy. Raises
+    InputError."""
     if item.kind != "video" or not is_remote(item.paths[0]) or gives_pieces(item.paths[0]):
         yield item
         return
@@ -84,7 +84,7 @@ def local_item(item: InputItem) -> Iterator[InputItem]:
 
 
 class Predictor:
-    """Reads films and pictures with one set of models and settings; may be used for many inputs.
+    """Predicts films and pictures with one set of models and settings; may be used for many inputs.
 
     Arguments are the options of `femae predict` (see config.predict): model, engine, device, detector, faces,
     detect_every, part_minutes, min_face, max_faces, detection_threshold, rule, weights, classes, threshold,
@@ -105,7 +105,7 @@ class Predictor:
         detect = {name: settings.pop(name) for name in list(settings) if name in DetectConfig.model_fields}
         rules = {name: settings.pop(name) for name in list(settings) if name in RuleConfig.model_fields}
         if settings:
-            RuleConfig(**settings)  # raises, naming the nearest right setting
+            RuleConfig(**settings)  # raises ConfigError, naming the closest valid setting
         self.detect_config, self.rule_config = DetectConfig(**detect), RuleConfig(**rules)
         if threads is not None and threads < 1:
             raise ConfigError(f"threads cannot be {threads}: expected 1 or more")
@@ -132,12 +132,12 @@ class Predictor:
 
     @property
     def device(self) -> str:
-        """What runs the networks: cpu, cuda ...; two where the model and the detector run on different ones."""
+        """What runs the networks: cpu, cuda ...; `A and B` if model and detector run on different devices."""
         devices = [self.engine.device, *([self.detector.device] if self.detector is not None else [])]
         return " and ".join(dict.fromkeys(devices))
 
     def schema(self) -> Any:
-        """Arrow schema of the tables this predictor gives, with its settings as metadata."""
+        """Arrow schema of this predictor's tables, with its settings as metadata."""
         raw = self.rule_config.smooth > 0 or self.rule_config.fill_gaps > 0
         metadata = {
             "model": f"{self.engine.spec.name} {self.engine.spec.version}".strip(),
@@ -157,9 +157,9 @@ class Predictor:
     def stream(
         self, source: Input, *, order: Order = "rgb", frame_rate: float | None = None
     ) -> Generator[FrameResult, None, None]:
-        """Results of one film, picture or folder of pictures, frame by frame, in memory flat in its length.
+        """Yields the results of one film, picture or folder of pictures, frame by frame, in constant memory.
 
-        source: a path; or pictures in memory (video.pictures): an array u8[H, W, 3] of the colour order `order`, or a
+        source: a path; or pictures in memory (video.pictures): an array u8[H, W, 3] with channels in `order`, or a
         list or generator of them: frames of a film with `frame_rate` frames a second, single pictures without.
         Raises InputError when the input cannot be read or when several inputs match.
         """
@@ -182,7 +182,7 @@ class Predictor:
 
     @contextmanager
     def _open(self, source: Input, *, order: Order, frame_rate: float | None) -> Iterator[tuple[FrameSource, bool]]:
-        """The frames of an input, and whether they are a film. Raises InputError."""
+        """Opens an input; yields its frames, and whether it is a film. Raises InputError."""
         if not isinstance(source, str | Path):
             arrays = ArraySource(source, order=order, frame_rate=frame_rate)
             yield arrays, arrays.film
@@ -202,7 +202,7 @@ class Predictor:
     def run(
         self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool = True
     ) -> Generator[FrameResult, None, None]:
-        """The chain of stages over any frames: detect -> track -> crop and classify -> smooth -> label.
+        """Runs all stages over any frames: detect -> track -> crop and classify -> smooth -> label.
 
         With keep_images off, results come without their pictures (Frame.image None), which saves memory where
         smoothing holds frames back.
@@ -213,9 +213,9 @@ class Predictor:
     def measure(
         self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool = True
     ) -> Generator[FrameResult, None, None]:
-        """The first stages: faces, ids and probabilities of each frame, each frame by itself.
+        """Runs the first stages: faces, ids and probabilities of each frame.
 
-        A film of more than part_minutes is worked off in parts (video.film_parts), one after the other.
+        A film longer than part_minutes is processed in parts (video.film_parts), one after the other.
         """
         parts = self.parts(frames) if film and isinstance(frames, PyAVSource) else ()
         if len(parts) < 2:
@@ -228,43 +228,42 @@ class Predictor:
         frames.problems[:] = Tally.joined(tallies).sentences()
 
     def parts(self, film: PyAVSource) -> tuple[FilmPart, ...]:
-        """The parts in which a film is worked off; none where it is not long, or is a part itself."""
+        """The parts in which a long film is processed; empty for a short film and for a part."""
         part_s, duration_s = 60 * self.detect_config.part_minutes, film.info.duration_s
         if film.is_part or duration_s is None or not 0 < part_s < duration_s:
             return ()
         return parts_of(film.path, part_s=part_s)
 
     def finish(self, measured: Iterator[FrameResult], *, film: bool) -> Iterator[FrameResult]:
-        """The last stages, over the frames of a whole input in order: smoothing, filling, the label for people."""
+        """Runs the last stages over all frames of an input, in order: smoothing, gap filling, the label for people."""
         results = self._smooth(measured) if film else measured
-        return self._express(results, mode="film" if film else "single")
+        return self._decide_expression(results, mode="film" if film else "single")
 
     def live(self, frames: Iterable[Frame]) -> Generator[FrameResult, None, None]:
-        """The result of each frame before the next one is taken, for cameras and streams.
+        """Yields the result of each frame before it takes the next one, for cameras and live streams.
 
-        Every frame is detected; nothing is held back, so there is no smoothing and no filling of gaps, and the
+        Detection runs on every frame. No frame is held back, so there is no smoothing and no gap filling, and the
         expression is decided on the frames so far.
         """
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool:
-            feed = iter(frames)
+            stream = iter(frames)
             if self.detector is None:
-                detected = whole_pictures(feed)
+                detected = whole_pictures(stream)
             else:
-                detected = detect_live(feed, detector=self.detector, config=self.detect_config, pool=pool)
+                detected = detect_live(stream, detector=self.detector, config=self.detect_config, pool=pool)
             results = self._classifier().one_by_one(self._track(detected, film=True))
-            yield from self._express(results, mode="live")
+            yield from self._decide_expression(results, mode="live")
 
     def _measure(
         self, frames: FrameSource | Sequence[Frame], *, film: bool, keep_images: bool
     ) -> Generator[FrameResult, None, None]:
         with (
             ThreadPoolExecutor(self.num_threads, thread_name_prefix="femae") as pool,
-            closing(
-                prefetch(frames, size=_ahead(frames))
-            ) as feed,  # ends the reading thread before the caller closes the source
+            # closing it ends the reading thread before the caller closes the source
+            closing(prefetch(frames, size=_num_prefetched(frames))) as stream,
         ):
             try:
-                detected = self._detect(feed, film=film, pool=pool)
+                detected = self._detect(stream, film=film, pool=pool)
                 tracked = self._track(detected, film=film)
                 results = self._classifier().stream(tracked, pool=pool, ahead=self.num_threads + 1)
                 yield from results if keep_images else map(_without_image, results)
@@ -274,7 +273,7 @@ class Predictor:
     def _measure_parts(
         self, film: PyAVSource, parts: Sequence[FilmPart], tallies: list[Tally], *, keep_images: bool
     ) -> Generator[Iterator[FrameResult], None, None]:
-        """The results of each part in turn; what went wrong in it goes to `tallies` when they are at their end."""
+        """Yields the results of each part in turn, and appends its decoding problems to `tallies` after the last."""
         for part in parts:
             with (
                 film.part(part) as frames,
@@ -286,11 +285,11 @@ class Predictor:
     def _detect(self, frames: Iterator[Frame], *, film: bool, pool: ThreadPoolExecutor) -> Iterator[DetectedFrame]:
         if self.detector is None:
             return whole_pictures(frames)
-        find = detect_film if film else detect_pictures
-        return find(frames, detector=self.detector, config=self.detect_config, pool=pool)
+        detect = detect_film if film else detect_pictures
+        return detect(frames, detector=self.detector, config=self.detect_config, pool=pool)
 
     def _track(self, frames: Iterator[DetectedFrame], *, film: bool) -> Iterator[TrackedFrame]:
-        """Ids stay with a person within a film; in pictures they count the faces of each picture."""
+        """Adds ids: within a film an id stays with a person; in pictures ids count the faces of each picture."""
         tracker = Tracker()
         for frame, faces, redetect in frames:
             if film and self.detector is not None:
@@ -303,7 +302,7 @@ class Predictor:
         whole = self.detector is None
         return Classifier(
             engine=self.engine,
-            cropper=partial(_whole, size=size) if whole else partial(_crop, size=size, framing=self.framing),
+            cropper=partial(_whole_crop, size=size) if whole else partial(_crop, size=size, framing=self.framing),
             compounds=self.compounds,
             rule=self.rule_config.rule,
             weights=self.weights,
@@ -325,10 +324,10 @@ class Predictor:
         )
         return stage(results)
 
-    def _express(
+    def _decide_expression(
         self, results: Iterator[FrameResult], *, mode: Literal["single", "film", "live"]
     ) -> Iterator[FrameResult]:
-        """The label for people; what is smoothed already is not smoothed once more."""
+        """Decides the label for people; results that are smoothed already are not smoothed again."""
         window_s = self.rule_config.expression_window
         smoothed = mode == "film" and self.rule_config.smooth > 0
         stage = ExpressionStage(
@@ -338,15 +337,15 @@ class Predictor:
 
 
 def _crop(image: npt.NDArray[np.uint8], face: Face, *, size: int, framing: Framing) -> FaceCrop:
-    return _lit(crop_face(image, face=face, size=size, framing=framing))
+    return _brightened(crop_face(image, face=face, size=size, framing=framing))
 
 
-def _lit(crop: FaceCrop) -> FaceCrop:
+def _brightened(crop: FaceCrop) -> FaceCrop:
     return replace(crop, image=lift_crop(crop.image))
 
 
-def _ahead(frames: FrameSource | Sequence[Frame]) -> int:
-    """Frames that are decoded before they are asked for; few of large ones."""
+def _num_prefetched(frames: FrameSource | Sequence[Frame]) -> int:
+    """Number of frames to decode in advance; fewer if they are large."""
     info = getattr(frames, "info", None)
     size = (info.width or 0) * (info.height or 0) if isinstance(info, SourceInfo) else 0
     return 4 if size <= _LARGE_PX else 1
@@ -356,8 +355,8 @@ def _without_image(result: FrameResult) -> FrameResult:
     return replace(result, frame=replace(result.frame, image=None))
 
 
-def _whole(image: npt.NDArray[np.uint8], _face: Face, *, size: int) -> FaceCrop:
-    return _lit(whole_crop(image, size=size))
+def _whole_crop(image: npt.NDArray[np.uint8], _face: Face, *, size: int) -> FaceCrop:
+    return _brightened(whole_crop(image, size=size))
 
 
 def predict(source: Input, *, order: Order = "rgb", frame_rate: float | None = None, **settings: Any) -> Predictions:

@@ -1,4 +1,4 @@
-"""`femae predict`: every input to its tables and film; finished inputs are not processed again."""
+"""`femae predict`: processes every input; finished inputs are not processed again."""
 
 from array import array
 from collections import Counter
@@ -26,12 +26,12 @@ from femae.labels import Compound
 
 __all__ = ["OnFinished", "run_predict"]
 
-_AT_ONCE: Final = 16  # questions to a store
-_FEW: Final = 20  # inputs whose summaries are said again when they are kept; of more, only how many
+_MAX_REQUESTS: Final = 16  # concurrent requests to a store
+_MAX_SUMMARIES: Final = 20  # up to so many inputs, summaries of finished ones are printed again; else their number
 
 
 def run_predict(config: PredictConfig, *, finished: OnFinished | None = None) -> int:
-    """Run all inputs; returns 0, or 1 when some failed (each is named with its reason).
+    """Run all inputs; returns 0, or 1 when chunk failed (each is named with its reason).
 
     `finished` is called for each input whose tables are complete, and may add outputs such as a report.
     """
@@ -41,12 +41,12 @@ def run_predict(config: PredictConfig, *, finished: OnFinished | None = None) ->
     with RunConsole(quiet=config.quiet) as console:
         run = _Run(config, predictor, console)
         with closing(run.journal):
-            run.do(executor_of(config, predictor=predictor, console=console, finished=finished))
+            run.execute(executor_of(config, predictor=predictor, console=console, finished=finished))
     return 1 if run.num_failed else 0
 
 
 class _Run:
-    """One call of the command: what is to be done, what is done, and what is reported."""
+    """One call of the command: selects the units to process, records outcomes, writes the outputs of the run."""
 
     def __init__(self, config: PredictConfig, predictor: Predictor, console: RunConsole) -> None:
         self.config, self.predictor, self.console = config, predictor, console
@@ -58,20 +58,20 @@ class _Run:
         self.summary_stem = stem("summary") if "summary" in config.derived.table_names else ""
         self.units = WorkUnits(config.inputs, stem=stem)
         self.started = now()
-        self.done = bytearray(len(self.units))  # 1: in this run, 2: before
-        self.errors = DiskTable()  # of inputs that failed, by number
-        self.incomplete = 0  # inputs that are done, but not whole
+        self.done = bytearray(len(self.units))  # per unit 1: done in this run, 2: done before
+        self.errors = DiskTable()  # number of a failed input -> message
+        self.incomplete = 0  # inputs that are done, with problems
 
     @property
     def num_failed(self) -> int:
         return len(self.errors) + self.incomplete
 
-    def do(self, execute: Executor) -> None:
-        """All that is missing, then the outputs of the whole run."""
+    def execute(self, executor: Executor) -> None:
+        """Process all missing units, then write the outputs of the whole run."""
         recorded = False
         try:
-            for outcome in execute(self._missing()):
-                self._take(outcome)
+            for outcome in executor(self._missing()):
+                self._record_outcome(outcome)
             self._write_record("done")
             recorded = True
             self._write_summary()
@@ -89,34 +89,34 @@ class _Run:
         return f"{num_done} of {len(self.units)} inputs are done; the same command {what}"
 
     def _missing(self) -> WorkUnits:
-        """The units that must be done; the others are taken over from the journal."""
-        todo, size, again = array("L"), 0, Counter[str]()
-        for unit, why in self._whys():
-            if why:
+        """The units to process; the others are taken over from the journal."""
+        todo, size, repeated = array("L"), 0, Counter[str]()
+        for unit, reason in self._with_reasons():
+            if reason:
                 todo.append(unit.number)
                 size += num_bytes(unit)
-                again[why] += 1
+                repeated[reason] += 1
                 continue
             self.done[unit.number] = 2
             record = self._record(unit)
             self._count_problems(unit, record)
-            if len(self.units) <= _FEW:
+            if len(self.units) <= _MAX_SUMMARIES:
                 self.console.summary(record.lines)
-        for why, count in again.items():
-            if why not in ("new", "asked for"):
-                self.console.note(f"{count} input{'s' * (count != 1)} done before, processed again ({why})")
+        for reason, count in repeated.items():
+            if reason not in ("new", "asked for"):
+                self.console.note(f"{count} input{'s' * (count != 1)} done before, processed again ({reason})")
         self.console.expect(num_inputs=len(todo), num_bytes=size)
         return self.units.only(todo)
 
-    def _whys(self) -> Iterator[tuple[WorkUnit, str]]:
-        """Each unit and why it must be done; stores are asked for many at once."""
+    def _with_reasons(self) -> Iterator[tuple[WorkUnit, str]]:
+        """Yields each unit with the reason to process it, with concurrent requests to stores."""
         units = iter(self.units)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            while some := list(islice(units, 1000)):
-                yield from zip(some, pool.map(self._why, some), strict=True)
+        with ThreadPoolExecutor(_MAX_REQUESTS) as pool:
+            while chunk := list(islice(units, 1000)):
+                yield from zip(chunk, pool.map(self._reason, chunk), strict=True)
 
-    def _why(self, unit: WorkUnit) -> str:
-        """Why a unit must be done; empty: it is done."""
+    def _reason(self, unit: WorkUnit) -> str:
+        """Why a unit must be processed; empty if it is done."""
         if self.config.overwrite:
             return "asked for"
         try:
@@ -124,8 +124,8 @@ class _Run:
         except OSError:
             return "new"
 
-    def _take(self, outcome: Outcome) -> None:
-        """Write down and say how one unit ended."""
+    def _record_outcome(self, outcome: Outcome) -> None:
+        """Print the outcome of a unit and add it to the journal."""
         unit, record = outcome.unit, outcome.record
         size = num_bytes(unit)
         if record is None:
@@ -134,13 +134,13 @@ class _Run:
             return
         self._count_problems(unit, record)
         self.console.summary(record.lines)
-        self.done[unit.number] = 1  # before it is written down: an interruption may fall into the midst of that
+        self.done[unit.number] = 1  # set first: an interruption may arrive while the journal is written
         try:
             self.journal.add(record)
         except FemaeError as error:
             self.done[unit.number] = 0
             self._fail(unit, str(error))
-        counted = self.config.cluster is None  # frame by frame, as they came
+        counted = self.config.cluster is None  # by the progress callback
         self.console.input_done(size, failed=bool(record.problems), num_frames=0 if counted else record.num_frames)
 
     def _fail(self, unit: WorkUnit, sentence: str, *, trace: str = "") -> None:
@@ -155,13 +155,13 @@ class _Run:
             self.console.problem(f"{unit.item.name}: {problem}")
 
     def _record(self, unit: WorkUnit) -> UnitRecord:
-        """The record of a unit that is done, in this run or before."""
+        """The record of a unit done in this run or before."""
         record = self.journal.record_of(unit.stem)
         assert record is not None, f"{unit.stem} is not done"
         return record
 
     def _write_record(self, state: str) -> None:
-        """run.json, where anything was done."""
+        """Write run.json, if any input is done."""
         if not any(self.done):
             return
         run = {
@@ -181,7 +181,7 @@ class _Run:
             self.console.problem(str(error))
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
-        """One entry an input for run.json."""
+        """The entries of run.json, one per input."""
         for unit in self.units:
             record = self.journal.record_of(unit.stem) if self.done[unit.number] else None
             if record is None:
@@ -193,7 +193,7 @@ class _Run:
             yield {**entry, "input": unit.item.name, "taken_over": self.done[unit.number] == 2}
 
     def _write_summary(self) -> None:
-        """The table over all inputs, in the order in which they were named."""
+        """Write the summary table over all inputs, in the order given."""
         if not self.summary_stem:
             return
         names = further_columns(self.units, compounds=self.predictor.compounds)
@@ -213,8 +213,8 @@ class _Run:
                         more = {names[name]: value for name, value in unit.item.columns}
                         rows = self._record(unit).totals
                         summary.add([{**row, "source": unit.item.name, **more} for row in rows])
-            places = self.out.written(summary.paths, folder=folder)
-        self.console.summary([f"-> {path}" for path in places])
+            paths = self.out.written(summary.paths, folder=folder)
+        self.console.summary([f"-> {path}" for path in paths])
 
     def _print_summary(self) -> None:
         if num_before := self.done.count(2):
@@ -232,7 +232,7 @@ class _Run:
 
 
 def further_columns(units: Iterable[WorkUnit], *, compounds: tuple[Compound, ...]) -> dict[str, str]:
-    """Columns of the tables that named the inputs -> columns of the summary, which keeps its own names."""
+    """Columns of the input tables -> their names in the summary, where the summary's own columns keep theirs."""
     own = set(totals_schema(compounds).names)
     names = dict.fromkeys(name for unit in units for name, _ in unit.item.columns)
     return {name: f"{name}_given" if name in own else name for name in names}

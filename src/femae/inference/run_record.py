@@ -1,6 +1,6 @@
-"""The record of a run: its settings, and `<out>/run.json` with versions, machine and figures of each input.
+"""The record of a run: its settings, and `<out>/run.json` with versions, machine and a record of each input.
 
-The settings are those that decide the outputs, as plain values: two runs of equal settings give equal outputs.
+The settings are all options that affect the outputs: two runs of equal settings give equal outputs.
 """
 
 import hashlib
@@ -27,14 +27,14 @@ _PACKAGES: Final = ("femae", "numpy", "onnxruntime", "openvino", "torch", "av", 
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601, to a second."""
+    """The current UTC time in ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write_run_record(
     folder: Path, *, settings: Mapping[str, Any], run: Mapping[str, Any], inputs: Iterable[Mapping[str, Any]]
 ) -> Path:
-    """Write run.json whole or not at all, input by input, so that memory stays flat. Raises OutputError."""
+    """Write run.json, whole or not at all, in constant memory. Raises OutputError."""
     path = folder / RECORD_NAME
     part = path.with_name(f"{RECORD_NAME}.{os.getpid()}.part")
     head = {**run, "settings": settings, "machine": _machine(), "versions": _versions()}
@@ -75,7 +75,7 @@ def _versions() -> dict[str, str]:
 
 
 def run_settings(config: PredictConfig, predictor: Predictor) -> dict[str, Any]:
-    """Options by name, the version, and the contents of the model files; not what decides only the speed."""
+    """Options by name, the version, and digests of the model files; without options that only affect speed."""
     plain: dict[str, Any] = json.loads(
         config.model_dump_json(
             exclude={
@@ -105,7 +105,7 @@ def run_settings(config: PredictConfig, predictor: Predictor) -> dict[str, Any]:
 
 
 def _digest(path: Path) -> str:
-    """Of a model's file, with the weights beside it; of a run's folder, of all files by name, size and time."""
+    """Digest of a model file and the .bin beside it; of a run folder, a digest of file names, sizes and times."""
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(file for file in path.rglob("*") if file.is_file()):

@@ -1,12 +1,12 @@
-"""Tables written as they come, in constant memory: CSV, Parquet, JSON lines, or several of them at once.
+"""Streaming table writers in constant memory: CSV, Parquet, JSON lines, or several of them at once.
 
-No file is ever half under its final name: see femae.inference.part_file.
+A file gets its final name only when complete: see femae.inference.part_file.
 
 CSV and JSON lines: UTF-8, lines end in a line feed, box coordinates with two decimals, times and scores with six, never
 an exponent. CSV: no byte-order mark, quotes where a text needs them, null and the empty string both empty. File names
-stand as they are: one that begins with =, +, - or @ is run as a formula by a spreadsheet that opens the CSV by double
-click, but a changed name would no longer lead back to its file. With file names from strangers, import the column as
-text or take Parquet. JSON lines: one flat object a row, every column in each, missing values null.
+are not escaped: a spreadsheet that opens the CSV by double click runs a name that begins with =, +, - or @ as a
+formula, but a changed name would no longer lead back to its file. With untrusted file names import the column as text
+or use Parquet. JSON lines: one flat object per row with every column, missing values null.
 """
 
 import json
@@ -34,16 +34,16 @@ __all__ = [
     "open_sinks",
 ]
 
-_ROW_GROUP = 4096  # rows a Parquet row group
+_ROW_GROUP = 4096  # rows per Parquet row group
 
 
 class _TextSink(FileSink):
-    """Lines of UTF-8; remembers where the last whole batch ended."""
+    """Writes lines of UTF-8; remembers where the last complete batch ended."""
 
     header = ""
 
     def _open(self) -> None:
-        self._complete = (0, 0)  # rows, bytes; one value, so that an interruption finds both of one state
+        self._complete = (0, 0)  # rows, bytes; one value, so that an interruption finds them consistent
         self._file = self._part.open("wb")
         self._file.write(self.header.encode())
         self._complete = (0, self._file.tell())
@@ -79,7 +79,7 @@ class CsvSink(_TextSink):
 
 
 class JsonlSink(_TextSink):
-    """One flat JSON object a line, every column in each."""
+    """One flat JSON object per line, with every column."""
 
     def _lines(self, batch: pa.RecordBatch) -> str:
         return jsonl_lines(batch)
@@ -87,12 +87,12 @@ class JsonlSink(_TextSink):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Rows:
-    """Where the rows of a Parquet file are: one value, so that an interruption finds all of one moment."""
+    """Where the rows of a Parquet file are; one immutable value, so that an interruption finds it consistent."""
 
     num_written: int = 0
     pending: tuple[pa.RecordBatch, ...] = ()
-    under_way: pa.Table | None = None  # being written
-    end_before: int = 0  # of the file, when that began
+    in_progress: pa.Table | None = None  # being written
+    offset_before: int = 0  # of the file, in bytes, when that began
 
     @property
     def num_pending(self) -> int:
@@ -106,7 +106,7 @@ class ParquetSink(FileSink):
         import pyarrow.parquet as pq
 
         self._rows = _Rows()
-        # Arrow's own file, not Python's: an interruption cannot fall into the midst of a row group.
+        # Arrow's own file, not Python's: KeyboardInterrupt cannot be raised in the middle of a row group.
         self._file = pa.OSFile(os.fspath(self._part), "wb")
         self._writer = pq.ParquetWriter(self._file, self.schema, compression="zstd")
 
@@ -117,29 +117,29 @@ class ParquetSink(FileSink):
             self._write_groups(rows.num_pending - rows.num_pending % _ROW_GROUP)
 
     def _write_groups(self, num_rows: int) -> None:
-        """Write the first pending rows. An interruption finds them pending, under way, or written."""
+        """Write the first pending rows. An interruption finds them pending, in progress, or written."""
         rows = self._rows
         table = pa.Table.from_batches(list(rows.pending), schema=self.schema)
         group, rest = table.slice(0, num_rows), tuple(table.slice(num_rows).to_batches())
-        self._rows = replace(rows, pending=rest, under_way=group, end_before=self._file.tell())
+        self._rows = replace(rows, pending=rest, in_progress=group, offset_before=self._file.tell())
         self._writer.write_table(group, row_group_size=_ROW_GROUP)
         self._rows = _Rows(num_written=rows.num_written + num_rows, pending=rest)
 
     def _num_complete(self) -> int:
         rows = self._rows
-        return rows.num_written + (rows.under_way.num_rows if rows.under_way is not None else 0) + rows.num_pending
+        return rows.num_written + (rows.in_progress.num_rows if rows.in_progress is not None else 0) + rows.num_pending
 
     def _settle(self) -> None:
-        """After an interruption: rows that were under way are written, or pending once more."""
+        """After an interruption, count the rows in progress as written or as pending."""
         rows = self._rows
-        if rows.under_way is not None and self._file.tell() > rows.end_before:
-            self._rows = _Rows(num_written=rows.num_written + rows.under_way.num_rows, pending=rows.pending)
-        elif rows.under_way is not None:
-            pending = (*rows.under_way.to_batches(), *rows.pending)
+        if rows.in_progress is not None and self._file.tell() > rows.offset_before:
+            self._rows = _Rows(num_written=rows.num_written + rows.in_progress.num_rows, pending=rows.pending)
+        elif rows.in_progress is not None:
+            pending = (*rows.in_progress.to_batches(), *rows.pending)
             self._rows = _Rows(num_written=rows.num_written, pending=pending)
 
     def _rewind(self) -> None:
-        """Batches are whole or not there."""
+        """Nothing to do: a row group is written completely or not at all."""
 
     def _finish(self) -> None:
         try:
@@ -161,8 +161,8 @@ SINKS: Final[dict[str, type[CsvSink] | type[ParquetSink] | type[JsonlSink]]] = {
 }
 
 
-class _Tee(TableSink):
-    """Several sinks as one; where one fails, the others that are still open are dropped."""
+class _MultiSink(TableSink):
+    """Several sinks as one; if one fails, all that are still open are aborted."""
 
     def __init__(self, sinks: Sequence[TableSink]) -> None:
         self._sinks = tuple(sinks)
@@ -186,19 +186,19 @@ class _Tee(TableSink):
         for sink in self._sinks:
             sink.abort()
 
-    def _each(self, act: Callable[[TableSink], None]) -> None:
+    def _each(self, action: Callable[[TableSink], None]) -> None:
         try:
             for sink in self._sinks:
-                act(sink)
+                action(sink)
         except OutputError:
             self.abort()
             raise
 
 
 def open_sinks(folder: Path, *, stem: str, formats: Sequence[str], schema: pa.Schema) -> TableSink:
-    """One sink that writes `<folder>/<stem>.<format>` for each of the formats csv, parquet, jsonl.
+    """A sink that writes `<folder>/<stem>.<format>` for each of the formats (csv, parquet, jsonl).
 
-    Raises ConfigError for an unknown format, OutputError where a file cannot be opened; then none is left behind.
+    Raises ConfigError for an unknown format, OutputError if a file cannot be opened; no file is left behind then.
     """
     unknown = [name for name in formats if name not in SINKS]
     if unknown or not formats:
@@ -209,27 +209,27 @@ def open_sinks(folder: Path, *, stem: str, formats: Sequence[str], schema: pa.Sc
         for name in dict.fromkeys(formats):
             sinks.append(SINKS[name](folder / f"{stem}.{name}", schema=schema))
     except BaseException:
-        _Tee(sinks).abort()
+        _MultiSink(sinks).abort()
         raise
-    return _Tee(sinks)
+    return _MultiSink(sinks)
 
 
 _TWO_DECIMALS = frozenset({"x1", "y1", "x2", "y2"})
 
 
 def csv_header(schema: pa.Schema) -> str:
-    """The first line: the names of the columns."""
+    """The header line with its line feed."""
     return ",".join(_quoted(name) for name in schema.names) + "\n"
 
 
 def csv_lines(batch: pa.RecordBatch) -> str:
-    """One line a row, each with its end."""
+    """One CSV line per row, each with its line feed."""
     rows = zip(*_cells(batch, text=_quoted, null=""), strict=True)
     return "".join(",".join(row) + "\n" for row in rows)
 
 
 def jsonl_lines(batch: pa.RecordBatch) -> str:
-    """One JSON object a row, each with its end."""
+    """One JSON object per row, each with its line feed."""
     keys = [json.dumps(name) for name in batch.schema.names]
     rows = zip(*_cells(batch, text=_json_text, null="null"), strict=True)
     return "".join(
@@ -238,7 +238,7 @@ def jsonl_lines(batch: pa.RecordBatch) -> str:
 
 
 def _cells(batch: pa.RecordBatch, *, text: Callable[[str], str], null: str) -> list[list[str]]:
-    """Every column as written values."""
+    """The formatted values of every column."""
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         values = column.to_pylist()

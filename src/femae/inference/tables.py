@@ -1,12 +1,12 @@
-"""The table of predictions: one row per face and frame, and one for each frame without a face.
+"""The table of predictions: one row per face and frame, and one per frame without a face.
 
 Columns, in this order: source, frame, time_s, face_id, status, x1, y1, x2, y2, detection_score, the six emotions, one
-column per compound of the class set, compound, compound_score, expression, expression_probability, action units where
-the model has them, where smoothing or filling was asked for the six raw probabilities, and what `--columns` asks for.
+column per compound of the class set, compound, compound_score, expression, expression_probability, action units if the
+model has them, the six raw probabilities with smoothing or gap filling, and the columns of `--columns`.
 
-A value that does not exist is null: in rows without a face all from x1 on, and face_id; the time of a picture;
-detection score and raw probabilities of a face that was filled in. `compound` is null without a face and an empty
-string where the rule abstained (in CSV both are empty: `status` tells them apart).
+A missing value is null: face_id and everything from x1 on in rows without a face; the time of a picture; detection
+score and raw probabilities of a face that was filled in. `compound` is null without a face and an empty string where
+the rule abstained (in CSV both are empty: `status` tells them apart).
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ def prediction_schema(
 
     au_names: names of the model's action units, such as AU01; raw: add raw_surprise, raw_fear, ...;
     measured: columns of inference.classification;
-    metadata: how the table came about, kept beside `femae_version` and `compounds` in Arrow and Parquet.
+    metadata: how the table was made, stored with `femae_version` and `compounds` in Arrow and Parquet.
     """
     floats = ["x1", "y1", "x2", "y2", "detection_score", *EMOTIONS, *(compound.column for compound in compounds)]
     last = ["expression_probability", *au_names, *(f"raw_{emotion}" for emotion in EMOTIONS if raw), *measured]
@@ -74,7 +74,7 @@ def prediction_schema(
 def results_to_batch(results: Sequence[FrameResult], *, schema: pa.Schema) -> pa.RecordBatch:
     """The rows of some frames, in their order, under a schema of `prediction_schema` for the same class set and model.
 
-    Bytes of a file name that are no text (possible on Linux) become question marks.
+    Bytes of a file name that are not valid text (possible on Linux) become question marks.
     """
     rows: list[tuple[FrameResult, FaceResult | None]] = [
         (result, face) for result in results for face in (result.faces or (None,))
@@ -114,9 +114,9 @@ def _numbers(face: FaceResult, *, raw: bool) -> npt.NDArray[np.float32]:
 
 
 def _column(kind: pa.DataType, known: npt.NDArray[np.bool_], *parts: Any) -> "pa.Array[Any]":
-    """A column of `kind` from the arrays of its buffers, `parts`; null where it is not `known` bool[N].
+    """A column of `kind` from its buffers `parts`, given as arrays; null where `known` bool[N] is false.
 
-    pa.array would do; but it imports pandas wherever that is installed, a third of a second of every start.
+    Not pa.array, which imports pandas if that is installed: a third of a second at every start.
     """
     nulls = int(len(known) - known.sum())
     bits: Any = np.packbits(known, bitorder="little") if nulls else None
@@ -130,16 +130,16 @@ def _numbers_column(values: Sequence[float | None], kind: pa.DataType) -> "pa.Ar
 
 
 def _texts(values: Sequence[str | None]) -> "pa.Array[Any]":
-    """N texts or None -> string[N], in UTF-8; what is no text becomes a question mark."""
+    """N strings or None -> string[N] in UTF-8; invalid characters become question marks."""
     known = np.array([value is not None for value in values], np.bool_)
-    words = [(value or "").encode("utf-8", "replace") for value in values]
-    ends = np.zeros(len(words) + 1, np.int32)
-    np.cumsum([len(word) for word in words], out=ends[1:])
-    return _column(pa.string(), known, ends, np.frombuffer(b"".join(words), np.uint8))
+    encoded = [(value or "").encode("utf-8", "replace") for value in values]
+    offsets = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    return _column(pa.string(), known, offsets, np.frombuffer(b"".join(encoded), np.uint8))
 
 
 class Predictions:
-    """The table of one input, and what went wrong on the way."""
+    """The table of one input, and problems with it."""
 
     def __init__(self, table: pa.Table, *, problems: Sequence[str] = ()) -> None:
         """table: rows under a schema of `prediction_schema`; problems: sentences, such as which frames were damaged."""
@@ -158,7 +158,7 @@ class Predictions:
         return self.table.num_rows
 
     def __repr__(self) -> str:
-        import pyarrow.compute as pc  # a third of a start that needs none of it
+        import pyarrow.compute as pc  # slow to import
 
         sources = pc.unique(self.table["source"]).to_pylist()
         what = sources[0] if len(sources) == 1 else f"{len(sources)} pictures"
@@ -185,13 +185,16 @@ class Predictions:
         return _optional("polars", wanted_by="to_polars()").from_arrow(self.table)
 
     def with_baseline(self, kind: str = "median") -> pa.Table:
-        """The table with each probability less the face's own baseline (inference.baseline): median, first:SECONDS."""
+        """The table with six more columns, each probability minus the face's baseline (inference.baseline).
+
+        kind: `median` or `first:SECONDS`. Raises ConfigError for another one.
+        """
         return with_baseline(self.table, kind)
 
     def segments(self, *, min_s: float = 0.0) -> pa.Table:
-        """Stretches of one expression of one face (inference.derived.segments); films only, pictures give no row.
+        """Segments of one expression of one face (inference.derived.segments); films only, pictures give no row.
 
-        min_s: seconds; a shorter one joins its neighbour, and without one is left out.
+        min_s: seconds; a shorter segment is merged into its neighbour, or dropped if it has none.
         """
         maker = Segments(min_s=min_s)
         found = [segment for moment in timed(frames_of(self.table)) for segment in maker.push(moment)]
@@ -204,7 +207,7 @@ class Predictions:
         return pa.Table.from_batches([window_batch([*rows, *maker.finish()])])
 
     def summary(self) -> pa.Table:
-        """What each face shows in all (inference.derived.totals), a row per face; of pictures one row."""
+        """Totals (inference.derived.totals): a row per face of a film, one row for pictures."""
         compounds = _compounds_of(self.table.schema)
         film = self.table["time_s"].null_count < self.table.num_rows
         import pyarrow.compute as pc
@@ -243,7 +246,7 @@ class Predictions:
 
 
 def _compounds_of(schema: pa.Schema) -> tuple[Compound, ...]:
-    """The class set of a table, by the columns between the six emotions and the label."""
+    """The class set of a table, from the columns between the six emotions and `compound`."""
     names = schema.names
     own = names[names.index(EMOTIONS[-1]) + 1 : names.index("compound")]
     by_column = {c.column: c for c in (compound_from_pair(*pair) for pair in permutations(EMOTIONS, 2))}

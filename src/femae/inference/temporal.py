@@ -1,16 +1,16 @@
-"""The stages that need the frames of a film in their order: smoothing, filling of gaps, and the label for people.
+"""The stages that need the frames of a film in order: smoothing, gap filling, and the label for people.
 
-Smoothing and filling give the numbers of femae.compound.smoothing in bounded memory. Per face id, gaps of at most
-`max_gap_s` are filled first (box and values on a straight line in time), then all samples, measured and filled, are
-smoothed. A frame is held back only until nothing that may still come can change it: until `window_s` have passed where
-it holds a face, and while a face that is out of sight may yet come back in time to be filled into it. No frame is held
-for longer than window_s + max_gap_s of presentation time (plus the wait for the next frame). Frames whose time is
-unknown pass in their turn, untouched; a step back in time ends all series and starts again.
+Smoothing and filling compute the numbers of femae.compound.smoothing in bounded memory. Per face id, gaps of at most
+`max_gap_s` are filled first (box and values by linear interpolation), then all samples, measured and filled, are
+smoothed. A frame is held back until no later frame can change it: for `window_s` if it has a face, and as long as a
+missing face may still return in time to be filled into it. No frame is held for longer than window_s + max_gap_s of
+presentation time (plus the wait for the next frame). Frames whose time is unknown pass in order, unchanged; a step back
+in time ends all series and starts new ones.
 
-The label for people is none, an emotion or a compound per face. A picture is judged by itself. In a film the six
-probabilities are smoothed over `window_s` to either side (a live stream looks back alone), and a face keeps its label
-until another is preferred by a margin: its probability times gain must be MARGIN times that of the label so far. The
-six probabilities of the table are left as they are.
+The label for people is none, an emotion or a compound per face. A picture is decided by itself. In a film the six
+probabilities are smoothed over `window_s` to either side (a live stream only looks back), and a face keeps its label
+until another one exceeds it by a margin: its probability times gain must be MARGIN times that of the current label.
+The six probabilities of the table stay as they are.
 """
 
 import bisect
@@ -34,13 +34,13 @@ __all__ = ["MARGIN", "ExpressionStage", "HeldFrame", "TemporalStage", "held_back
 
 
 class TemporalStage:
-    """Turns results frame by frame into smoothed and filled ones, each frame once and in order.
+    """Smooths results and fills gaps; yields each frame once and in order.
 
     window_s, max_gap_s: seconds, 0 or more and finite; with both 0 the stage does nothing. compounds, rule, weights
-    (f32[6] or None) and threshold decide again on the changed probabilities (see compound.rules). A smoothed face keeps
-    its own probabilities in `raw_probs`; a filled one has `filled` set, no raw probabilities, no landmarks and the
-    detection score NaN, and makes a `no_face` frame `ok`. Unreadable frames are never filled. Action units are filled
-    but not smoothed. Raises ConfigError for seconds out of range.
+    (f32[6] or None) and threshold are applied again to the changed probabilities (see compound.rules). A smoothed face
+    keeps its own probabilities in `raw_probs`; a filled one has `filled` set, no raw probabilities, no landmarks and
+    the detection score NaN, and makes a `no_face` frame `ok`. Unreadable frames are never filled. Action units are
+    filled but not smoothed. Raises ConfigError for seconds out of range.
     """
 
     def __init__(
@@ -88,25 +88,25 @@ class TemporalStage:
 
 
 def held_back(results: Iterator[FrameResult], *, window_s: float, max_gap_s: float) -> Iterator["HeldFrame"]:
-    """Each frame once, in order, when its gaps are filled and nothing can change its smoothed values any more."""
-    line = _Line(window_s=window_s, max_gap_s=max_gap_s)
+    """Yields each frame once, in order, when its gaps are filled and its smoothed values are final."""
+    buffer = _FrameBuffer(window_s=window_s, max_gap_s=max_gap_s)
     for result in results:
         time_s = result.frame.time_s
-        if time_s is not None and time_s < line.now_s:
-            yield from line.end()
-            line = _Line(window_s=window_s, max_gap_s=max_gap_s)
-        line.add(result)
-        yield from line.ready()
-    yield from line.end()
+        if time_s is not None and time_s < buffer.now_s:
+            yield from buffer.end()
+            buffer = _FrameBuffer(window_s=window_s, max_gap_s=max_gap_s)
+        buffer.add(result)
+        yield from buffer.ready()
+    yield from buffer.end()
 
 
 @dataclass(kw_only=True, slots=True)
 class HeldFrame:
-    """A frame that is held back: as it came, its faces, and what smoothing makes of them."""
+    """A frame that is held back: its result, its faces, and their smoothed outputs."""
 
     result: FrameResult
     number: int  # position in the stream
-    faces: dict[int, FaceResult]  # by face_id, the filled ones too
+    faces: dict[int, FaceResult]  # by face_id, including filled ones
     smoothed: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)  # FaceResult.outputs by face_id
 
     @property
@@ -120,12 +120,12 @@ class HeldFrame:
 
 @dataclass(kw_only=True, slots=True)
 class _Series:
-    """What is remembered of one face id: when it was last seen, and the samples that smoothing may still need."""
+    """State of one face id: when it was last seen, and the samples that smoothing may still need."""
 
     last: FaceResult
     last_s: float
-    missing_since_s: float | None = None  # first fillable frame without it, while it may still come back in time
-    numbers: list[int] = field(default_factory=list)  # of the samples' frames
+    missing_since_s: float | None = None  # first fillable frame without it, while the gap may still be filled
+    numbers: list[int] = field(default_factory=list)  # HeldFrame.number of each sample
     times_s: list[float] = field(default_factory=list)
     outputs: list[npt.NDArray[np.float32]] = field(default_factory=list)  # f32[6 or 7] each
 
@@ -134,14 +134,14 @@ class _Series:
         self.times_s.append(time_s)
         self.outputs.append(outputs)
 
-    def forget(self, *, until_s: float) -> None:
-        """Drop the samples up to a time, once it pays."""
+    def prune(self, *, until_s: float) -> None:
+        """Drop the samples up to a time, if they are at least half of all."""
         stale = bisect.bisect_right(self.times_s, until_s)
         if 2 * stale >= len(self.times_s):
             del self.numbers[:stale], self.times_s[:stale], self.outputs[:stale]
 
 
-class _Line:
+class _FrameBuffer:
     """The frames held back, and the series of every face id seen recently."""
 
     def __init__(self, *, window_s: float, max_gap_s: float) -> None:
@@ -162,12 +162,12 @@ class _Line:
             self._see(face, held=held, time_s=held.time_s)
         for face_id, series in self.series.items():
             if not bridges(series.last_s, self.now_s, max_gap_s=self.max_gap_s):
-                series.missing_since_s = None  # nothing that comes can be near enough
+                series.missing_since_s = None  # the gap is too long by now
             elif held.fillable and face_id not in held.faces and series.missing_since_s is None:
                 series.missing_since_s = self.now_s
 
     def _see(self, face: FaceResult, *, held: HeldFrame, time_s: float) -> None:
-        """Take a face of the newest frame into its series, after filling the gap before it."""
+        """Append a face of the newest frame to its series, after filling the gap before it."""
         series = self.series.setdefault(face.face_id, _Series(last=face, last_s=time_s))
         if series.missing_since_s is not None and bridges(series.last_s, time_s, max_gap_s=self.max_gap_s):
             self._fill(series, face=face, time_s=time_s)
@@ -176,7 +176,7 @@ class _Line:
         series.last, series.last_s, series.missing_since_s = face, time_s, None
 
     def _fill(self, series: _Series, *, face: FaceResult, time_s: float) -> None:
-        """Put the face into the waiting frames between its last sight and the newest frame."""
+        """Interpolate the face in the held frames between its last sample and the newest frame."""
         gap: list[HeldFrame] = []
         for held in list(self.frames)[-2::-1]:
             if face.face_id in held.faces and held.time_s is not None:
@@ -192,13 +192,13 @@ class _Line:
                 series.append(number=held.number, time_s=held.time_s, outputs=filled.outputs)
 
     def ready(self) -> Iterator[HeldFrame]:
-        """The frames at the head of the line that nothing later can change, smoothed."""
+        """Yields, smoothed, the frames at the head of the buffer that no later frame can change."""
         while self.frames and self._is_final(self.frames[0]):
             yield self._smooth(self.frames.popleft())
-        self._forget()
+        self._prune()
 
     def end(self) -> Iterator[HeldFrame]:
-        """All frames left, when nothing more will come."""
+        """Yields all remaining frames at the end of the stream."""
         while self.frames:
             yield self._smooth(self.frames.popleft())
 
@@ -212,7 +212,7 @@ class _Line:
             if series.missing_since_s is None:
                 continue
             if face_id in held.faces:
-                if self.window_s > 0 and series.missing_since_s < reach_s:  # samples may be filled in within reach
+                if self.window_s > 0 and series.missing_since_s < reach_s:  # may fill samples in the window
                     return False
             elif held.fillable and held.time_s >= series.missing_since_s:  # it may be filled into this frame
                 return False
@@ -227,18 +227,18 @@ class _Line:
                 held.smoothed[face_id] = smooth_at(times_s, outputs, index=index, window_s=self.window_s)
         return held
 
-    def _forget(self) -> None:
-        """Drop samples out of reach of every frame to come, and ids that are gone."""
+    def _prune(self) -> None:
+        """Drop samples that no held or later frame needs, and ids that are gone."""
         head_s = next((held.time_s for held in self.frames if held.time_s is not None), self.now_s)
         until_s = head_s - self.window_s
         for face_id, series in list(self.series.items()):
-            series.forget(until_s=until_s)
+            series.prune(until_s=until_s)
             if not series.numbers and not bridges(series.last_s, self.now_s, max_gap_s=self.max_gap_s):
                 del self.series[face_id]
 
 
 def _between(start: FaceResult, stop: FaceResult, *, share: float) -> FaceResult:
-    """The face at a share of the way from one sight to the next; its scores are still to be decided."""
+    """The face interpolated at `share` (0..1) between two samples; its compound scores are computed later."""
     face = Face(box_xyxy=lerp(start.face.box_xyxy, stop.face.box_xyxy, share=share), landmarks=None, score=float("nan"))
     return replace(
         start,
@@ -252,28 +252,28 @@ def _between(start: FaceResult, stop: FaceResult, *, share: float) -> FaceResult
     )
 
 
-MARGIN: Final = 1.5  # by which another label must be preferred
-_FORGET_S: Final = 1.0  # out of sight for longer, a face is judged afresh
+MARGIN: Final = 1.5  # factor by which another label must be preferred
+_MAX_ABSENCE_S: Final = 1.0  # after a longer absence a face loses its label
 
 Outputs = npt.NDArray[np.float32]  # f32[6 or 7] of a face: FaceResult.outputs
 
 
 @dataclass(kw_only=True, slots=True)
 class _Track:
-    """What is remembered of one face id."""
+    """State of one face id."""
 
-    label: int = -1  # of ExpressionRule.names
+    label: int = -1  # index in ExpressionRule.names
     last_s: float = -math.inf
-    times_s: list[float] = field(default_factory=list)  # of a live stream: the samples within the window
+    times_s: list[float] = field(default_factory=list)  # live streams only: the samples in the window
     outputs: list[Outputs] = field(default_factory=list)
 
 
 class ExpressionStage:
-    """Turns results into results with `expression` and `expression_probability`, each frame once and in order.
+    """Sets `expression` and `expression_probability` of each face; yields each frame once and in order.
 
-    mode: `single` judges each frame by itself; `film` smooths over window_s seconds (0: not at all) to either side, for
-    which a frame with a face waits; `live` looks back alone and holds nothing back. Frames whose time is unknown are
-    judged by themselves. Raises ConfigError for seconds out of range.
+    mode: `single` decides each frame by itself; `film` smooths over window_s seconds (0: not at all) to either side and
+    holds a frame with a face back that long; `live` only looks back and holds nothing back. Frames whose time is
+    unknown are decided by themselves. Raises ConfigError for seconds out of range.
     """
 
     def __init__(self, rule: ExpressionRule, *, window_s: float, mode: Literal["single", "film", "live"]) -> None:
@@ -287,47 +287,47 @@ class ExpressionStage:
         """The same frames in the same order. What is held back when `results` raises is lost."""
         if self.mode == "single":
             for result in results:
-                yield self._by_itself(result)
+                yield self._decide_alone(result)
         elif self.mode == "live":
             for result in results:
-                yield self._in_time(result, [self._looking_back(face, result) for face in result.faces])
+                yield self._decide_tracked(result, [self._smoothed_backwards(face, result) for face in result.faces])
         else:
             for held in held_back(results, window_s=self.window_s, max_gap_s=0):
-                yield self._in_time(
+                yield self._decide_tracked(
                     held.result, [held.smoothed.get(face.face_id, face.outputs) for face in held.result.faces]
                 )
 
-    def _by_itself(self, result: FrameResult) -> FrameResult:
+    def _decide_alone(self, result: FrameResult) -> FrameResult:
         if not result.faces:
             return result
         names, values = self.rule.decide(np.stack([face.outputs for face in result.faces]))
         faces = zip(result.faces, names, values, strict=True)
         return replace(result, faces=tuple(_labelled(face, name, float(value)) for face, name, value in faces))
 
-    def _in_time(self, result: FrameResult, smoothed: list[Outputs]) -> FrameResult:
-        """Judge the faces of a frame on their smoothed probabilities, each in the light of its label so far."""
+    def _decide_tracked(self, result: FrameResult, smoothed: list[Outputs]) -> FrameResult:
+        """Decide the faces of a frame on their smoothed probabilities, with hysteresis towards their current labels."""
         time_s = result.frame.time_s
         if time_s is None or not result.faces:
-            return self._by_itself(result)
-        if time_s < self._now_s:  # a step back in time: all starts anew
+            return self._decide_alone(result)
+        if time_s < self._now_s:  # a step back in time
             self._tracks.clear()
         self._now_s = time_s
-        answers = self.rule.probabilities(np.stack(smoothed))
-        preferences = self.rule.preferences(answers)
+        probabilities = self.rule.probabilities(np.stack(smoothed))
+        preferences = self.rule.preferences(probabilities)
         faces = []
         for row, face in enumerate(result.faces):
             track = self._tracks.setdefault(face.face_id, _Track())
             best = int(preferences[row].argmax())
-            held = track.label if time_s - track.last_s <= _FORGET_S else -1
-            if held < 0 or preferences[row, best] - preferences[row, held] > math.log(MARGIN):
-                held = best
-            track.label, track.last_s = held, time_s
-            faces.append(_labelled(face, self.rule.names[held], float(answers[row, held])))
+            label = track.label if time_s - track.last_s <= _MAX_ABSENCE_S else -1
+            if label < 0 or preferences[row, best] - preferences[row, label] > math.log(MARGIN):
+                label = best
+            track.label, track.last_s = label, time_s
+            faces.append(_labelled(face, self.rule.names[label], float(probabilities[row, label])))
         if len(self._tracks) > 2 * len(result.faces) + 16:
-            self._tracks = {i: t for i, t in self._tracks.items() if time_s - t.last_s <= _FORGET_S}
+            self._tracks = {i: t for i, t in self._tracks.items() if time_s - t.last_s <= _MAX_ABSENCE_S}
         return replace(result, faces=tuple(faces))
 
-    def _looking_back(self, face: FaceResult, result: FrameResult) -> Outputs:
+    def _smoothed_backwards(self, face: FaceResult, result: FrameResult) -> Outputs:
         """The mean f32[6 or 7] over the window that ends now."""
         time_s = result.frame.time_s
         if time_s is None or self.window_s == 0:

@@ -1,4 +1,4 @@
-"""The work on one input, in whichever process: its tables, films and pages, and the record of it."""
+"""Processes one input, in any process: writes its tables, films and pages, and returns its record."""
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -28,19 +28,19 @@ __all__ = ["OnFinished", "UnitWorker"]
 
 PARTS_FOLDER: Final = ".parts"  # in the output folder: results of long films' parts, until they are joined
 
-# (input, its outputs, Arrow schema of its table, call after each frame) -> further outputs
+# (input, its outputs, Arrow schema of its table, callback per frame) -> further outputs
 OnFinished = Callable[[InputItem, ItemOutputs, Any, Callable[[], None]], list[Path]]
 
 
-class _Frames(Protocol):
-    """Gives the function to call after each frame of an input."""
+class _FrameProgress(Protocol):
+    """A context that yields the callback to call after each frame of an input."""
 
     def __call__(self, info: SourceInfo, /) -> AbstractContextManager[Callable[[], None]]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Done:
-    """What was made of one input, before it is moved to its place."""
+class _Result:
+    """What was written for one input, before it is moved to its final place."""
 
     summary: Summary
     seconds: float  # of the prediction alone
@@ -53,7 +53,7 @@ class _Done:
 
 
 class UnitWorker:
-    """Holds the networks and does one unit after another with them; knows nothing of other workers."""
+    """Holds the networks and processes one unit after another; knows nothing of other workers."""
 
     def __init__(
         self,
@@ -65,28 +65,28 @@ class UnitWorker:
     ) -> None:
         """`finished` is called for each input whose tables are complete, and may add outputs such as a report.
 
-        `shared`: one of several workers. Long films are left to be divided; and where another process writes the same
-        outputs, as a worker does that nobody waits for any more, this one waits.
+        `shared`: this is one of several workers. A long film is not processed but returned with its number of parts,
+        and if another process (an abandoned worker) writes the same outputs, this one waits for it.
         """
         self._config, self._finished = config, finished
         self._out = OutputFolder(config.out)
         self._shared = shared
         self._predictor = predictor or Predictor.from_config(config)
 
-    def __call__(self, unit: WorkUnit, *, frames_of: _Frames) -> Outcome:
-        """Do one unit; what goes wrong with it is in the outcome, and ends nothing else."""
+    def __call__(self, unit: WorkUnit, *, frames_of: _FrameProgress) -> Outcome:
+        """Process one unit. Never raises for a bad input or a bug: the outcome has the error."""
         try:
-            return self._do(unit, frames_of)
+            return self._process(unit, frames_of)
         except FemaeError as error:
             return Outcome(unit=unit, error=str(error), trace=traceback.format_exc())
-        except Exception as error:  # a fault of ours must not cost the other inputs
+        except Exception as error:  # a bug must not cost the other inputs
             sentence = (
                 f"{unit.item.name}: a bug in femae; please report it with the output of --debug: "
                 f"{type(error).__name__}: {error}"
             )
             return Outcome(unit=unit, error=sentence, trace=traceback.format_exc())
 
-    def _do(self, unit: WorkUnit, frames_of: _Frames) -> Outcome:
+    def _process(self, unit: WorkUnit, frames_of: _FrameProgress) -> Outcome:
         with local_item(unit.item) as item, open_source(item) as source, self._out.open() as folder:
             parts = self._predictor.parts(source) if self._shared and isinstance(source, PyAVSource) else ()
             local = replace(unit, item=item)
@@ -98,20 +98,20 @@ class UnitWorker:
                 self._measure_part(source, parts[unit.part], names[unit.part], folder)
                 return Outcome(unit=unit)
             with lock_outputs(folder, unit.stem, wait=self._shared), ExitStack() as stack:
-                for part, name in zip(parts, names, strict=False):  # one that died after joining has removed some
+                for part, name in zip(parts, names, strict=False):  # a dead joiner may have deleted some
                     self._measure_part(source, part, name, folder)
                 paths = [stack.enter_context(self._out.reading(name, folder=folder)) for name in names]
                 measured = self._joined(source, unit, paths) if paths else None
-                done = self._predict(source, local, folder, frames_of, measured)
-                done = replace(done, seconds=done.seconds + sum(read_part_notes(path)[1] for path in paths))
-                places = self._out.written(done.paths, folder=folder)
-                record = self._record(unit, done, places, folder, identity)
+                result = self._predict(source, local, folder, frames_of, measured)
+                result = replace(result, seconds=result.seconds + sum(read_part_notes(path)[1] for path in paths))
+                final_paths = self._out.written(result.paths, folder=folder)
+                record = self._record(unit, result, final_paths, folder, identity)
             for name in names:
                 self._out.drop(name)
             return Outcome(unit=unit, record=record)
 
     def _part_name(self, unit: WorkUnit, part: int, identity: str) -> str:
-        """Where the results of a part wait to be joined; another film, or other settings, have other names."""
+        """Path of a part's results in the output folder; it differs for another film and for other settings."""
         return f"{PARTS_FOLDER}/{unit.stem}.{identity[:16]}{self._settings[:16]}.{part + 1}of{unit.num_parts}.parquet"
 
     @cached_property
@@ -119,7 +119,7 @@ class UnitWorker:
         return fingerprint(run_settings(self._config, self._predictor))
 
     def _measure_part(self, film: FrameSource, part: FilmPart, name: str, folder: Path) -> None:
-        """The results of a part, where they do not stand there already."""
+        """Write the results of a part, unless they exist already."""
         if self._out.has(name):
             return
         assert isinstance(film, PyAVSource)
@@ -132,7 +132,7 @@ class UnitWorker:
         self._out.written([path], folder=folder)
 
     def _joined(self, film: FrameSource, unit: WorkUnit, paths: Sequence[Path]) -> Iterator[FrameResult]:
-        """The results of all parts as those of one film, whose problems go to `film`."""
+        """The joined results of all parts; their problems are set on `film` at the end."""
         try:
             yield from joined(map(read_part, paths))
             film.problems[:] = Tally.joined(read_part_notes(path)[0] for path in paths).sentences()
@@ -144,10 +144,10 @@ class UnitWorker:
         source: Any,
         unit: WorkUnit,
         folder: Path,
-        frames_of: _Frames,
+        frames_of: _FrameProgress,
         measured: Iterator[FrameResult] | None,
-    ) -> _Done:
-        """The outputs of a unit whose files are here, in a folder of this machine."""
+    ) -> _Result:
+        """Write the outputs of a unit, whose files are local, into a local folder."""
         config, item = self._config, unit.item
         with frames_of(source.info) as advance:
             summary = Summary(item.name, labels=config.labels)
@@ -172,24 +172,24 @@ class UnitWorker:
         if self._finished is not None:
             with frames_of(replace(source.info, name=f"report of {source.info.name}")) as advance:
                 further = self._finished(item, outputs, self._predictor.schema(), advance)
-        return _Done(summary=summary, seconds=seconds, outputs=outputs, further=further)
+        return _Result(summary=summary, seconds=seconds, outputs=outputs, further=further)
 
-    def _record(self, unit: WorkUnit, done: _Done, places: list[Path], folder: Path, identity: str) -> UnitRecord:
-        summary, totals, film = done.summary, done.outputs.totals, unit.item.kind == "video"
+    def _record(self, unit: WorkUnit, result: _Result, paths: list[Path], folder: Path, identity: str) -> UnitRecord:
+        summary, totals, film = result.summary, result.outputs.totals, unit.item.kind == "video"
         return UnitRecord(
             input=unit.item.name,
             kind=unit.item.kind,
             stem=unit.stem,
             identity=identity,
-            outputs=sizes_of(done.paths, folder=folder, folders=not self._out.remote),
+            outputs=sizes_of(result.paths, folder=folder, folders=not self._out.remote),
             num_rows=summary.num_rows,
             num_frames=summary.num_frames,
             num_no_face=summary.status["no_face"],
             num_unreadable=summary.status["unreadable"],
             num_faces=summary.num_faces,
-            seconds=round(done.seconds, 3),
+            seconds=round(result.seconds, 3),
             finished=now(),
-            problems=done.outputs.problems,
-            lines=summary.lines(outputs=places, film=film, seconds=done.seconds, device=self._predictor.device),
+            problems=result.outputs.problems,
+            lines=summary.lines(outputs=paths, film=film, seconds=result.seconds, device=self._predictor.device),
             totals=list(totals.rows()) if totals is not None else [],
         )

@@ -1,4 +1,4 @@
-"""A unit of work (one input with the name of its outputs), and the record that remains of it."""
+"""A work unit (one input with the name of its outputs), its outcome, and its record in the journal."""
 
 import hashlib
 import json
@@ -16,30 +16,30 @@ from femae.video.storage import state_of
 
 __all__ = ["Outcome", "UnitRecord", "WorkUnit", "WorkUnits", "identity_of", "num_bytes", "sizes_of"]
 
-_REMOTE_BYTES: Final = 10_000_000  # that a file of a store counts for: their sizes are not asked for
+_REMOTE_BYTES: Final = 10_000_000  # assumed for a remote file, whose size is not requested
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkUnit:
-    """One input and the stem of its outputs, or one part of a long film; travels between processes."""
+    """One input and the stem of its outputs, or one part of a long film; passed between processes."""
 
-    number: int  # its place among the inputs, from 0
+    number: int  # position among the inputs, from 0
     item: InputItem
     stem: str
     num_parts: int = 0  # of a long film that workers share; 0: not known yet, or not divided
-    part: int | None = None  # this part alone; None with num_parts: join the parts
+    part: int | None = None  # process only this part; None with num_parts: join the parts
 
 
 class WorkUnits:
-    """The inputs of a run in the order in which they were named, however many: they wait in a file."""
+    """The inputs of a run in the order given; kept on disk, so that there may be any number."""
 
     def __init__(self, inputs: Sequence[str], *, stem: Callable[[str], str]) -> None:
-        """Find the inputs; `stem` makes names for their outputs, none twice. Raises OutputError: a full disk."""
-        self._table = DiskTable()  # number -> stem and the item, which is slow to read
+        """Find the inputs; `stem` makes unique names for their outputs. Raises OutputError if the disk is full."""
+        self._table = DiskTable()  # number -> stem and the pickled item, which is slow to load
         for number, item in discover_each(inputs):
             self._table.put(number, pickle.dumps((item.stem, pickle.dumps(item))))
         self._numbers: Sequence[int] = range(len(self._table))
-        for number in self._numbers:  # in their order, which is not that in which they were found
+        for number in self._numbers:  # in the order given, not that of discovery
             own, data = self._entry(number)
             self._table.put(number, pickle.dumps((stem(own), data)))
 
@@ -52,10 +52,10 @@ class WorkUnits:
             yield WorkUnit(number=number, item=pickle.loads(data), stem=stem)
 
     def only(self, numbers: Sequence[int]) -> "WorkUnits":
-        """Those of these numbers, in this order."""
-        some = copy(self)
-        some._numbers = numbers
-        return some
+        """The units with these numbers, in this order."""
+        selection = copy(self)
+        selection._numbers = numbers
+        return selection
 
     def _entry(self, number: int) -> tuple[str, bytes]:
         entry = self._table.get(number)
@@ -66,13 +66,13 @@ class WorkUnits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitRecord:
-    """The record of one input: a line of the journal, an entry of run.json."""
+    """The record of one finished input: a line of the journal, an entry of run.json."""
 
-    input: str  # as it was named
+    input: str  # as given on the command line
     kind: str  # video or pictures
     stem: str
-    identity: str  # of its files: see identity_of
-    outputs: dict[str, int]  # path in the output folder -> bytes; of a folder: files in it
+    identity: str  # see identity_of
+    outputs: dict[str, int]  # path in the output folder -> bytes; for a folder the number of files
     num_rows: int  # of the main table
     num_frames: int
     num_no_face: int
@@ -81,41 +81,41 @@ class UnitRecord:
     seconds: float
     finished: str  # ISO 8601, UTC
     problems: list[str] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)  # what was said of it on screen
-    totals: list[dict[str, Any]] = field(default_factory=list)  # its rows of the summary, where one is asked for
+    lines: list[str] = field(default_factory=list)  # its summary on screen
+    totals: list[dict[str, Any]] = field(default_factory=list)  # rows for the summary table (Totals.rows)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The record as JSON-compatible values."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The record that as_json gave. Raises TypeError where a value is missing or unknown."""
+        """The record from values of as_json. Raises TypeError if a value is missing or unknown."""
         return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How a unit ended: its record, or a sentence on what went wrong; of a part of a film: neither, if all is well."""
+    """How a unit ended: its record or an error message; a part of a film that succeeded has neither."""
 
     unit: WorkUnit
     record: UnitRecord | None = None
     error: str = ""
     trace: str = ""  # traceback of the error
-    num_parts: int = 0  # the film is long: do so many parts, and then join them
+    num_parts: int = 0  # not 0: the film is long; process that many parts and join them
 
 
 def identity_of(item: InputItem) -> str:
-    """Which files an input is, and in which state: a digest of paths, sizes and times of last change (or ETags).
+    """Identifies the files of an input and their state: a digest of paths, sizes and modification times (or ETags).
 
-    Raises OSError when a file is gone.
+    Raises OSError if a file does not exist.
     """
     facts = [state_of(path) for path in item.paths]
     return hashlib.sha256(json.dumps([item.kind, facts]).encode()).hexdigest()[:32]
 
 
 def num_bytes(unit: WorkUnit) -> int:
-    """Of its files, as far as they are known without asking a store; 0 where they cannot be asked."""
+    """Total size of its files, with a fixed estimate for remote ones; 0 if a file cannot be read."""
     try:
         return sum(_REMOTE_BYTES if is_remote(path) else path.stat().st_size for path in unit.item.paths)
     except OSError:
@@ -123,7 +123,7 @@ def num_bytes(unit: WorkUnit) -> int:
 
 
 def sizes_of(paths: Iterable[Path], *, folder: Path, folders: bool = True) -> dict[str, int]:
-    """Each output by its path in `folder`: bytes; of a folder how many files are in it, or without `folders` each file.
+    """Path of each output in `folder` -> bytes; for a folder its number of files, or without `folders` each file.
 
     Raises OSError.
     """

@@ -1,1 +1,1 @@
-"""Figures of predictions against labels, in numpy: F1, calibration, bootstrap (paper, section 4.3)."""
+"""Metrics of predictions against labels, in numpy: F1, calibration, ranking, bootstrap (paper, section 4.3)."""

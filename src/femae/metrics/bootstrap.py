@@ -1,8 +1,8 @@
-"""Bootstrap over groups: how much a figure would change with other persons or films of the same kind.
+"""Bootstrap over groups: how much a metric would vary with other persons or films of the same kind.
 
-Samples of one person or film are alike, so groups are drawn, with replacement, never single samples. Figures that
-follow from sums over samples (F1, accuracy, ECE) need only the sums of each group: all draws are one matrix product.
-Those that follow from an order (average precision, AUROC) count each sample as often as its group was drawn.
+Samples of one person or film are correlated, so whole groups are drawn with replacement, never single samples. Metrics
+that are functions of sums over samples (F1, accuracy, ECE) need only the sums of each group: all draws are one matrix
+product. Ranking metrics (average precision, AUROC) weight each sample by how often its group was drawn.
 """
 
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from femae.metrics.f1 import f1_from_counts
 
 __all__ = ["GroupDraws", "bootstrap_f1", "bootstrap_sums", "draw_groups", "group_sums", "interval"]
 
-_DRAWN_AT_ONCE = 4_000_000  # numbers
+_MAX_CHUNK = 4_000_000  # values in memory per chunk of draws
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupDraws:
-    """How samples are drawn: by their groups i[N], `num` times. Equal ones give equal draws."""
+    """Parameters of bootstrap draws: groups i[N] of the samples, number of draws, seed. Equal ones give equal draws."""
 
     groups: npt.NDArray[np.integer]
     num: int = 1000
@@ -28,7 +28,7 @@ class GroupDraws:
 
 
 def group_sums(values: npt.NDArray[np.number], *, groups: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """Sums f64[G, K] over the samples of each group; values [N, K], groups i[N] (any numbers; ordered by number)."""
+    """Sums f64[G, K] of values [N, K] over the samples of each group; groups i[N], any numbers, in ascending order."""
     codes, place = np.unique(groups, return_inverse=True)
     out = np.zeros((len(codes), values.shape[1]))
     np.add.at(out, place, values)
@@ -36,13 +36,13 @@ def group_sums(values: npt.NDArray[np.number], *, groups: npt.NDArray[np.integer
 
 
 def draw_groups(size: int, *, num: int, seed: int, width: int = 0) -> Iterator[tuple[slice, npt.NDArray[np.integer]]]:
-    """`num` draws of `size` groups with replacement, some at a time: which draws, and how often each came i[K, G].
+    """Yields `num` draws of `size` groups with replacement in chunks: the slice of draws, and counts i[K, G].
 
-    width: numbers that the caller needs per draw, where these are more than the groups. Equal arguments give equal
-    draws, however many are made at once.
+    width: values that the caller needs per draw, if more than the groups. The draws depend only on size, num and seed,
+    not on the size of the chunks.
     """
     rng = np.random.default_rng(seed)
-    step = max(1, _DRAWN_AT_ONCE // max(size, width, 1))
+    step = max(1, _MAX_CHUNK // max(size, width, 1))
     for start in range(0, num if size else 0, step):
         count = min(step, num - start)
         drawn = rng.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
@@ -51,13 +51,13 @@ def draw_groups(size: int, *, num: int, seed: int, width: int = 0) -> Iterator[t
 
 
 def bootstrap_sums(sums: npt.NDArray[np.float64], *, num: int, seed: int) -> npt.NDArray[np.float64]:
-    """`num` draws of as many groups as there are, with replacement: totals f64[num, K] of sums f64[G, K].
+    """Totals f64[num, K] of group sums f64[G, K] over `num` draws of G groups with replacement.
 
     Equal arguments give equal draws.
     """
     out = np.zeros((num, sums.shape[1]))
-    for place, times in draw_groups(len(sums), num=num, seed=seed):
-        out[place] = times @ sums
+    for chunk, times in draw_groups(len(sums), num=num, seed=seed):
+        out[chunk] = times @ sums
     return out
 
 
@@ -70,20 +70,20 @@ def bootstrap_f1(
     num: int = 1000,
     seed: int = 0,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """F1 per class f64[num, num_classes] and accuracy f64[num] of `num` draws of groups; pred, true, groups i[N].
+    """F1 per class f64[num, num_classes] and accuracy f64[num] over `num` draws of groups; pred, true, groups i[N].
 
-    A class that a draw does not hold at all has there an F1 of 0, as in `f1_per_class`.
+    A class that is neither predicted nor present in a draw has an F1 of 0, as in `f1_per_class`.
     """
     classes = np.arange(num_classes)
-    given, present = pred[:, None] == classes, true[:, None] == classes  # bool[N, C] each
-    parts = [given & present, given.astype(np.int64) + present, np.ones((len(pred), 1))]
+    predicted, present = pred[:, None] == classes, true[:, None] == classes  # bool[N, C] each
+    parts = [predicted & present, predicted.astype(np.int64) + present, np.ones((len(pred), 1))]
     totals = bootstrap_sums(group_sums(np.concatenate(parts, axis=1), groups=groups), num=num, seed=seed)
     hits, both, count = totals[:, :num_classes], totals[:, num_classes:-1], totals[:, -1]
     return f1_from_counts(hits, both=both), hits.sum(1) / np.maximum(count, 1)
 
 
 def interval(draws: npt.NDArray[np.float64], *, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of draws f64[num], by percentiles. NaN draws do not count; NaN, NaN without another."""
+    """The percentile interval of draws f64[num] with `level` of them; NaN is ignored, (NaN, NaN) if all are NaN."""
     defined = draws[~np.isnan(draws)]
     if defined.size == 0:
         return float("nan"), float("nan")

@@ -1,14 +1,13 @@
-"""Calibration of probabilities: reliability bins and the expected calibration error (ECE), Platt's two numbers.
+"""Calibration of probabilities: reliability bins, expected calibration error (ECE), Platt scaling, best thresholds.
 
-The probabilities 0 to 1 are cut into bins of equal width. In each, the mean probability stands beside the mean target;
-ECE is the mean of their distance, weighted by the samples of the bin. Targets may be soft: a vote share of 0.3 counts
-as 0.3, since that is what a probability trained on shares should say. With targets 0 and 1 it is the usual ECE.
+The range 0 to 1 is divided into bins of equal width. ECE is the mean distance of mean probability and mean target over
+the bins, weighted by their numbers of samples. Targets may be soft: a vote share of 0.3 counts as 0.3, which is what a
+model trained on shares should predict. With targets 0 and 1 it is the usual ECE.
 
-Calibration and thresholds are fitted on scores of samples that the model was not trained on.
-Platt (1999): per label, the probability becomes sigmoid(scale * logit + offset), with the two numbers that make the
-binary cross-entropy least. Targets may be soft. As Platt does, targets are drawn in a little, to (P + 1) / (P + 2) and
-1 / (Q + 2) for P positive and Q negative samples, so that few samples, or perfectly separated ones, give no endless
-scale.
+Calibration and thresholds are fitted on scores of samples that the model was not trained on. Platt scaling (1999): per
+label, the probability becomes sigmoid(scale * logit + offset), with the two parameters that minimise the binary
+cross-entropy. As in the paper, targets are moved to (P + 1) / (P + 2) and 1 / (Q + 2) for P positive and Q negative
+samples, so that few or perfectly separable samples do not give an infinite scale.
 """
 
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ def fit_platt(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Scale f64[C] and offset f64[C] from logits f[N, C] and targets f[N, C] in 0..1; mask bool[N, C]: False unknown.
 
-    A label whose known targets are all 0, all 1, or none at all keeps scale 1 and offset 0: there is nothing to fit.
+    A label whose known targets are all 0 or all 1, or that has none, keeps scale 1 and offset 0.
     """
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     assert logits.shape == targets.shape == known.shape and logits.ndim == 2, (logits.shape, targets.shape)
@@ -53,7 +52,7 @@ def _loss(pair: npt.NDArray[np.float64], x: npt.NDArray[np.float64], t: npt.NDAr
 
 
 def _fit_one(x: npt.NDArray[np.float64], t: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Newton's method with halved steps on a convex function of two numbers."""
+    """Newton's method with step halving on a convex function of two parameters."""
     pair = np.array([1.0, 0.0])
     loss = _loss(pair, x, t)
     features = np.stack([x, np.ones_like(x)], axis=1)  # [N, 2]
@@ -77,11 +76,11 @@ def _fit_one(x: npt.NDArray[np.float64], t: npt.NDArray[np.float64]) -> npt.NDAr
 
 
 def best_thresholds(probs: Floats, targets: Floats, *, mask: Mask = None) -> npt.NDArray[np.float64]:
-    """The threshold f64[C] per label at which its binary F1 is largest (a label is given from the threshold on).
+    """The threshold f64[C] per label with the largest binary F1 (a label is predicted if its probability reaches it).
 
     probs f[N, C] in 0..1, targets f[N, C] (present from 0.5 on); mask bool[N, C]: False is not counted. The threshold
-    lies in the middle between two neighbouring probabilities; of equal ones the highest is taken. 0.5 where a label has
-    no positive sample.
+    is midway between two neighbouring probabilities; ties go to the highest one. 0.5 for a label without a positive
+    sample.
     """
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     assert probs.shape == targets.shape == known.shape and probs.ndim == 2, (probs.shape, targets.shape, known.shape)
@@ -102,7 +101,7 @@ def best_thresholds(probs: Floats, targets: Floats, *, mask: Mask = None) -> npt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reliability:
-    """The bins of C labels, B bins each; means of an empty bin are NaN."""
+    """B bins for each of C labels; means of an empty bin are NaN."""
 
     count: npt.NDArray[np.int64]  # i64[C, B]
     mean_prob: npt.NDArray[np.float64]  # f64[C, B]
@@ -110,12 +109,12 @@ class Reliability:
 
     @property
     def edges(self) -> npt.NDArray[np.float64]:
-        """f64[B + 1], 0 to 1."""
+        """Edges of the bins f64[B + 1], 0 to 1."""
         return np.linspace(0, 1, self.count.shape[1] + 1)
 
     @property
     def ece(self) -> npt.NDArray[np.float64]:
-        """f64[C]; NaN for a label of which nothing is known."""
+        """Expected calibration error f64[C]; NaN for a label without a known target."""
         total = self.count.sum(1)
         distance = np.where(self.count > 0, np.abs(self.mean_prob - self.mean_target), 0.0)
         out = (distance * self.count).sum(1) / np.maximum(total, 1)
@@ -127,20 +126,20 @@ def reliability(
 ) -> Reliability:
     """Bins of probs f[N, C] in 0..1 against targets f[N, C] in 0..1; mask bool[N, C]: False is not counted.
 
-    A probability on an edge belongs to the bin above it, 1 to the last bin.
+    A probability on an edge belongs to the bin above, 1 to the last bin.
     """
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     assert probs.shape == targets.shape == known.shape and probs.ndim == 2, (probs.shape, targets.shape, known.shape)
     num_labels = targets.shape[1]
     row, column = np.nonzero(known)
     chosen = probs[row, column].astype(np.float64)
-    place = column * num_bins + _bin_of(chosen, num_bins)
+    index = column * num_bins + _bin_of(chosen, num_bins)
     size = num_labels * num_bins
 
     def total(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.asarray(np.bincount(place, weights=weights, minlength=size), np.float64).reshape(num_labels, num_bins)
+        return np.asarray(np.bincount(index, weights=weights, minlength=size), np.float64).reshape(num_labels, num_bins)
 
-    count = np.bincount(place, minlength=size).reshape(num_labels, num_bins)
+    count = np.bincount(index, minlength=size).reshape(num_labels, num_bins)
     with np.errstate(invalid="ignore"):
         mean_prob, mean_target = total(chosen) / count, total(targets[row, column].astype(np.float64)) / count
     return Reliability(count=np.asarray(count, np.int64), mean_prob=mean_prob, mean_target=mean_target)
@@ -158,14 +157,14 @@ def bootstrap_ece(
     mask: npt.NDArray[np.bool_] | None = None,
     num_bins: int = 15,
 ) -> npt.NDArray[np.float64]:
-    """ECE f64[num, C] of `draws`, else as `reliability`; NaN where a draw holds no sample with a known label."""
+    """ECE f64[num, C] over `draws`, otherwise as `reliability`; NaN where a draw has no known target."""
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     num_labels = targets.shape[1]
     codes, group = np.unique(draws.groups, return_inverse=True)
     row, column = np.nonzero(known)
     chosen = probs[row, column].astype(np.float64)
-    place = (group[row] * num_labels + column) * num_bins + _bin_of(chosen, num_bins)
-    surplus = np.bincount(place, weights=chosen - targets[row, column], minlength=len(codes) * num_labels * num_bins)
+    index = (group[row] * num_labels + column) * num_bins + _bin_of(chosen, num_bins)
+    surplus = np.bincount(index, weights=chosen - targets[row, column], minlength=len(codes) * num_labels * num_bins)
     counts = group_sums(known.astype(np.int64), groups=draws.groups)  # [G, C]
     sums = np.concatenate([surplus.reshape(len(codes), -1), counts], axis=1)  # [G, C * B + C]
     totals = bootstrap_sums(sums, num=draws.num, seed=draws.seed)

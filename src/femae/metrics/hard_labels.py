@@ -1,15 +1,15 @@
-"""From shares of votes to one class: which emotion, and which pair of emotions, a face shows.
+"""Hard labels from vote shares: the single emotion, or the pair of emotions, that a face shows.
 
-Figures such as F1 over six classes need one true class. Both rules take shares of the annotators' votes and give -1
-where there is no clear answer; the sample then does not count. `neutral` is what stands against the six: the share of
-the votes for neutral, or where that is not known 1 minus the sum of the six (never below 0).
+Metrics such as F1 over six classes need one true class. All rules take shares of the annotators' votes and return -1 if
+there is no clear answer; the sample then does not count. `neutral` is the share of the votes for neutral, or, if
+unknown, 1 minus the sum of the six (at least 0).
 
-- Top emotion: the largest share, at least 0.3, and above `neutral`. Of equal ones the first in the order of
-  labels.EMOTIONS, except that two shares of 1 are two labels of one face and no top emotion.
+- Top emotion: the largest share, at least 0.3 and above `neutral`. Ties go to the first in the order of
+  labels.EMOTIONS, except that two shares of 1 are two labels of one face and give no top emotion.
 - Top pair: the two largest shares are a pair of the class set; each is at least 0.3 of the sum of the six, that sum is
   at least 0.4, the second is above the third, and `neutral` is not above the first.
 
-A single label in words is the share 1. With ten votes the rules read: at least three votes, four votes.
+A single class name is a share of 1.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 __all__ = ["MIN_CLEAR", "MIN_SHARE", "top_emotion", "top_expression", "top_pair"]
 
-MIN_SHARE = 0.3  # of an emotion that counts as shown
-MIN_CLEAR = 0.6  # of what a face shows and nothing else: none, or one emotion
-_MIN_SUM = 0.4  # of the six emotions, for a pair
-_ROUNDING = 1e-6  # shares are float32
+MIN_SHARE = 0.3  # least share of an emotion that a face shows
+MIN_CLEAR = 0.6  # least share of none or of a single emotion in top_expression
+_MIN_SUM = 0.4  # least sum of the six emotions for a pair
+_ROUNDING = 1e-6  # tolerance for float32 shares
 
 Floats = npt.NDArray[np.floating]
 
@@ -36,7 +36,7 @@ def _against(shares: npt.NDArray[np.float64], neutral: Floats | None) -> npt.NDA
 def top_emotion(
     targets: Floats, *, mask: npt.NDArray[np.bool_] | None = None, neutral: Floats | None = None
 ) -> npt.NDArray[np.int64]:
-    """i64[N], -1 for none, of targets f[N, 6] in 0..1; mask bool[N, 6]: all six must be known; neutral f[N]."""
+    """The top emotion i64[N], -1: none. targets f[N, 6] in 0..1; mask bool[N, 6]: all must be known; neutral f[N]."""
     shares = targets.astype(np.float64)
     top = shares.argmax(1)
     largest = shares.max(1)
@@ -54,7 +54,7 @@ def top_pair(
     mask: npt.NDArray[np.bool_] | None = None,
     neutral: Floats | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Position in `pairs` (two columns of `targets` each) i64[N], -1 for none; arguments as in `top_emotion`."""
+    """The top pair i64[N] as an index in `pairs` (of columns of `targets`), -1: none; arguments as in `top_emotion`."""
     shares = targets.astype(np.float64)
     order = np.argsort(-shares, axis=1, kind="stable")[:, :3]
     first, second, third = np.take_along_axis(shares, order, axis=1).T
@@ -63,10 +63,10 @@ def top_pair(
     clear &= (second > third + _ROUNDING) & (_against(shares, neutral) <= first + _ROUNDING)
     if mask is not None:
         clear &= mask.all(1)
-    place = np.full((targets.shape[1], targets.shape[1]), -1, np.int64)
+    index_of = np.full((targets.shape[1], targets.shape[1]), -1, np.int64)
     for number, (one, other) in enumerate(pairs):
-        place[one, other] = place[other, one] = number
-    return np.asarray(np.where(clear, place[order[:, 0], order[:, 1]], -1), np.int64)
+        index_of[one, other] = index_of[other, one] = number
+    return np.asarray(np.where(clear, index_of[order[:, 0], order[:, 1]], -1), np.int64)
 
 
 def top_expression(
@@ -76,10 +76,10 @@ def top_expression(
     mask: npt.NDArray[np.bool_] | None = None,
     neutral: Floats | None = None,
 ) -> npt.NDArray[np.int64]:
-    """The answer i64[N] that annotators give: 0 none, 1 to 6 an emotion, 7 on a pair of `pairs`, -1 unclear.
+    """The annotators' answer i64[N]: 0 none, 1 to 6 an emotion, from 7 on a pair of `pairs`, -1 unclear.
 
-    A pair where top_pair finds one; else none where `neutral` has at least MIN_CLEAR of the votes, else the emotion
-    that has as much. Numbered as compound.expression.ExpressionRule.names; arguments as in top_pair.
+    The top pair if there is one, else none or the emotion with a share of at least MIN_CLEAR. Numbered as
+    compound.expression.ExpressionRule.names; arguments as in top_pair.
     """
     shares = targets.astype(np.float64)
     against = _against(shares, neutral)

@@ -1,8 +1,8 @@
-"""How well probabilities put the samples with a label before those without: average precision and AUROC, per label.
+"""Ranking metrics per label: average precision and AUROC.
 
-Neither is a number where its counts make none: average precision needs a positive sample, AUROC a positive and a
-negative one. There the value is NaN, never 0. Both are scikit-learn's; those of bootstrap draws are computed here, for
-all draws at once, and equal scikit-learn's with sample weights.
+Average precision needs a positive sample, AUROC a positive and a negative one; without them the value is NaN, never 0.
+The values come from scikit-learn. Those of bootstrap draws are computed here for all draws at once, and equal
+scikit-learn's with sample weights.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_] | None
 
 
 def average_precision(probs: Floats, *, targets: Floats, mask: Mask = None) -> npt.NDArray[np.float64]:
-    """f64[C] of probs f[N, C] and targets f[N, C] (present from 0.5 on); mask bool[N, C]: False is not counted.
+    """Average precision f64[C] of probs f[N, C]; targets f[N, C] (present from 0.5 on); mask bool[N, C]: False ignored.
 
     NaN for a label without a positive sample. Raises MissingDependencyError without scikit-learn.
     """
@@ -56,32 +56,32 @@ def bootstrap_ranking(
     mask: Mask = None,
     draws: GroupDraws,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Average precision and AUROC, f64[num, C] each, of `draws`, else as above.
+    """Average precision and AUROC, f64[num, C] each, over `draws`; other arguments as in `average_precision`.
 
-    NaN where a draw makes none. Equal arguments give equal draws, those of `bootstrap_f1`.
+    NaN where undefined in a draw. Equal arguments give equal draws, those of `bootstrap_f1`.
     """
     known = np.ones(targets.shape, np.bool_) if mask is None else mask
     assert probs.shape == targets.shape == known.shape and probs.ndim == 2, (probs.shape, targets.shape, known.shape)
     codes, group = np.unique(draws.groups, return_inverse=True)
     precision, area = np.full((2, draws.num, targets.shape[1]), np.nan)
-    orders = []  # per label: known samples, the most probable first, and the last one of each run of equal ones
+    orders = []  # per label: known samples by descending probability, and the last one of each tie
     for column, chosen in enumerate(known.T):
         rows = np.flatnonzero(chosen)
         rows = rows[np.argsort(-probs[rows, column], kind="stable")]
         orders.append((rows, np.flatnonzero(np.diff(probs[rows, column], append=np.nan) != 0)))
-    for place, times in draw_groups(len(codes), num=draws.num, seed=draws.seed, width=len(probs)):
+    for chunk, times in draw_groups(len(codes), num=draws.num, seed=draws.seed, width=len(probs)):
         for column, (rows, last) in enumerate(orders):
             if len(rows):
                 weights = times[:, group[rows]].astype(np.float64)  # [K, n]
                 present = targets[rows, column] >= 0.5
-                precision[place, column], area[place, column] = _curve_figures(weights, present, last)
+                precision[chunk, column], area[chunk, column] = _curve_figures(weights, present, last)
     return precision, area
 
 
 def _curve_figures(
     weights: npt.NDArray[np.float64], present: npt.NDArray[np.bool_], last: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Average precision and AUROC f64[K] of ordered samples with weights f64[K, n], thresholds after samples `last`."""
+    """Average precision and AUROC f64[K] of sorted samples with weights f64[K, n] and thresholds after `last`."""
     hits = np.cumsum(weights * present, axis=1)[:, last]
     count = np.cumsum(weights, axis=1)[:, last]
     false = count - hits
@@ -94,7 +94,7 @@ def _curve_figures(
 
 
 def _sklearn_metrics() -> Any:
-    """The module sklearn.metrics. Raises MissingDependencyError where it is not installed."""
+    """The module sklearn.metrics. Raises MissingDependencyError if it is not installed."""
     try:
         from sklearn import metrics
     except ImportError as error:

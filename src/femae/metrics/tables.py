@@ -1,4 +1,4 @@
-"""The paper's Tables 1, 2 and 3 as Markdown, from figures or from the folders of k-fold and ablation runs."""
+"""Tables 1, 2 and 3 of the paper as Markdown, from metrics or from the folders of k-fold and ablation runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ PUBLISHED_TEAMS: Final[tuple[tuple[str, float], ...]] = (
     ("SUN_CE", 0.2201),
     ("USTC-AC", 0.1845),
 )
-_HEADS: Final = {"surprise": "Surprised"}  # how Table 1 heads a column; the others are the emotion's name
+_COLUMN_NAMES: Final = {"surprise": "Surprised"}  # in Table 1, other than the emotion's name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AblationRow:
-    """One setting of an ablation and what it reached with each seed."""
+    """One setting of an ablation with its results per seed."""
 
     name: str
     f1: Sequence[float]  # macro-F1 per seed
@@ -46,7 +46,7 @@ class AblationRow:
 
     @classmethod
     def of_runs(cls, runs: Sequence[Mapping[str, Any]], *, name: str, components: Mapping[str, bool]) -> Self:
-        """From what each seed's run reached: `macro_f1`, and `accuracy` and `compound_macro_f1` where all have them."""
+        """From the results of each seed's run: `macro_f1`, and `accuracy` and `compound_macro_f1` if all have them."""
 
         def all_of(key: str) -> list[float]:
             values = [run.get(key) for run in runs]
@@ -83,8 +83,8 @@ def _cell(text: str) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, num_text: int = 1) -> str:
-    """A Markdown table; the first `num_text` columns are text, the others stand to the right."""
-    rule = ["---" if place < num_text else "---:" for place in range(len(head))]
+    """A Markdown table; the first `num_text` columns are text, the others are right-aligned numbers."""
+    rule = ["---" if column < num_text else "---:" for column in range(len(head))]
     lines = [[_cell(text) for text in row] for row in (head, *rows)]
     lines.insert(1, rule)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -93,10 +93,10 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, num_te
 def table1(folds: Mapping[str, npt.NDArray[np.floating]]) -> str:
     """F1 of the six emotions per fold, with averages: Table 1.
 
-    folds: name of the fold (fold-1, ...) -> f[6] in the order of EMOTIONS. Below stand the mean over folds and the
-    standard deviation (n - 1) over folds of each column.
+    folds: name of the fold (fold-1, ...) -> f[6] in the order of EMOTIONS. The last two rows are the mean and the
+    standard deviation (n - 1) over folds.
     """
-    head = ["Val. Set", *(_HEADS.get(emotion, emotion.capitalize()) for emotion in EMOTIONS), "Average"]
+    head = ["Val. Set", *(_COLUMN_NAMES.get(emotion, emotion.capitalize()) for emotion in EMOTIONS), "Average"]
     values = np.array([np.asarray(f1, np.float64) for f1 in folds.values()]).reshape(-1, len(EMOTIONS))
     values = np.column_stack([values, values.mean(1)])  # [folds, 7]
     rows = [[name, *map(_number, row)] for name, row in zip(folds, values, strict=True)]
@@ -109,18 +109,18 @@ def table1(folds: Mapping[str, npt.NDArray[np.floating]]) -> str:
 def table2(rows: Sequence[AblationRow]) -> str:
     """Macro-F1 with and without each part of the method, mean and deviation over seeds: Table 2.
 
-    The columns of the components are those of all rows, in order of first appearance; a row that does not name one has
-    it off. Accuracy and the compounds' macro-F1 stand beside where a row has them.
+    There is a column per component of any row, in order of first appearance; it is off in rows that do not name it.
+    Accuracy and the compounds' macro-F1 have columns if any row has them.
     """
     components = list(dict.fromkeys(name for row in rows for name in row.components))
     further = {"accuracy": [row.accuracy for row in rows], "compound F1": [row.compound_f1 for row in rows]}
     further = {name: values for name, values in further.items() if any(values)}
     body = []
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         marks = ["✓" if row.components.get(name, False) else "\u00d7" for name in components]
         cells = [row.name, *marks, _number(row.mean), _number(row.deviation), str(len(row.f1))]
         for values in further.values():
-            seeds = np.asarray(values[place], np.float64)
+            seeds = np.asarray(values[index], np.float64)
             cells += [_number(float(seeds.mean()) if seeds.size else float("nan")), _number(_deviation(seeds))]
         body.append(cells)
     head = ["Method", *components, "F1 score", "deviation", "seeds"]
@@ -128,9 +128,9 @@ def table2(rows: Sequence[AblationRow]) -> str:
 
 
 def table3(macro_f1: float, *, name: str = "femae") -> str:
-    """A macro-F1 over the seven compound classes in its place among the five published teams: Table 3.
+    """A macro-F1 over the seven compound classes, ranked among the five published teams: Table 3.
 
-    The published figures are of the test set of C-EXPR-DB: only a figure of that set may be compared with them.
+    The published values are on the test set of C-EXPR-DB: only a value on that set may be compared with them.
     """
     teams = [(team, score, False) for team, score in PUBLISHED_TEAMS] + [(name, float(macro_f1), True)]
     teams.sort(key=lambda team: (-team[1] if np.isfinite(team[1]) else np.inf, team[2]))
@@ -142,7 +142,7 @@ def table3(macro_f1: float, *, name: str = "femae") -> str:
 
 
 def kfold_table(folder: Path) -> str:
-    """Table 1 of `kfold.json` in a folder. Raises DataError when it is missing or incomplete."""
+    """Table 1 from `kfold.json` in a folder. Raises DataError if it is missing or incomplete."""
     content = _read(folder, "kfold.json", "a k-fold run")
     folds: dict[str, Any] = {}
     for entry in _list_of(content, "folds", folder / "kfold.json"):
@@ -158,7 +158,7 @@ def kfold_table(folder: Path) -> str:
 
 
 def ablation_table(folder: Path) -> str:
-    """Table 2 of `ablation.json` in a folder. Raises DataError when it is missing or incomplete."""
+    """Table 2 from `ablation.json` in a folder. Raises DataError if it is missing or incomplete."""
     content = _read(folder, "ablation.json", "an ablation run")
     rows = []
     for entry in _list_of(content, "rows", folder / "ablation.json"):

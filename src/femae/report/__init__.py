@@ -1,4 +1,4 @@
-"""Self-contained pages and figures for print, made from tables of predictions and from folders of training runs."""
+"""Self-contained HTML pages and figures for print, from tables of predictions and folders of training runs."""
 
 from femae.report.film.page import write_video_report
 from femae.report.parts.page import PageOptions

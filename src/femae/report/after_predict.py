@@ -1,4 +1,4 @@
-"""What `femae predict --report` does with each input: the page beside its table."""
+"""`femae predict --report`: writes a page beside the table of each input."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def report_outputs(
     *,
     labels: LabelView = "expression",
 ) -> list[Path]:
-    """Write `<table>.html` beside the first table of an input; `schema` is the table's, with settings as metadata."""
+    """Write `<table>.html` beside the first table of an input; `schema`: of the table, with settings as metadata."""
     table = outputs.tables[0]
     settings = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
     out = table.with_suffix(".html")

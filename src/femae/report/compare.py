@@ -2,10 +2,9 @@
 
 Groups: each film gives one number per measure (mean probability of an emotion, share of a label); a condition is the
 mean over its films, so that a long film does not outweigh a short one. Intervals are percentiles of 2,000 bootstrap
-draws of whole films: they say how much the number would move with other films of the same kind, and nothing about a
-model's errors. With fewer than three films in a condition no interval is given. Differences are taken against the
-first condition; the two conditions are drawn independently of each other, and nothing is corrected for looking at
-many measures.
+draws of whole films: they show how much the number would vary with other films of the same kind, not the model's
+errors. With fewer than three films in a condition there is no interval. Differences are taken against the first
+condition, with independent draws of both; there is no correction for multiple comparisons.
 """
 
 import csv
@@ -44,10 +43,10 @@ __all__ = [
     "write_models_report",
 ]
 
-SHARE_OF = "share of "  # what stands before a label in the name of its share
+SHARE_OF = "share of "  # prefix of a label in the name of its measure
 _NUM_DRAWS = 2000
-_FEWEST = 3
-_SAME_FACE = 0.5  # intersection over union of two boxes
+_MIN_FILMS = 3
+_SAME_FACE_IOU = 0.5  # at least, of two boxes
 _METHOD = (
     "Each film counts once: its mean probabilities and its share of each {} that occurs. A condition is the mean over "
     "its films. Intervals hold 95 % of 2,000 bootstrap draws of whole films (none below three); differences are taken "
@@ -57,7 +56,7 @@ _METHOD = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmMeans:
-    """One film: `values` f64[K], NaN where it shows no face; `num_faces` rows it is taken from."""
+    """Means of one film: `values` f64[K] (measure_names), NaN without a face; `num_faces`: rows averaged."""
 
     source: str
     table: str
@@ -67,7 +66,7 @@ class FilmMeans:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """A mean over films with its interval (NaN: too few films)."""
+    """A mean over films with its 95 % interval (NaN: too few films)."""
 
     value: float
     low: float
@@ -80,7 +79,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Agreement:
-    """Two tables of one film, over the faces that both have. differences, correlations: f64[6] of the emotions."""
+    """Agreement of two tables of one film on the faces in both. differences, correlations: f64[6], per emotion."""
 
     num_both: int
     num_first: int
@@ -91,12 +90,12 @@ class Agreement:
 
 
 def measure_names(table: PredictionTable) -> list[str]:
-    """Names of FilmMeans.values: means of six emotions, then shares of the labels that are shown."""
+    """Names of FilmMeans.values: the means of the six emotions, then the shares of the labels in view."""
     return [*EMOTIONS, *(f"{SHARE_OF}{name}" for name in table.names)]
 
 
 def film_means(table: PredictionTable) -> list[FilmMeans]:
-    """One entry per source of a table."""
+    """The means of each source of a table."""
     films = []
     for source in dict.fromkeys(map(str, table.source)):
         rows = np.flatnonzero((table.source == source) & (table.face_id > 0))
@@ -110,14 +109,14 @@ def film_means(table: PredictionTable) -> list[FilmMeans]:
 
 
 def without_unseen(films: Sequence[FilmMeans], names: Sequence[str]) -> tuple[list[FilmMeans], list[str]]:
-    """The same films and names without the shares of labels that no film has."""
+    """The films and names without the shares of labels that no film has."""
     shown = [name in EMOTIONS or any(film.values[k] > 0 for film in films) for k, name in enumerate(names)]
-    left = [name for name, is_shown in zip(names, shown, strict=True) if is_shown]
-    return [replace(film, values=film.values[np.array(shown)]) for film in films], left
+    kept = [name for name, is_shown in zip(names, shown, strict=True) if is_shown]
+    return [replace(film, values=film.values[np.array(shown)]) for film in films], kept
 
 
 def read_conditions(path: Path) -> dict[str, str]:
-    """source -> condition from a CSV with these two columns. Raises InputError."""
+    """Read source -> condition from a CSV with these two columns. Raises InputError."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -140,9 +139,9 @@ def read_conditions(path: Path) -> dict[str, str]:
 
 
 def assign(films: Sequence[FilmMeans], conditions: Mapping[str, str]) -> tuple[dict[str, list[FilmMeans]], list[str]]:
-    """Films by condition, in the order of the CSV, and sentences on what is left out.
+    """Films by condition, in the order of the CSV, and sentences about films and conditions left out.
 
-    A film is found by its source, by the source without suffix, or by the name of its table.
+    A film is matched by its source, by the source without suffix, or by the name of its table.
     """
     groups: dict[str, list[FilmMeans]] = {condition: [] for condition in conditions.values()}
     used, without, faceless = set(), [], []
@@ -173,17 +172,17 @@ def _draws(films: Sequence[FilmMeans], seed: int) -> npt.NDArray[np.float64]:
 
 
 def condition_means(films: Sequence[FilmMeans], *, seed: int = 0) -> list[Estimate]:
-    """Mean over films with a 95 % interval, per measure."""
+    """Mean over films with its 95 % interval, per measure."""
     means = np.mean([film.values for film in films], axis=0)
-    if len(films) < _FEWEST:
+    if len(films) < _MIN_FILMS:
         return [Estimate(value=float(mean), low=float("nan"), high=float("nan")) for mean in means]
     return _estimates(means, _draws(films, seed))
 
 
 def differences(films: Sequence[FilmMeans], reference: Sequence[FilmMeans], *, seed: int = 0) -> list[Estimate]:
-    """Mean of `films` minus mean of `reference`, with a 95 % interval, per measure."""
+    """Mean of `films` minus mean of `reference`, with its 95 % interval, per measure."""
     means = np.mean([film.values for film in films], axis=0) - np.mean([film.values for film in reference], axis=0)
-    if min(len(films), len(reference)) < _FEWEST:
+    if min(len(films), len(reference)) < _MIN_FILMS:
         return [Estimate(value=float(mean), low=float("nan"), high=float("nan")) for mean in means]
     return _estimates(means, _draws(films, seed + 1) - _draws(reference, seed + 2))
 
@@ -194,7 +193,7 @@ def _estimates(means: npt.NDArray[np.float64], draws: npt.NDArray[np.float64]) -
 
 
 def agreement(first: PredictionTable, second: PredictionTable) -> Agreement:
-    """Compare two tables of one film on the faces that lie on each other in a frame."""
+    """Compare two tables of one film on faces that overlap in a frame (intersection over union of at least 0.5)."""
     pairs = _matched_rows(first, second)
     a, b = pairs[:, 0], pairs[:, 1]
     x, y = first.emotions[a].astype(np.float64), second.emotions[b].astype(np.float64)
@@ -214,7 +213,7 @@ def agreement(first: PredictionTable, second: PredictionTable) -> Agreement:
 
 
 def _matched_rows(first: PredictionTable, second: PredictionTable) -> npt.NDArray[np.int64]:
-    """i64[M, 2]: rows of the same source and frame whose boxes overlap by half, the best first, each once."""
+    """Pairs of rows i64[M, 2] of the same source and frame, matched greedily by overlap; each row at most once."""
     by_frame: dict[tuple[str, int], list[int]] = {}
     for row in np.flatnonzero(second.face_id > 0):
         by_frame.setdefault((str(second.source[row]), int(second.frame[row])), []).append(int(row))
@@ -223,7 +222,7 @@ def _matched_rows(first: PredictionTable, second: PredictionTable) -> npt.NDArra
         key = (str(first.source[row]), int(first.frame[row]))
         for other in by_frame.get(key, ()):
             overlap = _overlap(first.boxes[row], second.boxes[other])
-            if overlap >= _SAME_FACE:
+            if overlap >= _SAME_FACE_IOU:
                 candidates.setdefault(key, []).append((overlap, int(row), other))
     pairs: list[tuple[int, int]] = []
     for found in candidates.values():
@@ -245,7 +244,7 @@ def _overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
 
 
 def is_one_film(tables: Sequence[PredictionTable]) -> bool:
-    """Whether all tables are of one and the same film."""
+    """Whether all tables are of the same film."""
     sources = {source for table in tables for source in set(map(str, table.source))}
     return len(sources) == 1 and all(table.is_film for table in tables)
 
@@ -259,12 +258,12 @@ def write_models_report(
     labels: LabelView = "expression",
     advance: Callable[[], None] = lambda: None,
 ) -> Path:
-    """One page for several tables of one film: faces of all of them on one timeline, and how far they agree.
+    """Write one page for several tables of one film: all faces on one timeline, and how far the tables agree.
 
-    The annotated film shows the first table. Raises InputError when the tables are of different films or classes.
+    The annotated film shows the first table. Raises InputError if the tables are of different films or classes.
     """
     folders = [Path(table).resolve().parent.name for table in tables]
-    read = _with_own_names(read_alike(tables, labels=labels), folders)
+    read = _with_unique_names(read_alike(tables, labels=labels), folders)
     if not is_one_film(read):
         raise InputError("these tables are not of one film: compare different films with --conditions")
     rows = [_agreement_row(read[0], other) for other in read[1:]]
@@ -281,11 +280,11 @@ def write_models_report(
     return write_page(Path(out), page)
 
 
-def _with_own_names(tables: list[PredictionTable], folders: Sequence[str]) -> list[PredictionTable]:
-    """Tables of one name get the name of their folder behind it, and where that is the same, too, a number."""
+def _with_unique_names(tables: list[PredictionTable], folders: Sequence[str]) -> list[PredictionTable]:
+    """Appends the folder's name to equal table names, and a number if the folders are equal, too."""
     names = [table.name for table in tables]
     longer = [f"{n} ({f})" if names.count(n) > 1 and f else n for n, f in zip(names, folders, strict=True)]
-    seen = [longer[: place + 1].count(name) for place, name in enumerate(longer)]
+    seen = [longer[: index + 1].count(name) for index, name in enumerate(longer)]
     own = [name if number == 1 else f"{name} {number}" for name, number in zip(longer, seen, strict=True)]
     return [replace(table, name=name) for table, name in zip(tables, own, strict=True)]
 
@@ -304,10 +303,10 @@ def write_conditions_report(
     conditions: str | Path | None,
     labels: LabelView = "expression",
 ) -> Path:
-    """One page for groups of films: means, shares and differences per condition, then each film.
+    """Write one page for groups of films: means, shares and differences per condition, then each film.
 
-    `conditions`: CSV with the columns source and condition; None: every source is a condition of its own. Raises
-    InputError when no film has a condition, or when the tables have different classes.
+    `conditions`: CSV with the columns source and condition; None: every source is its own condition. Raises
+    InputError if no film has a condition, or if the tables have different classes.
     """
     read = read_alike(tables, labels=labels)
     if any(table.compounds != read[0].compounds for table in read):

@@ -1,6 +1,6 @@
-"""Figures for print, of a table of predictions or of a training run (`femae report --figures`).
+"""Figures for print, from a table of predictions or a training run (`femae report --figures`).
 
-They are one or two columns wide (85 or 178 mm), with 8 point letters, embedded as TrueType.
+They are one or two columns wide (85 or 178 mm), with 8 point text and embedded TrueType fonts.
 """
 
 from collections.abc import Callable, Sequence
@@ -58,13 +58,13 @@ _STYLE: Final[Any] = {
     "savefig.dpi": 600,
 }
 _MARKERS: Final = "osvDX^P*"
-_MARKS_A_LINE: Final = 7
+_MARKERS_PER_LINE: Final = 7
 
 _Arguments = ParamSpec("_Arguments")
 
 
 def _in_style(draw: Callable[_Arguments, "Figure"]) -> Callable[_Arguments, "Figure"]:
-    """Draw under the settings for print. Raises MissingDependencyError."""
+    """Decorator: draw with the settings for print. Raises MissingDependencyError without matplotlib."""
 
     @wraps(draw)
     def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> "Figure":
@@ -80,8 +80,8 @@ def _in_style(draw: Callable[_Arguments, "Figure"]) -> Callable[_Arguments, "Fig
     return drawn
 
 
-def _new(width_mm: float, height_mm: float, **layout: Any) -> tuple["Figure", Any]:
-    """A figure that needs no display."""
+def _new_figure(width_mm: float, height_mm: float, **layout: Any) -> tuple["Figure", Any]:
+    """A figure, which needs no display, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -91,7 +91,7 @@ def _new(width_mm: float, height_mm: float, **layout: Any) -> tuple["Figure", An
 
 
 def save(figure: "Figure", folder: Path, *, stem: str, formats: Sequence[str]) -> list[Path]:
-    """`<folder>/<stem>.<format>` for each format; equal figures give equal files. Raises OutputError."""
+    """Write `<folder>/<stem>.<format>` for each format; equal figures give equal files. Raises OutputError."""
     import matplotlib
 
     paths = []
@@ -109,7 +109,7 @@ def save(figure: "Figure", folder: Path, *, stem: str, formats: Sequence[str]) -
 
 
 def _outline(colours: Sequence[str]) -> list[Any]:
-    """A darker edge for lines that are too light for paper."""
+    """Path effects: a darker edge for lines that are too light for paper."""
     from matplotlib.patheffects import Normal, Stroke
 
     return [Stroke(linewidth=1.5, foreground="0.35"), Normal()] if any(map(is_light, colours)) else []
@@ -118,8 +118,8 @@ def _outline(colours: Sequence[str]) -> list[Any]:
 def _draw_series(
     axis: Any, times: npt.NDArray[np.float64], values: npt.NDArray[np.float64], styles: Sequence[dict[str, Any]]
 ) -> None:
-    """A line per column; two colours alternate along it, and share its marks."""
-    every = max(1, len(times) // _MARKS_A_LINE)
+    """A line per column; a compound alternates its two colours along the line and in the markers."""
+    every = max(1, len(times) // _MARKERS_PER_LINE)
     for number, style in enumerate(styles):
         first, second = style["colours"][0], style["colours"][-1]
         axis.plot(
@@ -140,7 +140,7 @@ def _draw_series(
 
 
 def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> None:
-    """The expression over time: a compound in two halves, `none` thin; a legend of what is no single emotion."""
+    """The expression over time: compounds in two halves, `none` thin; the legend leaves out single emotions."""
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.patches import Patch
 
@@ -151,16 +151,16 @@ def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> 
     entries: list[tuple[Any, str]] = []
     for number in np.unique(label[label >= 0]):
         (style,) = label_styles([table.names[number]], table.compounds)
-        mine = label[starts] == number
+        selected = label[starts] == number
         spans = [
             (ends[frames[a] - 1], ends[frames[b]] - ends[frames[a] - 1]) for a, b in zip(starts, stops, strict=True)
         ]
         low, high = (0.4, 0.2) if style["quiet"] else (0.0, 1.0)
         part = high / len(style["colours"])
-        for place, colour in enumerate(reversed(style["colours"])):
-            shown = [span for span, is_mine in zip(spans, mine, strict=True) if is_mine]
-            axis.broken_barh(shown, (low + place * part, part), facecolor=colour, linewidth=0)
-        if style["name"] not in EMOTIONS:  # whose colours the lines have, too
+        for index, colour in enumerate(reversed(style["colours"])):
+            shown = [span for span, is_selected in zip(spans, selected, strict=True) if is_selected]
+            axis.broken_barh(shown, (low + index * part, part), facecolor=colour, linewidth=0)
+        if style["name"] not in EMOTIONS:  # those are in the legend of the lines
             entries.append((tuple(Patch(facecolor=colour) for colour in style["colours"]), style["name"]))
     if entries:
         handlers, words = zip(*entries, strict=True)
@@ -180,7 +180,7 @@ def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> 
 def timeline_figure(track: Track) -> "Figure":
     """Emotions of one face over time, and its expression or the scores of its compounds, two columns wide.
 
-    Holes in the track stay empty.
+    Gaps in the track stay empty.
     """
     table, frames = track.table, track.frames
     all_times = frame_times(table)
@@ -189,7 +189,7 @@ def timeline_figure(track: Track) -> "Figure":
     ends = np.array([np.searchsorted(frames, last) for _, last in parts_of(frames)[:-1]], np.int64)
     times, values = np.insert(times, ends + 1, np.nan), np.insert(values, ends + 1, np.nan, axis=0)
     is_strip = table.labels == "expression"
-    figure, axes = _new(
+    figure, axes = _new_figure(
         TWO_COLUMNS_MM, 78 if is_strip else 95, nrows=2, sharex=True, height_ratios=(5, 2) if is_strip else (1, 1)
     )
     upper, lower = axes[:, 0]
@@ -214,13 +214,13 @@ def timeline_figure(track: Track) -> "Figure":
 
 @_in_style
 def shares_figure(tracks: Sequence[Track]) -> "Figure":
-    """Share of each label per face as bars, one column wide; of expressions those that occur."""
+    """Share of each label per face as bars, one column wide; expressions that never occur are left out."""
     table = tracks[0].table
     kept = np.arange(len(table.names))
     if table.labels == "expression":
         kept = np.unique(np.concatenate([table.label[track.rows] for track in tracks]))
     names = [table.names[number] for number in kept]
-    figure, axes = _new(ONE_COLUMN_MM, 14 + (5 + 3 * len(tracks)) * len(names))
+    figure, axes = _new_figure(ONE_COLUMN_MM, 14 + (5 + 3 * len(tracks)) * len(names))
     axis, tall = axes[0, 0], 0.8 / len(tracks)
     for number, track in enumerate(tracks):
         label = track.table.label[track.rows]
@@ -245,13 +245,13 @@ def curves_figure(
     y_label: str,
     y_range: tuple[float, float] | None = None,
 ) -> "Figure":
-    """Lines (name, xs, ys) over epochs, one column wide, the legend above."""
+    """Lines (name, xs f64[n], ys f64[n]) over epochs, one column wide, with the legend above."""
     rows = -(-len(lines) // 3)
-    figure, axes = _new(ONE_COLUMN_MM, 52 + 4 * rows)
+    figure, axes = _new_figure(ONE_COLUMN_MM, 52 + 4 * rows)
     axis = axes[0, 0]
     for number, (name, xs, ys) in enumerate(lines):
         colour, marker = OKABE_ITO[number % len(OKABE_ITO)], _MARKERS[number % len(_MARKERS)]
-        every = max(1, len(xs) // _MARKS_A_LINE)
+        every = max(1, len(xs) // _MARKERS_PER_LINE)
         axis.plot(xs, ys, color=colour, marker=marker, markevery=every, label=name, path_effects=_outline([colour]))
     axis.set(xlabel="epoch", ylabel=y_label)
     if y_range is not None:
@@ -263,7 +263,7 @@ def curves_figure(
 @_in_style
 def confusion_figure(counts: npt.NDArray[np.int64], names: Sequence[str]) -> "Figure":
     """Counts i[C, C], true classes in rows, shaded by their share of the row, one column wide."""
-    figure, axes = _new(ONE_COLUMN_MM, 74)
+    figure, axes = _new_figure(ONE_COLUMN_MM, 74)
     axis = axes[0, 0]
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -279,10 +279,10 @@ def confusion_figure(counts: npt.NDArray[np.int64], names: Sequence[str]) -> "Fi
 
 
 def write_figures(path: Path, *, config: ReportConfig) -> list[Path]:
-    """`<out>/<stem>-<figure>.<format>` for one input; returns the paths.
+    """Write `<out>/<stem>-<figure>.<format>` for one input; returns the paths.
 
-    A film's table: shares-all and one timeline per face. A run: loss, F1, confusion; a k-fold set: confusion. Raises
-    InputError when there is nothing to draw.
+    A film's table: shares and one timeline per face. A run: loss, f1, confusion; a k-fold set: confusion. Raises
+    InputError if there is nothing to draw.
     """
     paths = _run_figures(path, config) if path.is_dir() else _table_figures(path, config)
     if not paths:

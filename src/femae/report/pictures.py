@@ -1,4 +1,4 @@
-"""The report of pictures: a gallery with what was found in each."""
+"""The HTML report of pictures: a gallery with the faces and labels of each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from femae.video.pictures import PictureSource
 __all__ = ["write_pictures_report"]
 
 _SIZES: Final = ((640, 82), (480, 78), (320, 74), (240, 70))  # longest side, JPEG quality
-_BYTES_PER_PIXEL: Final = 0.16  # of a picture's longest side squared, in base64
+_BYTES_PER_PIXEL: Final = 0.16  # base64 bytes per squared longest side
 _NUM_MOMENTS: Final = 12
 _OTHER_KINDS: Final = {"abstained": "abstained", "no_face": "without a face", "unreadable": "unreadable"}
 
@@ -33,11 +33,11 @@ def write_pictures_report(
     names: Mapping[str, str] | None = None,
     options: PageOptions = DEFAULT_PAGE,
 ) -> Path:
-    """One HTML file at `out` with the pictures of a table; returns its path.
+    """Write one HTML file to `out` with the pictures of a table; returns the path.
 
-    `pictures`: the files, found by their names in the column `source`, or by what `names` calls a file of theirs; none:
-    a page of words only. Where they do not all fit into the page, the ones with the strongest faces stay. Raises
-    InputError, OutputError.
+    `pictures`: the files, matched with the column `source` by their names, or by the name that `names` gives a file;
+    none: a page of text only. If they do not all fit into the page, those with the most certain labels stay. Raises
+    InputError, OutputError, MissingDependencyError (jinja2).
     """
     rows = read_predictions(table, labels=options.labels)
     if not len(rows):
@@ -70,7 +70,7 @@ def write_pictures_report(
 
 
 def _fit(num_pictures: int, max_mb: float) -> tuple[int, int, int]:
-    """Longest side, quality and number of the pictures that fit."""
+    """Longest side in pixels, JPEG quality and number of the pictures that fit."""
     room = 0.9 * max_mb * 1e6
     for longest, quality in _SIZES:
         if num_pictures * longest**2 * _BYTES_PER_PIXEL <= room:
@@ -95,10 +95,10 @@ def _shares(rows: PredictionTable, faces: npt.NDArray[np.int64]) -> dict[str, An
 
 
 def _strongest_rows(rows: PredictionTable) -> list[int]:
-    """Rows with a label other than `none`, the surest first."""
-    said = (rows.label >= 0) & (rows.label != rows.quiet)
-    certainty = np.where(said, np.nan_to_num(rows.certainty), -1)
-    return [int(row) for row in np.argsort(-certainty, kind="stable") if said[row]]
+    """Rows with a label other than `none`, in descending order of certainty."""
+    labelled = (rows.label >= 0) & (rows.label != rows.quiet)
+    certainty = np.where(labelled, np.nan_to_num(rows.certainty), -1)
+    return [int(row) for row in np.argsort(-certainty, kind="stable") if labelled[row]]
 
 
 def _figures(
@@ -110,35 +110,35 @@ def _figures(
     quality: int,
     keep: int,
 ) -> tuple[list[dict[str, Any]], dict[int, str], list[str]]:
-    """An entry per source in the table's order, and cut-outs of the strongest rows."""
+    """An entry per source in the table's order, cut-outs of the strongest rows (data URIs by row), and problems."""
     by_source: dict[str, list[int]] = {}
     for row, source in enumerate(rows.source):
         by_source.setdefault(str(source), []).append(row)
     wanted = set(_strongest_rows(rows)[:_NUM_MOMENTS])
-    order = {rows.source[row]: place for place, row in reversed(list(enumerate(_strongest_rows(rows))))}
+    order = {rows.source[row]: rank for rank, row in reversed(list(enumerate(_strongest_rows(rows))))}
     shown = set(sorted(by_source, key=lambda source: order.get(source, len(rows)))[:keep])
     uris: dict[str, str] = {}
     cut_outs: dict[int, str] = {}
     for frame in PictureSource(list(pictures), name=rows.name):
         source = names.get(frame.source, frame.source)
-        mine = by_source.get(source, [])
-        if frame.image is None or not mine:
+        own = by_source.get(source, [])
+        if frame.image is None or not own:
             continue
-        for row in wanted.intersection(mine):
+        for row in wanted.intersection(own):
             cut = cut_face(frame.image, rows.boxes[row], size=240)
             if cut is not None:
                 cut_outs[row] = jpeg_uri(cut)
         if source in shown:
             small, factor = shrink(frame.image, longest=longest)
-            uris[source] = jpeg_uri(draw_rows(small, rows, np.array(mine), factor=factor), quality=quality)
+            uris[source] = jpeg_uri(draw_rows(small, rows, np.array(own), factor=factor), quality=quality)
     problems = []
     if pictures and keep < len(by_source):
         problems.append(f"{keep:,} of {len(by_source):,} pictures are in this page, those with the strongest faces.")
-    return [_figure(rows, source, mine, uris.get(source, "")) for source, mine in by_source.items()], cut_outs, problems
+    return [_figure(rows, source, own, uris.get(source, "")) for source, own in by_source.items()], cut_outs, problems
 
 
-def _figure(rows: PredictionTable, source: str, mine: list[int], uri: str) -> dict[str, Any]:
-    faces = [row for row in mine if rows.face_id[row] > 0]
+def _figure(rows: PredictionTable, source: str, own: list[int], uri: str) -> dict[str, Any]:
+    faces = [row for row in own if rows.face_id[row] > 0]
     words = [
         {
             "face": f"face {rows.face_id[row]}",
@@ -148,7 +148,7 @@ def _figure(rows: PredictionTable, source: str, mine: list[int], uri: str) -> di
         }
         for row in faces
     ]
-    status = str(rows.status[mine[0]])
+    status = str(rows.status[own[0]])
     kinds = sorted({rows.name_of(row) or "abstained" for row in faces}) or [status]
     return {"source": source, "uri": uri, "faces": words, "status": status.replace("_", " "), "kinds": "|".join(kinds)}
 
@@ -159,7 +159,7 @@ def _style(rows: PredictionTable, row: int) -> dict[str, Any]:
 
 
 def _kinds(figures: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Value and word of each kind of picture there is, to choose from: labels first, then what is no label."""
+    """Value and text of each option of the filter: labels first, then kinds without a label."""
     found = dict.fromkeys(sorted(kind for figure in figures for kind in figure["kinds"].split("|")))
     labels = [(kind, kind) for kind in found if kind not in _OTHER_KINDS]
     return labels + [(kind, word) for kind, word in _OTHER_KINDS.items() if kind in found]

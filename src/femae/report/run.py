@@ -1,4 +1,4 @@
-"""`femae report`: each input to its page, tables of several films to one that compares them, or figures for print."""
+"""`femae report`: a page per input, one page that compares several tables, or figures for print."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -25,9 +25,9 @@ _Job = Callable[[], list[Path]]
 
 
 def run_report(config: ReportConfig) -> int:
-    """Write what is asked for and name it on stdout; returns 0, or 1 when some inputs failed.
+    """Write the requested files and print their paths; returns 0, or 1 if some inputs failed.
 
-    Raises ConfigError for options that do not go together, MissingDependencyError before any work.
+    Raises ConfigError for options that exclude each other, MissingDependencyError before any work.
     """
     folders = [path for path in config.inputs if path.is_dir()]
     tables = [path for path in config.inputs if not path.is_dir()]
@@ -57,13 +57,13 @@ def _figure_jobs(config: ReportConfig) -> list[_Job]:
 
 
 def _page_jobs(config: ReportConfig, folders: list[Path], tables: list[Path]) -> list[_Job]:
-    """A page for each folder; one for the tables."""
+    """One page for each folder, one for all tables."""
     require_report()
-    jobs: list[_Job] = [partial(_folder, folder, config) for folder in folders]
+    jobs: list[_Job] = [partial(_report_folder, folder, config) for folder in folders]
     if len(tables) == 1 and config.conditions is None:
-        jobs.append(partial(_one_table, tables[0], config))
+        jobs.append(partial(_report_table, tables[0], config))
     elif tables:
-        jobs.append(partial(_several, tables, config))
+        jobs.append(partial(_report_tables, tables, config))
     return jobs
 
 
@@ -80,11 +80,11 @@ def _check(config: ReportConfig, *, num_tables: int) -> None:
         raise ConfigError("--film cannot be combined with --pictures or --conditions")
 
 
-def _folder(folder: Path, config: ReportConfig) -> list[Path]:
+def _report_folder(folder: Path, config: ReportConfig) -> list[Path]:
     return [write_run_report(folder, out=config.out / f"{folder.resolve().name}.html")]
 
 
-def _one_table(table: Path, config: ReportConfig) -> list[Path]:
+def _report_table(table: Path, config: ReportConfig) -> list[Path]:
     out = config.out / f"{table.stem}.html"
     options = PageOptions(max_mb=config.max_mb, labels=config.labels)
     if read_predictions(table).is_film:
@@ -100,7 +100,7 @@ def _one_table(table: Path, config: ReportConfig) -> list[Path]:
     return [write_pictures_report(table, out=out, pictures=paths, options=options)]
 
 
-def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
+def _report_tables(tables: list[Path], config: ReportConfig) -> list[Path]:
     if config.conditions is None and is_one_film([read_predictions(table) for table in tables]):
         out = config.out / f"{'-'.join(dict.fromkeys(table.stem for table in tables))[:100]}.compared.html"
         with _film_progress(quiet=config.quiet) as advance:
@@ -116,22 +116,11 @@ def _several(tables: list[Path], config: ReportConfig) -> list[Path]:
 
 
 @contextmanager
-def _film_progress(*, quiet: bool) -> "Iterator[_Advance]":
-    """Frames done, on a terminal only."""
-    console = Console(stderr=True)
+def _film_progress(*, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Yields the callback to call after each frame; shows a progress bar on a terminal."""
     if quiet or not sys.stderr.isatty():
-        yield _Advance(None, None)
+        yield lambda: None
         return
-    with Progress(console=console, transient=True) as progress:
-        yield _Advance(progress, progress.add_task("film", total=None))
-
-
-class _Advance:
-    """Called after each frame."""
-
-    def __init__(self, progress: Progress | None, task: object) -> None:
-        self._progress, self._task = progress, task
-
-    def __call__(self) -> None:
-        if self._progress is not None:
-            self._progress.update(self._task, advance=1)  # type: ignore[arg-type]
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("film", total=None)
+        yield lambda: progress.update(task, advance=1)

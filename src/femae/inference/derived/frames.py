@@ -1,4 +1,4 @@
-"""What the derived tables need of a frame, from results as they come or from an existing table."""
+"""The input of the derived tables: frames, from a stream of results or from an existing table, with durations."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class SeenFace(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenFrame:
-    """One frame, with whom it shows."""
+    """One frame with its faces."""
 
     source: str
     time_s: float | None
@@ -34,7 +34,7 @@ class SeenFrame:
 
 
 class TimedFrame(NamedTuple):
-    """A frame and how long it is shown."""
+    """A frame with the time at which it begins and ends, in seconds."""
 
     frame: SeenFrame
     start_s: float
@@ -42,13 +42,13 @@ class TimedFrame(NamedTuple):
 
 
 def seen(result: FrameResult) -> SeenFrame:
-    """The same of a result."""
+    """A result as a SeenFrame."""
     faces = tuple(SeenFace(f.face_id, f.probs, f.expression, f.expression_probability) for f in result.faces)
     return SeenFrame(source=result.frame.source, time_s=result.frame.time_s, status=result.status, faces=faces)
 
 
 def frames_of(table: pa.Table) -> Iterator[SeenFrame]:
-    """The frames of a table of predictions, the rows of one frame together."""
+    """The frames of a table of predictions; consecutive rows of the same frame become one."""
     names = ("source", "frame", "time_s", "face_id", "status", *EMOTIONS, "expression", "expression_probability")
     held: SeenFrame | None = None
     number: tuple[Any, Any] | None = None
@@ -71,9 +71,9 @@ def frames_of(table: pa.Table) -> Iterator[SeenFrame]:
 
 
 class Durations:
-    """Frames one by one in, timed frames out: a frame lasts until the next one, the last as long as the one before it.
+    """Turns frames into timed frames: a frame lasts until the next one, the last one as long as the one before it.
 
-    Frames without a time are left out. After a step back in time the next frame counts as the last of its kind did.
+    Frames without a time are left out. A frame before a step back in time lasts as long as the one before it.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Durations:
         self._last_s = 0.0  # duration
 
     def push(self, frame: SeenFrame) -> TimedFrame | None:
-        """The frame before, now that its end is known."""
+        """Takes a frame and returns the previous one, whose end is now known."""
         if frame.time_s is None:
             return None
         done = None

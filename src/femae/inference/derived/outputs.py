@@ -1,8 +1,8 @@
-"""The derived tables of one input, written as its frames come, and the summary of a run over all of its inputs.
+"""Writes the derived tables of one input while its frames arrive, and the summary over all inputs of a run.
 
-Segments go to files of the programs that labs annotate with, too: ELAN (.eaf), Praat (.TextGrid), subtitles (.vtt), one
-tier per face. ELAN and Praat get every segment; subtitles leave `none` out. Times are the film's own, to the
-millisecond.
+Segments are also exported for annotation programs: ELAN (.eaf), Praat (.TextGrid), both with a tier per face, and
+WebVTT subtitles (.vtt). ELAN and Praat get every segment; subtitles leave `none` out. Times are those of the film, in
+milliseconds.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,18 +35,18 @@ from femae.video.discover import InputItem
 
 __all__ = ["DerivedOutputs", "RunSummary", "open_derived", "open_run_summary", "require_exports", "write_export"]
 
-_ROWS_AT_ONCE = 256
+_ROWS_PER_BATCH = 256
 
 
 class DerivedOutputs:
-    """Takes the results of one input one by one."""
+    """Feeds the results of one input to its derived tables and files."""
 
     def __init__(self, name: str, *, compounds: tuple[Compound, ...], film: bool) -> None:
         self.paths: list[Path] = []
         self.totals = Totals(name, compounds=compounds, film=film)
         self._film = film
         self._durations = Durations()
-        self._takers: list[Callable[[TimedFrame], None]] = [self.totals.push]
+        self._consumers: list[Callable[[TimedFrame], None]] = [self.totals.push]
         self._finishers: list[Callable[[], None]] = []
 
     def add(self, result: FrameResult) -> None:
@@ -54,47 +54,42 @@ class DerivedOutputs:
         frame = seen(result)
         self.totals.count(frame)
         if self._film and (moment := self._durations.push(frame)) is not None:
-            self._take(moment)
+            self._consume(moment)
 
     def finish(self) -> None:
-        """Nothing more comes: the last frame, and all that is still open."""
+        """Write the last frame and everything still open."""
         if (moment := self._durations.finish()) is not None:
-            self._take(moment)
+            self._consume(moment)
         for finish in self._finishers:
             finish()
 
-    def _take(self, moment: TimedFrame) -> None:
-        for take in self._takers:
-            take(moment)
+    def _consume(self, moment: TimedFrame) -> None:
+        for consume in self._consumers:
+            consume(moment)
 
-    def to_table(
-        self,
-        sink: TableSink,
-        maker: Any,
-        batch: Callable[[list[Any]], pa.RecordBatch],
-    ) -> None:
-        """What `maker` (Segments, Windows) makes of the frames goes to a table."""
+    def to_table(self, sink: TableSink, maker: Any, batch: Callable[[list[Any]], pa.RecordBatch]) -> None:
+        """Write the rows that `maker` (Segments or Windows) yields to a table."""
         pending: list[Any] = []
 
-        def write(found: Iterator[Any], *, all_of_it: bool = False) -> None:
-            pending.extend(found)
-            if pending and (all_of_it or len(pending) >= _ROWS_AT_ONCE):
+        def write(rows: Iterator[Any], *, flush: bool = False) -> None:
+            pending.extend(rows)
+            if pending and (flush or len(pending) >= _ROWS_PER_BATCH):
                 sink.write(batch(pending))
                 pending.clear()
 
-        self._takers.append(lambda moment: write(maker.push(moment)))
-        self._finishers.append(lambda: write(maker.finish(), all_of_it=True))
+        self._consumers.append(lambda moment: write(maker.push(moment)))
+        self._finishers.append(lambda: write(maker.finish(), flush=True))
         self.paths += sink.paths
 
     def to_files(self, maker: Segments, write: Callable[[list[Segment]], list[Path]]) -> None:
-        """All segments, gathered, to files that need them together."""
-        gathered: list[Segment] = []
+        """Collect all segments and write them to files at the end, for formats that cannot be streamed."""
+        collected: list[Segment] = []
 
         def finish() -> None:
-            gathered.extend(maker.finish())
-            self.paths += write(gathered)
+            collected.extend(maker.finish())
+            self.paths += write(collected)
 
-        self._takers.append(lambda moment: gathered.extend(maker.push(moment)))
+        self._consumers.append(lambda moment: collected.extend(maker.push(moment)))
         self._finishers.append(finish)
 
 
@@ -108,10 +103,9 @@ def open_derived(
     formats: Sequence[str],
     compounds: tuple[Compound, ...],
 ) -> Iterator[DerivedOutputs]:
-    """What the settings ask for of one input: `<stem>.segments.csv`, `<stem>.windows.csv`, `<stem>.eaf` and so on.
+    """Opens the requested derived outputs of one input: `<stem>.segments.csv`, `<stem>.windows.csv`, `<stem>.eaf` ...
 
-    Of pictures there are totals alone. After Ctrl-C complete rows are kept, as of the main table; then there are no
-    files of other programs.
+    Pictures have only totals. After Ctrl-C complete rows are kept, as in the main table, but no exports are written.
     """
     film, media = item.kind == "video", item.address or item.paths[0]
     outputs = DerivedOutputs(item.name, compounds=compounds, film=film)
@@ -139,14 +133,14 @@ def open_derived(
 
 
 class RunSummary:
-    """`summary.csv`: the totals of each input, added when it is done."""
+    """`summary.csv`: the totals of each input."""
 
     def __init__(self, sink: TableSink, *, schema: pa.Schema) -> None:
         self.paths = sink.paths
         self._sink, self._schema = sink, schema
 
     def add(self, rows: list[dict[str, Any]]) -> None:
-        """The rows of one input (Totals.rows), with its further columns."""
+        """Add the rows of one input (Totals.rows), with its further columns."""
         self._sink.write(pa.RecordBatch.from_pylist(rows, schema=self._schema))
 
 
@@ -154,7 +148,7 @@ class RunSummary:
 def open_run_summary(
     folder: Path, *, stem: str, formats: Sequence[str], compounds: tuple[Compound, ...], further: Sequence[str] = ()
 ) -> Iterator[RunSummary]:
-    """The summary of a run; it stands under its name when it is whole. `further`: columns of text after its own."""
+    """Opens the summary of a run, which gets its final name when complete. `further`: text columns after its own."""
     schema = totals_schema(compounds)
     for name in further:
         schema = schema.append(pa.field(name, pa.string()))
@@ -166,13 +160,13 @@ _SUFFIX: Final = {"elan": ".eaf", "textgrid": ".TextGrid", "webvtt": ".vtt"}
 
 
 def require_exports(names: Sequence[str]) -> None:
-    """Raise MissingDependencyError, before any work, where the package that writes them is not installed."""
+    """Raises MissingDependencyError, before any work, if the package that writes them is not installed."""
     if {"elan", "textgrid"} & set(names) and find_spec("pympi") is None:
         raise MissingDependencyError("files for ELAN and Praat need pympi-ling: pip install 'femae[exports]'")
 
 
 def write_export(name: str, folder: Path, *, stem: str, segments: Sequence[Segment], media: Path) -> Path:
-    """Write one of config.predict.EXPORTS, whole or not at all; media: the film that it is of. Raises OutputError."""
+    """Write one of config.predict.EXPORTS, whole or not at all; media: path of the film. Raises OutputError."""
     write = {"elan": _elan, "textgrid": _textgrid, "webvtt": _webvtt}[name]
     path = folder / f"{stem}{_SUFFIX[name]}"
     try:
@@ -185,7 +179,7 @@ def write_export(name: str, folder: Path, *, stem: str, segments: Sequence[Segme
 
 
 def _pympi() -> Any:
-    """The package that writes both; it has no annotations."""
+    """pympi, which has no type annotations."""
     return import_module("pympi")
 
 
@@ -197,7 +191,7 @@ def _tiers(segments: Sequence[Segment]) -> dict[str, list[Segment]]:
 
 
 def _milliseconds(segment: Segment) -> tuple[int, int]:
-    """Start and end, at least one apart."""
+    """Start and end, at least 1 ms apart."""
     start = round(1000 * segment.start_s)
     return start, max(start + 1, round(1000 * segment.end_s))
 
@@ -238,6 +232,6 @@ def _webvtt(path: Path, segments: Sequence[Segment], _media: Path) -> None:
 
 
 def _clock(milliseconds: int) -> str:
-    """hh:mm:ss.mmm; what lies before 0 is at 0."""
+    """hh:mm:ss.mmm; negative times become 0."""
     seconds, rest = divmod(max(0, milliseconds), 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"

@@ -1,10 +1,10 @@
-"""Stretches of a film, per face: segments of one expression, and windows of equal length.
+"""Intervals of a film, per face: segments of one expression, and windows of equal length.
 
-A segment ends where the expression changes or the face is gone. One shorter than `min_s` joins the segment before it;
-the first of a stretch joins the one after it; one that has no neighbour is left out. Its mean and its peak are those of
-the frames that carry its own expression. `none` has segments too: they are what lies between.
+A segment ends where the expression changes or the face disappears. A segment shorter than `min_s` is merged into the
+one before it, or into the one after it if it is the first; without a neighbour it is dropped. Mean and peak are taken
+over the frames that have the segment's own expression. `none` forms segments, too.
 
-Window k holds the frames that begin in [k * seconds, (k + 1) * seconds). Its means weigh each frame by its duration.
+Window k holds the frames that begin in [k * seconds, (k + 1) * seconds). Its means weight each frame by its duration.
 """
 
 import math
@@ -21,7 +21,7 @@ from femae.labels import EMOTIONS
 
 __all__ = ["SEGMENT_SCHEMA", "WINDOW_SCHEMA", "Segment", "Segments", "Windows", "segment_batch", "window_batch"]
 
-_TOUCH_S = 1e-6  # ends and starts that lie nearer are one
+_TOUCH_S = 1e-6  # tolerance for two times to be equal
 
 _SEGMENT_FIELDS: "list[pa.Field[Any]]" = [
     pa.field("source", pa.string(), nullable=False),
@@ -35,7 +35,7 @@ SEGMENT_SCHEMA: Final = pa.schema(_SEGMENT_FIELDS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Segment:
-    """A stretch of time with one expression of one face."""
+    """An interval in which one face shows one expression."""
 
     source: str
     face_id: int
@@ -44,7 +44,7 @@ class Segment:
     end_s: float
     peak_s: float  # start of the frame with the largest probability
     peak_probability: float
-    weight: float  # of the mean: seconds that carry the expression, or frames where these last 0 s
+    weight: float  # of the mean: seconds with the expression; a frame of 0 s counts 1e-9
     total: float  # sum of weight times probability
 
     @property
@@ -61,45 +61,45 @@ class Segment:
 
 
 class Segments:
-    """Timed frames in, segments out as soon as nothing can change them; remembers two segments per face in sight."""
+    """Turns timed frames into segments, each yielded once it is final; keeps two segments per visible face."""
 
     def __init__(self, *, min_s: float = 0.0) -> None:
         self.min_s = min_s
-        self._open: dict[int, Segment] = {}  # the segment that a face is in
-        self._held: dict[int, Segment] = {}  # the one before it, which may still grow
+        self._open: dict[int, Segment] = {}  # the current segment of each face
+        self._held: dict[int, Segment] = {}  # the one before it, which may still be extended
 
     def push(self, moment: TimedFrame) -> Iterator[Segment]:
-        """What has come to its end with this frame."""
-        here = {face.face_id for face in moment.frame.faces}
-        for face_id in [face_id for face_id in self._open if face_id not in here]:
+        """Yields the segments that this frame makes final."""
+        visible = {face.face_id for face in moment.frame.faces}
+        for face_id in [face_id for face_id in self._open if face_id not in visible]:
             yield from self._leave(face_id)
         for face in moment.frame.faces:
             segment = self._open.get(face.face_id)
-            fresh = _start(face, moment)
+            new = _start(face, moment)
             if segment is not None and abs(segment.end_s - moment.start_s) > _TOUCH_S:
                 yield from self._leave(face.face_id)
                 segment = None
             if segment is not None and segment.expression == face.expression:
-                self._open[face.face_id] = _joined(segment, fresh)
+                self._open[face.face_id] = _joined(segment, new)
                 continue
             if segment is not None:
                 yield from self._settle(segment)
-            self._open[face.face_id] = fresh
+            self._open[face.face_id] = new
 
     def finish(self) -> Iterator[Segment]:
-        """What is still open at the end."""
+        """Yields the segments still open at the end."""
         for face_id in list(self._open):
             yield from self._leave(face_id)
 
     def _leave(self, face_id: int) -> Iterator[Segment]:
-        """A face is gone: its last segments are final."""
+        """A face has disappeared: its last segments are final."""
         yield from self._settle(self._open.pop(face_id))
         held = self._held.pop(face_id)
         if held.duration_s >= self.min_s - _TOUCH_S:
             yield held
 
     def _settle(self, segment: Segment) -> Iterator[Segment]:
-        """A segment has ended and stands beside the one before it, if there is one."""
+        """A segment has ended: merge it with the held one, or yield that and hold the new one."""
         held = self._held.get(segment.face_id)
         if held is None:
             self._held[segment.face_id] = segment
@@ -130,7 +130,7 @@ def _start(face: SeenFace, moment: TimedFrame) -> Segment:
 
 
 def _joined(first: Segment, second: Segment) -> Segment:
-    """Two stretches of one expression, one after the other; of equal peaks the first counts."""
+    """Two consecutive segments of one expression as one; of equal peaks the first counts."""
     best = second if second.peak_probability > first.peak_probability else first
     return replace(
         first,
@@ -143,7 +143,7 @@ def _joined(first: Segment, second: Segment) -> Segment:
 
 
 def segment_batch(segments: list[Segment]) -> pa.RecordBatch:
-    """The rows of SEGMENT_SCHEMA."""
+    """Segments as rows of SEGMENT_SCHEMA."""
     return pa.RecordBatch.from_pylist([segment.row() for segment in segments], schema=SEGMENT_SCHEMA)
 
 
@@ -163,7 +163,7 @@ WINDOW_SCHEMA: Final = pa.schema(_WINDOW_FIELDS)
 
 @dataclass(kw_only=True, slots=True)
 class _Sum:
-    """Of one face in one window."""
+    """The sums of one face in one window."""
 
     num_frames: int = 0
     weight: float = 0.0
@@ -178,7 +178,7 @@ class _Sum:
 
 
 class Windows:
-    """Timed frames in, rows out when a window is over."""
+    """Turns timed frames into rows of WINDOW_SCHEMA, yielded at the end of each window."""
 
     def __init__(self, *, seconds: float) -> None:
         self.seconds = seconds
@@ -187,7 +187,7 @@ class Windows:
         self._sums: dict[int, _Sum] = {}
 
     def push(self, moment: TimedFrame) -> Iterator[dict[str, Any]]:
-        """The rows of the window before, where this frame begins another."""
+        """Yields the rows of the previous window if this frame begins a new one."""
         number = math.floor(moment.start_s / self.seconds + 1e-9)
         if number != self._number:
             yield from self.finish()
@@ -196,10 +196,10 @@ class Windows:
             self._sums.setdefault(face.face_id, _Sum()).add(face, moment.end_s - moment.start_s or 1e-9)
 
     def finish(self) -> Iterator[dict[str, Any]]:
-        """The rows of the window that is open, by face id."""
+        """Yields the rows of the open window, ordered by face id."""
         for face_id, total in sorted(self._sums.items()):
             assert self._number is not None
-            expression = max(total.seconds, key=lambda name: total.seconds[name])  # of equal ones the first seen
+            expression = max(total.seconds, key=lambda name: total.seconds[name])  # ties: the first seen
             yield {
                 "source": self._source,
                 "face_id": face_id,

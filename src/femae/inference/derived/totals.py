@@ -1,7 +1,7 @@
-"""Totals of each face of an input, a row per face; for pictures, a row per input.
+"""Totals of an input: a row per face of a film, one row for pictures.
 
-Shares and means of a film weigh each frame by its duration, those of pictures count faces. A change is a frame whose
-expression is not that of the frame before, the face being seen in both.
+Shares and means of a film weight each frame by its duration; those of pictures count faces. A change is a frame whose
+expression differs from that of the previous frame, if the face is visible in both.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ __all__ = ["Totals", "total_batch", "totals_schema"]
 
 
 def totals_schema(compounds: tuple[Compound, ...]) -> pa.Schema:
-    """The columns for one class set; seconds and rates are null of pictures, whose rows have no face_id."""
+    """The columns for one class set; for pictures face_id, seconds and rates are null."""
     answers = ["none", *EMOTIONS, *(compound.column for compound in compounds)]
     fields: list[pa.Field[Any]] = [
         pa.field("source", pa.string(), nullable=False),
@@ -37,7 +37,7 @@ def totals_schema(compounds: tuple[Compound, ...]) -> pa.Schema:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Face:
+class _FaceTotals:
     num_frames: int = 0
     weight: float = 0.0
     seconds: float = 0.0
@@ -54,40 +54,40 @@ class _Face:
         self.probs += weight * face.probs
         self.by_expression[face.expression] = self.by_expression.get(face.expression, 0.0) + weight
 
-    def at(self, face: SeenFace, *, start_s: float, end_s: float) -> None:
-        """Where in the film it is seen, and whether its expression has changed since the frame before."""
-        together = self.end_s is not None and abs(self.end_s - start_s) < 1e-6
-        self.changes += together and face.expression != self.last
+    def add_interval(self, face: SeenFace, *, start_s: float, end_s: float) -> None:
+        """Extend the time in which the face is visible, and count a change of its expression."""
+        adjacent = self.end_s is not None and abs(self.end_s - start_s) < 1e-6
+        self.changes += adjacent and face.expression != self.last
         self.last, self.end_s = face.expression, end_s
         self.first_s = start_s if self.first_s is None else self.first_s
         self.seconds += end_s - start_s
 
 
 class Totals:
-    """Frames of one input in, its rows out at the end; remembers one record per face id."""
+    """Accumulates the totals of one input in one record per face id."""
 
     def __init__(self, name: str, *, compounds: tuple[Compound, ...], film: bool) -> None:
         self.name, self.film, self.compounds = name, film, compounds
-        self._faces: dict[int, _Face] = {}
+        self._faces: dict[int, _FaceTotals] = {}
         self._status = {"ok": 0, "no_face": 0, "unreadable": 0}
 
     def count(self, frame: SeenFrame) -> None:
-        """Every frame, once."""
+        """Count one frame; call once for every frame of the input."""
         self._status[frame.status] += 1
         if not self.film:
             for face in frame.faces:
-                self._faces.setdefault(0, _Face()).add(face, weight=1.0)
+                self._faces.setdefault(0, _FaceTotals()).add(face, weight=1.0)
 
     def push(self, moment: TimedFrame) -> None:
-        """Every frame of a film, when its duration is known."""
+        """Add one frame of a film, once its duration is known."""
         length = moment.end_s - moment.start_s
         for face in moment.frame.faces:
-            total = self._faces.setdefault(face.face_id, _Face())
+            total = self._faces.setdefault(face.face_id, _FaceTotals())
             total.add(face, weight=length or 1e-9)
-            total.at(face, start_s=moment.start_s, end_s=moment.end_s)
+            total.add_interval(face, start_s=moment.start_s, end_s=moment.end_s)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A row per face by id; of pictures, or where no face was seen, one without a face_id."""
+        """Yields a row per face, ordered by id; for pictures, or without any face, one row without a face_id."""
         count = sum(self._status.values())
         about = {
             "source": self.name,

@@ -1,4 +1,4 @@
-"""The page of a film: the film inside it, its timeline and moments. `page` makes it.
+"""The HTML page of a film: embedded film, timeline, and the strongest moments. `page` writes it.
 
-Imports report.parts of the other rooms.
+Of the other packages in report it imports only parts.
 """

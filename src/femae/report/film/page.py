@@ -1,4 +1,4 @@
-"""The page of a film, for one table of predictions or for several of the same film."""
+"""The HTML page of a film, from one table of predictions or several of the same film."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +38,10 @@ from femae.video.storage import file_name
 
 __all__ = ["FilmToShow", "film_page", "write_video_report"]
 
-_MAX_DRAWN: Final = 200_000  # rows in the page; the download has all
-_MAX_FACES_SHOWN: Final = 4  # at first; the others are a click away
-_PORTRAIT, _MOMENT = 96, 240  # pixels
-_OTHER_BYTES: Final = 1_200_000  # of the page: style, script, pictures
+_MAX_DRAWN: Final = 200_000  # rows drawn in the page; the download has all
+_MAX_FACES_SHOWN: Final = 4  # when the page opens; the others can be switched on
+_PORTRAIT, _MOMENT = 96, 240  # side of the pictures in pixels
+_OTHER_BYTES: Final = 1_200_000  # reserved for style, script and pictures
 _GAP_WORDS: Final = {"no_face": "no face", "unreadable": "unreadable"}
 _LANE_NOTES: Final[dict[LabelView, str]] = {
     "expression": "Lanes: where each face is, in the colour of its expression, a compound in the colours of its two "
@@ -53,7 +53,7 @@ _LANE_NOTES: Final[dict[LabelView, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmToShow:
-    """The film to be embedded in a page. None: a page without film and pictures."""
+    """The film to embed in a page; `path` None: a page without film and pictures."""
 
     path: Path | None = None
     max_mb: float = 24.0  # size of the page, millions of bytes; the film is encoded to fit
@@ -68,7 +68,7 @@ def write_video_report(
     options: PageOptions = DEFAULT_PAGE,
     advance: Callable[[], None] = lambda: None,
 ) -> Path:
-    """One HTML file at `out` from a table of predictions and the film it was made from; returns its path.
+    """Write one HTML file to `out` from a table of predictions and its film; returns the path.
 
     `video`: a path or address; None: a page without film and pictures. `advance` is called after each frame of the
     film. Raises InputError (table or film), OutputError, MissingDependencyError.
@@ -96,16 +96,16 @@ def film_page(
     problems: Sequence[str] = (),
     agreement: Mapping[str, Any] | None = None,
 ) -> Page:
-    """The page with its film encoded; agreement: the table that compares several, for the template.
+    """The page, with its film encoded; agreement: values of the agreement table of several tables.
 
-    Raises InputError: no rows, different classes, a film that cannot be opened.
+    Raises InputError for a table without rows, different classes, or a film that cannot be opened.
     """
     first = _checked(tables)
     times = max((frame_times(table) for table in tables), key=len)
     tracks = _tracks(tables)
     packed = pack_tracks(tracks, times, max_rows=_MAX_DRAWN)
     moments, portraits = strongest(tracks), [portrait_row(track) for track in tracks]
-    blobs, downloads = _tables_inside(tables)
+    blobs, downloads = _embedded_tables(tables)
     blobs["blob-data"] = zipped(packed.block)
     found = FilmPass()
     if film.path is not None:
@@ -135,8 +135,8 @@ def film_page(
     )
 
 
-def _tables_inside(tables: Sequence[PredictionTable]) -> tuple[dict[str, str], list[dict[str, str]]]:
-    """The whole tables, compressed, and a button for each."""
+def _embedded_tables(tables: Sequence[PredictionTable]) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """The complete tables, compressed, and a download button for each."""
     blobs, downloads = {}, []
     for number, table in enumerate(tables):
         blobs[f"blob-csv-{number}"] = zipped(table_csv(table))
@@ -148,7 +148,7 @@ def _tables_inside(tables: Sequence[PredictionTable]) -> tuple[dict[str, str], l
 def _wanted(
     tracks: list[Track], portraits: list[int], moments: list[Moment]
 ) -> dict[tuple[int, int], tuple[PredictionTable, int]]:
-    """Which rows get pictures of which size: portraits under the track's number, moments under -1, -2 ..."""
+    """The rows that get a picture, and its size; keys (track, row) for portraits, (-1 - moment, row) for moments."""
     wanted = {(n, row): (tracks[n].table, _PORTRAIT) for n, row in enumerate(portraits)}
     return wanted | {(-1 - n, m.row): (tracks[m.track].table, _MOMENT) for n, m in enumerate(moments)}
 
@@ -188,7 +188,7 @@ def _subtitle(table: PredictionTable, times: npt.NDArray[np.float64]) -> str:
 
 
 def _key(tracks: list[Track]) -> list[dict[str, Any]]:
-    """The styles of the expressions that occur, none first; compounds stand in the legend of their scores."""
+    """The label styles of the expressions that occur, none first; empty for compounds, which the charts explain."""
     table = tracks[0].table if tracks else None
     if table is None or table.labels == "compound":
         return []
@@ -213,7 +213,7 @@ def _gap_text(gaps: list[Gap], times: npt.NDArray[np.float64]) -> str:
 
 
 def _gap_end(gap: Gap, times: npt.NDArray[np.float64]) -> float:
-    """When the frame after the gap begins."""
+    """Time at which the frame after the gap begins."""
     after = gap.to_frame
     return float(times[after]) if after < len(times) else float(times[-1]) + usual_step_s(times)
 
@@ -267,11 +267,11 @@ def _script_data(
     tables: Sequence[PredictionTable],
     tracks: list[Track],
     thumbs: list[str],
-    places: list[dict[str, Any]],
+    layouts: list[dict[str, Any]],
     gaps: list[Gap],
     times: npt.NDArray[np.float64],
 ) -> dict[str, Any]:
-    """What the script needs besides the block of numbers."""
+    """The JSON data of the script, without the packed values."""
     groups, step = series_groups(list(tables)), usual_step_s(times)
     longest = sorted(range(len(tracks)), key=lambda n: -len(tracks[n].rows))[:_MAX_FACES_SHOWN]
     infos = [
@@ -288,7 +288,7 @@ def _script_data(
         "clear_sum": CLEAR_SUM if tables[0].labels == "compound" else None,
         "labels": label_styles(tables[0].names, tables[0].compounds),
         "ink": hex_colour(INK),
-        "tracks": [info | place for info, place in zip(infos, places, strict=True)],
+        "tracks": [info | layout for info, layout in zip(infos, layouts, strict=True)],
         "gaps": [
             {
                 "status": gap.status,

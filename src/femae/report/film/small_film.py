@@ -1,6 +1,6 @@
-"""One pass over a film: the pictures that are cut out of it, and the annotated film inside the page.
+"""One pass over a film: cuts out face pictures and encodes the annotated film for the page.
 
-That film is H.264 with AAC at a bit rate that keeps to a budget, beginning at time 0.
+The encoded film is H.264 with AAC, at a bit rate that fits a size budget, and begins at time 0.
 """
 
 import tempfile
@@ -26,35 +26,35 @@ from femae.video.pyav import PyAVSource
 __all__ = ["FilmPass", "FilmPlan", "SmallFilm", "pass_over_film", "plan_film"]
 
 _TIME_BASE: Final = Fraction(1, 90_000)
-_SOUND_BITS: Final = 40_000  # a second, mono
-_LEAST_BITS: Final = 36_000  # a second: below this nothing can be recognised
-_BEST_BITS: Final = 1_500_000
-_SOUND_RATE: Final = 32_000
+_AUDIO_BITS: Final = 40_000  # per second, mono
+_MIN_BITS: Final = 36_000  # per second: with less nothing can be recognised
+_MAX_BITS: Final = 1_500_000
+_AUDIO_RATE: Final = 32_000
 _TOO_LONG: Final = (
     "The film is not part of this page: it is too long for the allowed size. A larger --max-mb makes room for it."
 )
 
 
 class FilmPlan:
-    """Longest side in pixels, bits a second of picture, whether there is sound."""
+    """Longest side in pixels, video bits per second, and whether audio is included."""
 
     def __init__(self, *, longest: int, bits: int, sound: bool) -> None:
         self.longest, self.bits, self.sound = longest, bits, sound
 
 
 def plan_film(*, max_bytes: float, duration_s: float) -> FilmPlan | None:
-    """How to encode a film of this length in this many bytes; None: it does not fit."""
+    """How to encode a film of this duration in this many bytes; None if it does not fit."""
     bits = 8 * max_bytes / max(duration_s, 1.0) * 0.97  # the rest is for the container
-    if bits < _LEAST_BITS:
+    if bits < _MIN_BITS:
         return None
-    sound = bits > 3 * _SOUND_BITS
-    picture = int(min(_BEST_BITS, bits - (_SOUND_BITS * 1.1 if sound else 0)))
+    sound = bits > 3 * _AUDIO_BITS
+    picture = int(min(_MAX_BITS, bits - (_AUDIO_BITS * 1.1 if sound else 0)))
     longest = next((side for side, least in ((854, 700_000), (640, 130_000), (480, 80_000)) if picture >= least), 320)
     return FilmPlan(longest=longest, bits=picture, sound=sound)
 
 
 class SmallFilm:
-    """Takes pictures with their times, gives the bytes of an MP4 file."""
+    """Encodes pictures with their times; `finish` returns the bytes of an MP4 file."""
 
     def __init__(self, plan: FilmPlan, *, source_path: Path, rate: Fraction, start_s: float) -> None:
         self.plan = plan
@@ -64,7 +64,7 @@ class SmallFilm:
         self._path = Path(self._folder.name) / "film.mp4"
         self._container: Any = None
         self._stream: Any = None
-        self._sound: _Sound | None = None
+        self._audio: _AudioTrack | None = None
         self._scaler = VideoReformatter()
         self._last = -1
 
@@ -74,15 +74,15 @@ class SmallFilm:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sound is not None:
-            self._sound.close()
+        if self._audio is not None:
+            self._audio.close()
         if self._container is not None:
             self._container.close()
             self._container = None
         self._folder.cleanup()
 
     def write(self, picture: npt.NDArray[np.uint8], *, time_s: float) -> None:
-        """Add u8[H, W, 3] RGB; one of another size than the first is scaled to it."""
+        """Add a picture u8[H, W, 3] RGB, scaled to the size of the first one if need be."""
         if self._container is None:
             self._open(picture)
         height, width = self._stream.height, self._stream.width
@@ -98,17 +98,17 @@ class SmallFilm:
         self._last = max(self._last + 1, round((time_s - self._start_s) / _TIME_BASE))
         frame.pts, frame.time_base = self._last, _TIME_BASE
         packets = self._stream.encode(frame)
-        if self._sound is not None:
-            self._sound.write_until(time_s - self._start_s)
+        if self._audio is not None:
+            self._audio.write_until(time_s - self._start_s)
         self._container.mux(packets)
 
     def finish(self) -> bytes:
-        """The whole file; empty when no picture was written."""
+        """The complete file; empty if no picture was written."""
         if self._container is None:
             return b""
         self._container.mux(self._stream.encode(None))
-        if self._sound is not None:
-            self._sound.finish()
+        if self._audio is not None:
+            self._audio.finish()
         self._container.close()
         self._container = None
         return self._path.read_bytes()
@@ -126,24 +126,24 @@ class SmallFilm:
         context.color_primaries, context.color_trc = int(ColorPrimaries.BT709), int(ColorTrc.BT709)
         self._stream = stream
         if self.plan.sound:
-            self._sound = _Sound.of(self._source_path, self._container, start_s=self._start_s)
+            self._audio = _AudioTrack.of(self._source_path, self._container, start_s=self._start_s)
 
 
-class _Sound:
-    """The first track of sound, mono AAC, in step with the pictures; a damaged track ends early."""
+class _AudioTrack:
+    """The first audio stream as mono AAC, in sync with the pictures; a damaged stream ends early."""
 
     def __init__(self, source: Any, container: Any, *, start_s: float) -> None:
         self._source, self._container, self._start_s = source, container, start_s
-        self._stream = container.add_stream("aac", rate=_SOUND_RATE)
+        self._stream = container.add_stream("aac", rate=_AUDIO_RATE)
         self._stream.layout = "mono"
-        self._stream.bit_rate = _SOUND_BITS
-        self._filler = AudioResampler(format="fltp", layout="mono", rate=_SOUND_RATE, options={"async": "1"})
+        self._stream.bit_rate = _AUDIO_BITS
+        self._resampler = AudioResampler(format="fltp", layout="mono", rate=_AUDIO_RATE, options={"async": "1"})
         self._frames = self._decode()
         self._next = next(self._frames, None)
 
     @classmethod
-    def of(cls, path: Path, container: Any, *, start_s: float) -> "_Sound | None":
-        """None where the film has no sound that can be read."""
+    def of(cls, path: Path, container: Any, *, start_s: float) -> "_AudioTrack | None":
+        """The track, or None if the film has no readable audio."""
         try:
             source = av.open(str(path))
         except (FFmpegError, OSError):
@@ -176,8 +176,8 @@ class _Sound:
         self._source.close()
 
     def _encode(self, frame: Any) -> None:
-        for filled in self._filler.resample(frame):
-            self._container.mux(self._stream.encode(filled))
+        for resampled in self._resampler.resample(frame):
+            self._container.mux(self._stream.encode(resampled))
 
 
 _NO_PLAN: Final = FilmPlan(longest=320, bits=0, sound=False)
@@ -185,15 +185,15 @@ _NO_PLAN: Final = FilmPlan(longest=320, bits=0, sound=False)
 
 @dataclass(kw_only=True, slots=True)
 class FilmPass:
-    """`mp4` is empty where the film does not fit; `pictures`: u8[S, S, 3] by the keys asked for."""
+    """`mp4`: the film, empty if it does not fit; `pictures`: u8[S, S, 3] by the keys of `wanted`."""
 
     mp4: bytes = b""
     pictures: dict[tuple[int, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
-class _Cutter:
-    """Cuts faces out of the frames they are in."""
+class _FaceCropper:
+    """Cuts the wanted faces out of frames."""
 
     def __init__(self, wanted: Mapping[tuple[int, int], tuple[PredictionTable, int]]) -> None:
         self.by_frame: dict[int, list[tuple[tuple[int, int], npt.NDArray[np.float32], int]]] = {}
@@ -201,7 +201,9 @@ class _Cutter:
             row = key[1]
             self.by_frame.setdefault(int(table.frame[row]), []).append((key, table.boxes[row], size))
 
-    def cut(self, frame: int, image: npt.NDArray[np.uint8], into: dict[tuple[int, int], npt.NDArray[np.uint8]]) -> None:
+    def crop(
+        self, frame: int, image: npt.NDArray[np.uint8], into: dict[tuple[int, int], npt.NDArray[np.uint8]]
+    ) -> None:
         for key, box, size in self.by_frame.get(frame, ()):
             picture = cut_face(image, box, size=size)
             if picture is not None:
@@ -217,11 +219,11 @@ def pass_over_film(
     max_bytes: float,
     advance: Callable[[], None] = lambda: None,
 ) -> FilmPass:
-    """Decode `video` once. `wanted`: (anything, row) -> (the table of that row, side in pixels of its picture).
+    """Decode `video` once. `wanted`: (any number, row) -> (table of that row, side of its picture in pixels).
 
-    `times` f64[F]: when each frame of the table is shown. Raises InputError when the film cannot be opened.
+    `times` f64[F]: presentation time of each frame of the table. Raises InputError if the film cannot be opened.
     """
-    result, cutter = FilmPass(), _Cutter(wanted)
+    result, cropper = FilmPass(), _FaceCropper(wanted)
     order = np.argsort(table.frame, kind="stable")
     sorted_frames, last = table.frame[order], 0
     with PyAVSource(video) as source:
@@ -233,7 +235,7 @@ def pass_over_film(
             for frame in source:
                 last = frame.index
                 if frame.image is not None:
-                    cutter.cut(frame.index, frame.image, result.pictures)
+                    cropper.crop(frame.index, frame.image, result.pictures)
                 if plan is not None and frame.index <= len(times):
                     small, factor = shrink(blank if frame.image is None else frame.image, longest=plan.longest)
                     begin, end = np.searchsorted(sorted_frames, [frame.index, frame.index + 1])

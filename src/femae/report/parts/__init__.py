@@ -1,4 +1,4 @@
-"""What pages are made of: the page itself, charts and series, tables of predictions, and tracks of faces.
+"""Building blocks of all pages: the HTML page, SVG charts and series, tables of predictions, and face tracks.
 
-Imports no other room of report.
+Imports no other package of report.
 """

@@ -1,4 +1,4 @@
-"""Rows of a table back into results that can be drawn, and pictures cut out of frames."""
+"""Draws the faces of table rows into frames, and cuts face pictures out of frames."""
 
 from typing import Final
 
@@ -12,11 +12,11 @@ from femae.video.overlay import draw
 
 __all__ = ["cut_face", "draw_rows", "shrink"]
 
-_AROUND: Final = 1.8  # side of a cut-out, in longer sides of the face's box
+_CUT_SCALE: Final = 1.8  # side of a cut-out relative to the longer side of the face's box
 
 
 def shrink(image: npt.NDArray[np.uint8], *, longest: int) -> tuple[npt.NDArray[np.uint8], float]:
-    """u8[H, W, 3] with its longer side at most `longest` pixels, and the factor."""
+    """Scale u8[H, W, 3] down to a longer side of at most `longest` pixels; returns the image and the factor."""
     height, width = image.shape[:2]
     factor = min(1.0, longest / max(height, width))
     if factor == 1.0:
@@ -29,7 +29,7 @@ def shrink(image: npt.NDArray[np.uint8], *, longest: int) -> tuple[npt.NDArray[n
 def draw_rows(
     image: npt.NDArray[np.uint8], table: PredictionTable, rows: npt.NDArray[np.int64], *, factor: float = 1.0
 ) -> npt.NDArray[np.uint8]:
-    """A copy of u8[H, W, 3] with the faces of these rows drawn in; boxes are multiplied by `factor`."""
+    """A copy of u8[H, W, 3] with the faces of these rows; their boxes are multiplied by `factor`."""
     frame = Frame(index=1, time_s=None, image=image, source="")
     faces = tuple(_face(table, int(row), factor) for row in rows if table.status[row] == "ok")
     if faces:
@@ -40,7 +40,7 @@ def draw_rows(
 
 
 def _face(table: PredictionTable, row: int, factor: float) -> FaceResult:
-    name, certainty = table.name_of(row), float(table.certainty[row])  # of the label that is drawn; the other is not
+    name, certainty = table.name_of(row), float(table.certainty[row])  # only the label in view is drawn
     return FaceResult(
         face=Face(box_xyxy=(table.boxes[row] * np.float32(factor)).astype(np.float32), landmarks=None, score=1.0),
         face_id=int(table.face_id[row]),
@@ -56,11 +56,11 @@ def _face(table: PredictionTable, row: int, factor: float) -> FaceResult:
 def cut_face(
     image: npt.NDArray[np.uint8], box_xyxy: npt.NDArray[np.float32], *, size: int
 ) -> npt.NDArray[np.uint8] | None:
-    """The square around a box, u8[size, size, 3]; beyond the picture's border black. None: there is no box."""
+    """The square around a box, u8[size, size, 3], black outside the image; None if the box is not finite."""
     if not np.isfinite(box_xyxy).all():
         return None
     x1, y1, x2, y2 = (float(v) for v in box_xyxy)
-    half = max(2.0, max(x2 - x1, y2 - y1) * _AROUND / 2)
+    half = max(2.0, max(x2 - x1, y2 - y1) * _CUT_SCALE / 2)
     middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
     corners = tuple(round(v) for v in (middle_x - half, middle_y - half, middle_x + half, middle_y + half))
     cut = Image.fromarray(image).crop(corners)  # type: ignore[arg-type]

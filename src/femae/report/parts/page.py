@@ -1,8 +1,8 @@
-"""One page as one file: template, style, script and data in one HTML text that loads nothing from anywhere.
+"""A page as a single HTML file with template, style, script and data, which loads nothing from outside.
 
-Texts are escaped by Jinja; data travel as JSON in which no character can end the script element. The Content-Security-
-Policy lets only this page's own script run (by its hash) and forbids every request over the network. The last section
-of a page tells settings, what the model's card says, and versions.
+Jinja escapes all texts; data are JSON in which no character can end the script element. The Content-Security-Policy
+allows only the page's own script (by its hash) and forbids every network request. The last section of a page has the
+settings, a summary of the model card, and versions.
 """
 
 import base64
@@ -50,12 +50,12 @@ _PACKAGES = ("numpy", "av", "onnxruntime", "pyarrow", "pillow")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PageOptions:
-    """What can be chosen of a page of predictions."""
+    """Options of a page of predictions."""
 
     title: str = ""  # empty: the name of the film or table
     labels: LabelView = "expression"  # which label is shown
-    max_mb: float = 24.0  # of the page, millions of bytes: film and pictures are made to fit
-    settings: Mapping[str, str] = field(default_factory=dict)  # the table's metadata, where it has none itself (CSV)
+    max_mb: float = 24.0  # size of the page, millions of bytes; film and pictures are compressed to fit
+    settings: Mapping[str, str] = field(default_factory=dict)  # metadata for a table without any (CSV)
     problems: Sequence[str] = ()  # sentences to show at the top
 
 
@@ -64,7 +64,7 @@ DEFAULT_PAGE: Final = PageOptions()
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What one page holds. `values` go to the template and are escaped there; `blobs` are base64 texts by id."""
+    """The content of a page. The template receives and escapes `values`; `blobs` are base64 texts by id."""
 
     template: str
     title: str
@@ -73,8 +73,8 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     data: Any = None
     blobs: Mapping[str, str] = field(default_factory=dict)
-    downloads: tuple[dict[str, str], ...] = ()  # id of the blob (gzip), name of the file, word for the button
-    about: tuple[dict[str, Any], ...] = ()  # name, text, rows of (key, value)
+    downloads: tuple[dict[str, str], ...] = ()  # id of the gzip blob, file name, button text
+    about: tuple[dict[str, Any], ...] = ()  # each with name, text, rows of (key, value)
     problems: tuple[str, ...] = ()
 
 
@@ -91,7 +91,7 @@ def sections_page(
     about: Sequence[dict[str, Any]] = (),
     problems: Sequence[str] = (),
 ) -> Page:
-    """A page of sections one below the other; one that holds nothing is left out."""
+    """A page of consecutive sections; empty ones are left out."""
     filled = [section for section in sections if any(section[key] for key in ("text", "figures", "tables", "faces"))]
     return Page(
         template="run.html.j2",
@@ -105,7 +105,7 @@ def sections_page(
 
 
 def require_report() -> None:
-    """Raise MissingDependencyError, before any long work, when a package that reports need is not installed."""
+    """Raises MissingDependencyError, before any long work, if jinja2 is not installed."""
     try:
         import jinja2  # noqa: F401
     except ImportError as error:
@@ -115,7 +115,7 @@ def require_report() -> None:
 
 
 def safe_json(value: Any) -> str:
-    """JSON that can stand inside a script element: no `<`, `>`, `&`, quote `'` or line separator; NaN becomes null."""
+    """JSON for a script element: `<`, `>`, `&`, `'` and line separators are escaped; NaN becomes null."""
     return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_ESCAPES)
 
 
@@ -134,14 +134,14 @@ def data_uri(content: bytes, *, kind: str) -> str:
 
 
 def jpeg_uri(picture: npt.NDArray[np.uint8], *, quality: int = 80) -> str:
-    """u8[H, W, 3] RGB as a data URI."""
+    """A picture u8[H, W, 3] RGB as a JPEG data URI."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="JPEG", quality=quality, optimize=True)
     return data_uri(file.getvalue(), kind="image/jpeg")
 
 
 def zipped(content: bytes) -> str:
-    """gzip in base64; equal content gives equal text."""
+    """gzip in base64; equal content gives equal output."""
     return base64.b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()
 
 
@@ -179,7 +179,7 @@ def _render(page: Page) -> str:
 
 
 def write_page(path: Path, page: Page) -> Path:
-    """Write the page under a temporary name, then give it its own. Raises OutputError."""
+    """Write the page, atomically. Raises OutputError, MissingDependencyError."""
     text = _render(page)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def write_page(path: Path, page: Page) -> Path:
 
 
 def about_parts(settings: Mapping[str, str], *, inputs: Sequence[tuple[str, str]] = ()) -> tuple[dict[str, Any], ...]:
-    """Parts for the page: `settings` is the metadata of a table of predictions, `inputs` name and value."""
+    """The section on settings and versions; `settings`: metadata of a table, `inputs`: pairs of name and value."""
     known = {
         key: value
         for key, value in settings.items()
@@ -245,7 +245,7 @@ def _word(value: Any) -> str:
 
 
 def _card_summary(model: str) -> str:
-    """First paragraph and limits of the shipped model's card, if that is the model; else nothing."""
+    """First paragraph and limits from the card of the shipped model; empty for any other model."""
     card = resources.files("femae") / "weights" / "MODEL_CARD.md"
     if not model or not card.is_file():
         return ""

@@ -1,4 +1,4 @@
-"""How series are drawn: a palette for colour-blind readers, never by colour alone, and without losing a peak."""
+"""Styles of chart series, with a colour-blind safe palette and symbols, and downsampling that keeps peaks."""
 
 from typing import Any, Final
 
@@ -10,13 +10,13 @@ from femae.video.palette import label_styles
 
 __all__ = ["OKABE_ITO", "action_unit_style", "compound_style", "emotion_style", "is_light", "keep_peaks"]
 
-# Of series that are no labels of faces: action units, folds, curves of a run; `black` is drawn light on a dark ground.
+# For series other than face labels: action units, folds, curves of a run; `black` is drawn light in the dark theme.
 OKABE_ITO: Final = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "black", "#F0E442")
-_SECOND_ROUND: Final = [6, 3]  # dashes of the ninth series and on
+_DASHES: Final = [6, 3]  # from the ninth series on
 
 
 def is_light(colour: str) -> bool:
-    """Whether #rrggbb is too light for a line on white paper: its contrast is below 3, of WCAG 2."""
+    """Whether #rrggbb is too light for a line on white: its WCAG 2 contrast is below 3."""
     if not colour.startswith("#"):
         return False
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
@@ -31,21 +31,21 @@ def _style(number: int, colours: list[str], key: str, name: str, *, code: str = 
         "name": name,
         "code": code,
         "colours": colours,
-        "dash": _SECOND_ROUND if number >= len(OKABE_ITO) else [],
+        "dash": _DASHES if number >= len(OKABE_ITO) else [],
         "symbol": number % 8,
-        "cased": any(map(is_light, colours)),  # a light line on white needs an outline
+        "cased": any(map(is_light, colours)),  # drawn with an outline
         "number": number,
     }
 
 
 def emotion_style() -> list[dict[str, Any]]:
-    """A line in its colour for each of the six."""
+    """Styles of the six emotions."""
     styles = label_styles(EMOTIONS, ())
     return [_style(n, style["colours"], style["name"], style["name"]) for n, style in enumerate(styles)]
 
 
 def compound_style(compounds: tuple[Compound, ...]) -> list[dict[str, Any]]:
-    """A line in the two colours of each compound."""
+    """Styles of compounds, each with two colours."""
     styles = label_styles([compound.name for compound in compounds], compounds)
     return [
         _style(n, style["colours"], compound.column, compound.name, code=style["code"])
@@ -58,21 +58,21 @@ def action_unit_style(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def keep_peaks(values: npt.NDArray[np.floating], *, max_rows: int) -> npt.NDArray[np.int64]:
-    """Rows of f[N, S] to draw, at most about `max_rows`, rising.
+    """Row numbers i64[M] of f[N, S] to draw, ascending, about `max_rows` at most.
 
-    The rows are cut into equal stretches; of each, the rows with the lowest and the highest value of every column stay,
-    and its first row. NaN counts as absent. All rows stay where N <= max_rows.
+    The rows are divided into equal blocks; each keeps its first row and, per column, the rows with the lowest and the
+    highest value. NaN is ignored. If N <= max_rows all rows are kept.
     """
     num_rows, num_columns = values.shape
     if num_rows <= max_rows:
         return np.arange(num_rows, dtype=np.int64)
-    per_stretch = 2 * num_columns + 1
-    num_stretches = max(1, max_rows // per_stretch)
-    size = -(-num_rows // num_stretches)
-    padded = np.full((num_stretches * size, num_columns), np.nan, np.float64)
+    per_block = 2 * num_columns + 1
+    num_blocks = max(1, max_rows // per_block)
+    size = -(-num_rows // num_blocks)
+    padded = np.full((num_blocks * size, num_columns), np.nan, np.float64)
     padded[:num_rows] = values
-    blocks = padded.reshape(num_stretches, size, num_columns)  # [stretches, rows, S]
-    starts = np.arange(num_stretches)[:, None] * size
+    blocks = padded.reshape(num_blocks, size, num_columns)  # [blocks, rows, S]
+    starts = np.arange(num_blocks)[:, None] * size
     low = np.where(np.isnan(blocks), np.inf, blocks).argmin(axis=1) + starts
     high = np.where(np.isnan(blocks), -np.inf, blocks).argmax(axis=1) + starts
     ends = np.array([0, num_rows - 1])

@@ -1,4 +1,4 @@
-"""Charts as SVG text for pages: lines, a heat map, dots with intervals. Colours follow the page's theme."""
+"""SVG charts for pages: lines, a heat map, dots with intervals. Colours follow the page's theme."""
 
 import math
 from collections.abc import Sequence
@@ -19,19 +19,18 @@ _MARKS = "●■▲◆✖▼✚★"
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One line. xs, ys: f[n]; `marks`: a symbol at each point, for few points; `colour` by place when empty."""
+    """One line. xs, ys: f64[n]; `marks`: draw a symbol at each point, not only at a few."""
 
     name: str
     xs: npt.NDArray[np.float64]
     ys: npt.NDArray[np.float64]
     marks: bool = False
-    faint: bool = False
-    place: int | None = None
-    words: Sequence[str] = field(default_factory=tuple)  # what each point's title says
+    style_index: int | None = None  # of colour, symbol and dashes; None: the position in the chart
+    words: Sequence[str] = field(default_factory=tuple)  # tooltip of each point
 
 
 def nice_ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers from about `low` to `high`."""
+    """About `count` round numbers between `low` and `high`."""
     if not high > low:
         return [low]
     raw = (high - low) / count
@@ -41,8 +40,8 @@ def nice_ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     return [round(step * k, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _colour(place: int) -> str:
-    colour = OKABE_ITO[place % len(OKABE_ITO)]
+def _colour(index: int) -> str:
+    colour = OKABE_ITO[index % len(OKABE_ITO)]
     return "var(--black)" if colour == "black" else colour
 
 
@@ -60,7 +59,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     diagonal: bool = False,
 ) -> Markup:
-    """Lines over one pair of axes with a legend below; points without a number are left out."""
+    """Lines in one coordinate system with a legend below; points that are not finite are left out."""
     lines = [_finite(line) for line in lines]
     xs = np.concatenate([line.xs for line in lines]) if lines else np.zeros(0)
     ys = np.concatenate([line.ys for line in lines]) if lines else np.zeros(0)
@@ -77,8 +76,9 @@ def line_chart(
     if diagonal:
         (ax, ay), (bx, by) = at(x0, x0), at(x1, x1)
         parts.append(f'<path class="axis" stroke-dasharray="4 4" d="M{ax:.1f} {ay:.1f}L{bx:.1f} {by:.1f}"/>')
-    parts += [_line(line, number if line.place is None else line.place, at) for number, line in enumerate(lines)]
-    legend = [(line.name, number if line.place is None else line.place) for number, line in enumerate(lines)]
+    indices = [number if line.style_index is None else line.style_index for number, line in enumerate(lines)]
+    parts += [_line(line, index, at) for line, index in zip(lines, indices, strict=True)]
+    legend = [(line.name, index) for line, index in zip(lines, indices, strict=True)]
     height = _HEIGHT + _legend_height(legend)
     return _svg(title, "".join(parts) + _legend(legend), height=height)
 
@@ -88,14 +88,12 @@ def _finite(line: Line) -> Line:
     words = [word for word, good in zip(line.words, known, strict=True) if good] if len(line.words) else ()
     xs, ys = line.xs[known], line.ys[known]
     kept = np.arange(len(xs)) if len(words) else keep_peaks(ys[:, None], max_rows=1500)
-    return Line(
-        name=line.name, xs=xs[kept], ys=ys[kept], marks=line.marks, faint=line.faint, place=line.place, words=words
-    )
+    return Line(name=line.name, xs=xs[kept], ys=ys[kept], marks=line.marks, style_index=line.style_index, words=words)
 
 
 def _svg(title: str, inner: str, *, height: float, width: float = _WIDTH) -> Markup:
     head = f'<svg class="chart" viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">'
-    return Markup(head + inner + "</svg>")  # every text in it went through escape()
+    return Markup(head + inner + "</svg>")  # all texts in it are escaped
 
 
 def _axes(x_ticks: list[float], y_ticks: list[float], at, x_label: str, y_label: str) -> str:  # type: ignore[no-untyped-def]
@@ -113,57 +111,56 @@ def _axes(x_ticks: list[float], y_ticks: list[float], at, x_label: str, y_label:
     return "".join(parts)
 
 
-def _line(line: Line, place: int, at) -> str:  # type: ignore[no-untyped-def]
+def _line(line: Line, index: int, at) -> str:  # type: ignore[no-untyped-def]
     if not len(line.xs):
         return ""
     points = [at(float(x), float(y)) for x, y in zip(line.xs, line.ys, strict=True)]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    colour = _colour(place)
-    dash = ' stroke-dasharray="6 3"' if place >= len(OKABE_ITO) else ""
-    width, opacity = (1, 0.55) if line.faint else (1.8, 1)
-    parts = [f'<path fill="none" stroke="{colour}" stroke-width="{width}" opacity="{opacity}"{dash} d="{path}"/>']
+    colour = _colour(index)
+    dash = ' stroke-dasharray="6 3"' if index >= len(OKABE_ITO) else ""
+    parts = [f'<path fill="none" stroke="{colour}" stroke-width="1.8" opacity="1"{dash} d="{path}"/>']
     every = 1 if line.marks else max(1, len(points) // 5)
     for number in range(0 if line.marks else every // 2, len(points), every):
         x, y = points[number]
         words = line.words[number] if len(line.words) else f"{line.xs[number]:g}: {line.ys[number]:.4g}"
         parts.append(
             f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" style="fill:{colour};font-size:9px">'
-            f"{_MARKS[place % len(_MARKS)]}<title>{escape(line.name)}, {escape(words)}</title></text>"
+            f"{_MARKS[index % len(_MARKS)]}<title>{escape(line.name)}, {escape(words)}</title></text>"
         )
     return "".join(parts)
 
 
-def _legend_places(entries: list[tuple[str, int]]) -> list[tuple[float, int]]:
-    """x in pixels and row of each entry."""
-    places, x, row = [], float(_LEFT), 0
+def _legend_positions(entries: list[tuple[str, int]]) -> list[tuple[float, int]]:
+    """Position of each entry: x in pixels, and row."""
+    positions, x, row = [], float(_LEFT), 0
     for name, _ in entries:
         wide = 24 + 6.4 * len(name)
         if x > _LEFT and x + wide > _WIDTH:
             x, row = float(_LEFT), row + 1
-        places.append((x, row))
+        positions.append((x, row))
         x += wide
-    return places
+    return positions
 
 
 def _legend_height(entries: list[tuple[str, int]]) -> int:
-    places = _legend_places(entries)
-    return 16 * (places[-1][1] + 1) if len(places) > 1 else 0
+    positions = _legend_positions(entries)
+    return 16 * (positions[-1][1] + 1) if len(positions) > 1 else 0
 
 
 def _legend(entries: list[tuple[str, int]]) -> str:
     if len(entries) < 2:
         return ""
     parts = []
-    for (name, place), (x, row) in zip(entries, _legend_places(entries), strict=True):
+    for (name, index), (x, row) in zip(entries, _legend_positions(entries), strict=True):
         y = _HEIGHT + 8 + 16 * row
-        mark = _MARKS[place % len(_MARKS)]
-        parts.append(f'<text x="{x:.0f}" y="{y}" style="fill:{_colour(place)}">{mark}</text>')
+        mark = _MARKS[index % len(_MARKS)]
+        parts.append(f'<text x="{x:.0f}" y="{y}" style="fill:{_colour(index)}">{mark}</text>')
         parts.append(f'<text x="{x + 14:.0f}" y="{y}">{escape(name)}</text>')
     return "".join(parts)
 
 
 def heat_map(counts: npt.NDArray[np.int64], *, rows: Sequence[str], columns: Sequence[str], title: str) -> Markup:
-    """Counts i[R, C]; the shade is the share of the row, number and share stand in each cell."""
+    """Counts i64[R, C], shaded by their share of the row; each cell has the number and the share."""
     left, top, cell_x, cell_y = 128, 62, 62, 34
     width, height = left + cell_x * len(columns) + 8, top + cell_y * len(rows) + 8
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -228,14 +225,14 @@ def dot_chart(
     return _svg(title, "".join(parts) + moved, height=height + _legend_height(legend))
 
 
-def _dot(dot: tuple[str, float, float, float], y: float, x_of, place: int) -> str:  # type: ignore[no-untyped-def]
+def _dot(dot: tuple[str, float, float, float], y: float, x_of, index: int) -> str:  # type: ignore[no-untyped-def]
     name, value, low, high = dot
     if not math.isfinite(value):
         return ""
-    colour, words = _colour(place), f"{name}: {value:.3f}"
+    colour, words = _colour(index), f"{name}: {value:.3f}"
     bar = ""
     if math.isfinite(low) and math.isfinite(high):
         words += f" ({low:.3f} to {high:.3f})"
         bar = f'<path stroke="{colour}" stroke-width="2" d="M{x_of(low):.1f} {y:.1f}H{x_of(high):.1f}"/>'
     mark = f'<text x="{x_of(value):.1f}" y="{y + 4:.1f}" text-anchor="middle" style="fill:{colour}">'
-    return f"<g>{bar}{mark}{_MARKS[place % len(_MARKS)]}</text><title>{escape(words)}</title></g>"
+    return f"<g>{bar}{mark}{_MARKS[index % len(_MARKS)]}</text><title>{escape(words)}</title></g>"

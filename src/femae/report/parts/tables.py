@@ -1,4 +1,4 @@
-"""Tables of predictions as the reports need them: read from CSV, Parquet or JSON lines, columns as arrays."""
+"""Reads tables of predictions (CSV, Parquet, JSON lines) into arrays for the reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ _OLD: Final = (
     "which name one of the class set for every face."
 )
 
-# Of each view: what a label is called, and what its number is.
+# Per view: the words for a label and for its number.
 LABEL_WORDS: Final[dict[LabelView, tuple[str, str]]] = {
     "expression": ("expression", "probability"),
     "compound": ("compound", "score"),
@@ -37,12 +37,12 @@ LABEL_WORDS: Final[dict[LabelView, tuple[str, str]]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionTable:
-    """One table of predictions, rows ordered as written.
+    """One table of predictions, rows in their original order.
 
-    Arrays have one entry a row: source, status object; frame i64 (from 1); time_s f64 (NaN: a picture); face_id i64
+    Arrays have one entry per row: source, status object; frame i64 (from 1); time_s f64 (NaN: a picture); face_id i64
     (0: no face); boxes f32[N, 4] pixels, detection f32, emotions f32[N, 6], scores f32[N, K], aus f32[N, A], all NaN
-    where there is no face. The label that is shown, by `labels`: `label` i64 position in `names` (-1: no face, or
-    abstained), `certainty` f32, the probability of an expression or the score of a compound (NaN: no face).
+    without a face. The label in the view `labels`: `label` i64, index into `names` (-1: no face, or abstained), and
+    `certainty` f32, the probability of an expression or the score of a compound (NaN: no face).
     """
 
     name: str
@@ -76,21 +76,21 @@ class PredictionTable:
 
     @property
     def quiet(self) -> int:
-        """Position of `none` in `names`; -1: it is not among them."""
+        """Index of `none` in `names`, or -1."""
         return self.names.index(NO_EXPRESSION) if NO_EXPRESSION in self.names else -1
 
     def name_of(self, row: int) -> str:
-        """The label of a row; empty: no face, or abstained."""
+        """The label of a row; empty without a face or if the rule abstained."""
         return self.names[self.label[row]] if self.label[row] >= 0 else ""
 
 
 def read_predictions(
     table: str | Path | Predictions, *, name: str = "", labels: LabelView = "expression"
 ) -> PredictionTable:
-    """Read a table that `femae predict` wrote (.csv, .parquet, .jsonl), or take one from Python.
+    """Read a table of `femae predict` (.csv, .parquet, .jsonl), or convert one from Python.
 
-    A table without expressions shows its compounds, and says so in `problems`. Raises InputError when it cannot be read
-    or is no table of predictions.
+    A table without expressions falls back to the view `compound`, with a sentence in `problems`. Raises InputError if
+    it cannot be read or is not a table of predictions.
     """
     if isinstance(table, Predictions):
         return _to_arrays(table.table, name=name or "predictions", problems=table.problems, labels=labels)
@@ -105,7 +105,7 @@ def read_predictions(
 
 
 def read_alike(tables: Sequence[str | Path], *, labels: LabelView) -> list[PredictionTable]:
-    """Tables to compare: where one of them has no expressions, all show their compounds. Raises InputError."""
+    """Read tables to compare in the same view: `compound` if one has no expressions. Raises InputError."""
     read = [read_predictions(table, labels=labels) for table in tables]
     if all(table.labels == labels for table in read):
         return read
@@ -113,7 +113,7 @@ def read_alike(tables: Sequence[str | Path], *, labels: LabelView) -> list[Predi
 
 
 def table_csv(table: PredictionTable) -> bytes:
-    """The whole table as CSV, as `femae predict --format csv` writes it."""
+    """The complete table in the format of `femae predict --format csv`."""
     batches = table.table.combine_chunks().to_batches(max_chunksize=4096)
     return (csv_header(table.table.schema) + "".join(csv_lines(batch) for batch in batches)).encode()
 
@@ -148,7 +148,7 @@ def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...], labels:
     shown = tuple(compound.name for compound in compounds)
     if labels == "expression":
         shown = (NO_EXPRESSION, *EMOTIONS, *shown)
-    place = {label: number for number, label in enumerate(shown)}
+    index = {label: number for number, label in enumerate(shown)}
     return PredictionTable(
         name=name,
         table=table,
@@ -164,7 +164,7 @@ def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...], labels:
         scores=_floats(table, [compound.column for compound in compounds]),
         labels=labels,
         names=shown,
-        label=np.array([place.get(text, -1) for text in _texts(table, labels)], np.int64),
+        label=np.array([index.get(text, -1) for text in _texts(table, labels)], np.int64),
         certainty=_floats(table, ["_".join((labels, LABEL_WORDS[labels][1]))])[:, 0],
         au_names=au_names,
         aus=_floats(table, list(au_names)),
@@ -174,7 +174,7 @@ def _to_arrays(table: pa.Table, *, name: str, problems: tuple[str, ...], labels:
 
 
 def _compounds(columns: list[str], *, name: str) -> tuple[Compound, ...]:
-    """The class set of a table, from its column names."""
+    """The class set of a table, from its column names. Raises InputError."""
     pairs = {(a, b): compound_from_pair(a, b) for a in EMOTIONS for b in EMOTIONS if a != b}
     known = {compound.column: compound for compound in (*pairs.values(), *COMPOUNDS)}
     wrong = [column for column in columns if column not in known]
@@ -196,7 +196,7 @@ def _integers(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
 
 
 def _floats(table: pa.Table, columns: list[str], dtype: Any = np.float32) -> npt.NDArray[Any]:
-    """[N, len(columns)], NaN for null."""
+    """The columns as [N, len(columns)], NaN for null."""
     values = np.full((table.num_rows, len(columns)), np.nan, dtype)
     for number, column in enumerate(columns):
         values[:, number] = table[column].cast(pa.float64()).to_numpy(zero_copy_only=False)

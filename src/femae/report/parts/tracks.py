@@ -1,4 +1,4 @@
-"""What a page shows of a table: one track per face id, the gaps between tracks, and how often a face has each label."""
+"""Views of a table for pages: one track per face id, the gaps without faces, and the share of each label."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -36,15 +36,15 @@ _NOTES: Final[dict[LabelView, str]] = {
     "expression": "Share of {} with each expression, and the mean probability of the expression there.",
     "compound": "Share of {} in which a compound has the largest score. Read shares with the mean scores.",
 }
-_SHOWN: Final = 0.5  # from here on an action unit counts
-_OFTEN: Final = 1 / 3  # of the rows of a label: units seen less often do not speak for it
+_UNIT_THRESHOLD: Final = 0.5  # least probability of an active action unit
+_MIN_UNIT_SHARE: Final = 1 / 3  # of the rows of a label; rarer action units are not listed
 _CALIBRATED: Final = " Of ten faces given a probability of 0.7, annotators agree on about seven."
 _ROUGH: Final = " The model has no fitted rule for expressions, so the probabilities are rough."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Track:
-    """One face id of one table. `rows`: i64[n] rows of the table, by frame."""
+    """One face id of one table. `rows`: i64[n], its rows in the table, ordered by frame."""
 
     name: str  # "face 1"
     short: str
@@ -54,13 +54,13 @@ class Track:
 
     @property
     def frames(self) -> npt.NDArray[np.int64]:
-        """i64[n], rising, from 1."""
+        """Frame numbers i64[n], ascending, counted from 1."""
         return self.table.frame[self.rows]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gap:
-    """Frames in a row without a face, or that cannot be decoded; both ends count."""
+    """Consecutive frames without a face or undecodable; both ends are included."""
 
     status: str  # no_face, unreadable
     from_frame: int
@@ -72,7 +72,7 @@ class Gap:
 
 
 def split_tracks(table: PredictionTable, *, prefix: str = "", short: str = "") -> list[Track]:
-    """The faces of a film by face id."""
+    """The tracks of a film, ordered by face id."""
     tracks = []
     for face_id in np.unique(table.face_id[table.face_id > 0]):
         rows = np.flatnonzero(table.face_id == face_id)
@@ -83,7 +83,7 @@ def split_tracks(table: PredictionTable, *, prefix: str = "", short: str = "") -
 
 
 def parts_of(frames: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """First and last frame of each stretch without a hole, from rising frames."""
+    """First and last frame of each run of consecutive frames; `frames` i64[n], ascending."""
     if not len(frames):
         return []
     breaks = np.flatnonzero(np.diff(frames) > 1)
@@ -92,7 +92,7 @@ def parts_of(frames: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def frame_times(table: PredictionTable) -> npt.NDArray[np.float64]:
-    """Presentation time of each frame 1 .. last, f64[F]; a frame without one lies between its neighbours."""
+    """Presentation times f64[F] of frames 1 .. last in seconds; missing ones are interpolated."""
     num_frames = int(table.frame.max())
     times = np.full(num_frames, np.nan)
     times[table.frame - 1] = table.time_s
@@ -104,14 +104,14 @@ def frame_times(table: PredictionTable) -> npt.NDArray[np.float64]:
 
 
 def usual_step_s(times: npt.NDArray[np.float64]) -> float:
-    """Median time from frame to frame; 0.04 for a single one."""
+    """Median frame duration in seconds; 0.04 for a single frame."""
     steps = np.diff(times)
     steps = steps[steps > 0]
     return float(np.median(steps)) if len(steps) else 0.04
 
 
 def find_gaps(table: PredictionTable) -> list[Gap]:
-    """Stretches of one status other than ok, in order."""
+    """The gaps of a table, in order; each has one status."""
     gaps = []
     for status in ("no_face", "unreadable"):
         frames = np.unique(table.frame[table.status == status])
@@ -120,7 +120,7 @@ def find_gaps(table: PredictionTable) -> list[Gap]:
 
 
 def clock_text(seconds: float, *, digits: int = 3) -> str:
-    """1:02.040, or 1:00:02.040 from one hour on."""
+    """A time as 1:02.040, or 1:00:02.040 from one hour on."""
     scale = 10**digits
     ticks = round(abs(seconds) * scale)
     whole, part = divmod(ticks, scale)
@@ -131,7 +131,7 @@ def clock_text(seconds: float, *, digits: int = 3) -> str:
 
 
 def label_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> dict[str, str]:
-    """What labels and their numbers are called, heading and sentences of the shares.
+    """Words of a page: title and note of the shares, and what labels and their numbers are called.
 
     `of`: one of SHARES_OF; `settings`: metadata of the table.
     """
@@ -148,7 +148,7 @@ def label_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> d
 
 
 def _is_calibrated(description: str) -> bool:
-    """Whether the numbers of the rule, as a table's metadata tells them, were fitted to faces."""
+    """Whether the rule in a table's metadata (ExpressionRule.describe) was fitted to faces."""
     try:
         return int(json.loads(description)["num_faces"]) > 0
     except (KeyError, TypeError, ValueError):
@@ -156,23 +156,23 @@ def _is_calibrated(description: str) -> bool:
 
 
 def share_rows(table: PredictionTable, rows: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    """One entry per label, the most frequent first; abstained rows last, if there are any.
+    """One entry per label, in descending order of frequency; abstained rows, if any, are last.
 
-    Expressions: those that occur, with their mean probability where they are the label. Compounds: all, with their mean
+    Expressions: those that occur, with the mean probability where they are the label. Compounds: all, with the mean
     score over all of `rows`.
     """
     label, certainty = table.label[rows], table.certainty[rows]
     entries: list[dict[str, Any]] = []
     for number, style in enumerate(label_styles(table.names, table.compounds)):
-        mine = label == number
+        selected = label == number
         if table.labels == "compound":
             mean = float(np.nanmean(table.scores[rows, number])) if len(rows) else float("nan")
-        elif mine.any():
-            mean = float(np.mean(certainty[mine]))
+        elif selected.any():
+            mean = float(np.mean(certainty[selected]))
         else:
             continue
-        entry = _entry(style, float(np.mean(mine)) if len(rows) else 0.0, f"{mean:.2f}")
-        entries.append(entry | {"units_text": _frequent_units(table, rows[mine])})
+        entry = _entry(style, float(np.mean(selected)) if len(rows) else 0.0, f"{mean:.2f}")
+        entries.append(entry | {"units_text": _frequent_units(table, rows[selected])})
     entries.sort(key=lambda entry: -float(entry["percent"]))
     if (label < 0).any():
         entries.append(_entry({"name": "abstained", "colours": []}, float(np.mean(label < 0)), ""))
@@ -184,7 +184,7 @@ def _entry(style: dict[str, Any], share: float, number_text: str) -> dict[str, A
 
 
 def track_summary(track: Track, times: npt.NDArray[np.float64]) -> str:
-    """In words: how many frames, from when to when."""
+    """Number of frames, share, first and last time of a track, in words."""
     frames = track.frames
     num_frames = len(times)
     begin, end = (clock_text(float(times[frame - 1]), digits=1) for frame in (frames[0], frames[-1]))
@@ -193,31 +193,33 @@ def track_summary(track: Track, times: npt.NDArray[np.float64]) -> str:
 
 
 def _frequent_units(table: PredictionTable, rows: npt.NDArray[np.int64]) -> str:
-    """Action units that many of the rows show, the most frequent first: AU12 96%, AU25 81%."""
+    """Action units active in many of the rows, the most frequent first: AU12 96%, AU25 81%."""
     if not table.au_names or not len(rows):
         return ""
-    shares = (table.aus[rows] >= _SHOWN).mean(0)
+    shares = (table.aus[rows] >= _UNIT_THRESHOLD).mean(0)
     order = np.argsort(-shares, kind="stable")
-    return ", ".join(f"{table.au_names[unit]} {shares[unit]:.0%}" for unit in order if shares[unit] >= _OFTEN)
+    return ", ".join(f"{table.au_names[unit]} {shares[unit]:.0%}" for unit in order if shares[unit] >= _MIN_UNIT_SHARE)
 
 
 def unit_words(table: PredictionTable, row: int) -> str:
-    """The action units that a row shows, the surest first: AU12 0.97, AU25 0.88."""
+    """The active action units of a row, the most probable first: AU12 0.97, AU25 0.88."""
     if not table.au_names:
         return ""
     shown = [
-        (float(value), name) for name, value in zip(table.au_names, table.aus[row], strict=True) if value >= _SHOWN
+        (float(value), name)
+        for name, value in zip(table.au_names, table.aus[row], strict=True)
+        if value >= _UNIT_THRESHOLD
     ]
     return ", ".join(f"{name} {value:.2f}" for value, name in sorted(shown, reverse=True))
 
 
 def unit_key(table: PredictionTable) -> str:
-    """What the action units of a table are called; empty where it has none."""
+    """Codes and names of a table's action units; empty if it has none."""
     return ", ".join(f"{name} {ACTION_UNIT_WORDS.get(name, '')}".strip() for name in table.au_names)
 
 
 def share_table(track: Track, *, number: int | None, thumb: str) -> dict[str, Any]:
-    """The table of one face for the template."""
+    """Values of the template's share table for one face."""
     return {
         "name": track.name,
         "track": number,
@@ -229,6 +231,6 @@ def share_table(track: Track, *, number: int | None, thumb: str) -> dict[str, An
 
 
 def emotion_words(values: Sequence[float], names: Sequence[str], *, count: int = 3) -> str:
-    """The largest few probabilities in words: anger 0.81, sadness 0.40."""
+    """The `count` largest probabilities in words: anger 0.81, sadness 0.40."""
     order = sorted(range(len(names)), key=lambda number: -values[number])[:count]
     return ", ".join(f"{names[number]} {values[number]:.2f}" for number in order)

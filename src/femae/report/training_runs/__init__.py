@@ -1,4 +1,4 @@
-"""The pages of training runs, folds and ablations, of what lies in their folders. `page` makes them.
+"""The HTML pages of training runs, folds and ablations, from the files in their folders. `page` writes them.
 
-Imports report.parts of the other rooms.
+Of the other packages in report it imports only parts.
 """

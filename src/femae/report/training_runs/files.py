@@ -1,4 +1,4 @@
-"""What lies in the folder of a training run: log, settings, scores, reconstructions."""
+"""Reads the files in the folder of a training run: log, settings and scores."""
 
 import json
 from collections.abc import Mapping
@@ -22,16 +22,16 @@ Kind = Literal["run", "kfold", "ablation", ""]
 
 @dataclass(kw_only=True, slots=True)
 class RunLog:
-    """`steps` and `epochs`: the log's objects in order, each step and epoch once; after a resume the later counts."""
+    """`steps`, `epochs`: the log's records in order, each once; steps repeated after a resume replace earlier ones."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     num_resumes: int = 0
-    num_bad: int = 0  # lines that are no JSON object: the last one of a killed run
+    num_bad: int = 0  # lines that are not JSON objects, such as the last one of a killed run
 
     def column(self, kind: Literal["steps", "epochs"], name: str) -> npt.NDArray[np.float64]:
-        """f64[n], NaN where absent; `name` may reach into an object: val.macro_f1."""
-        return np.array([_number(_inside(record, name)) for record in getattr(self, kind)], np.float64)
+        """The values f64[n] of a field, NaN where absent; `name` may be a path such as val.macro_f1."""
+        return np.array([_number(_nested(record, name)) for record in getattr(self, kind)], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,7 @@ class Scores:
 
 
 def folder_kind(folder: Path) -> Kind:
-    """What a folder holds by its files; empty: nothing that can be reported."""
+    """The kind of a folder, told by its files; empty if there is nothing to report."""
     if (folder / "ablation.json").is_file():
         return "ablation"
     if (folder / "kfold.json").is_file():
@@ -54,7 +54,7 @@ def folder_kind(folder: Path) -> Kind:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where the file is absent. Raises InputError when it is damaged."""
+    """Read a JSON object; empty if the file does not exist. Raises InputError if it is damaged."""
     if not path.is_file():
         return {}
     try:
@@ -67,7 +67,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_log(path: Path) -> RunLog:
-    """The log of a run; empty where there is none."""
+    """Read the log of a run; empty if there is none."""
     log = RunLog()
     if not path.is_file():
         return log
@@ -96,7 +96,7 @@ def read_log(path: Path) -> RunLog:
 
 
 def read_scores(path: Path) -> tuple[Scores | None, Scores | None]:
-    """Emotions and action units of a scores table; None for what it does not hold. Raises InputError."""
+    """Read the scores of emotions and of action units; None for those not in the table. Raises InputError."""
     if not path.is_file():
         return None, None
     try:
@@ -113,7 +113,7 @@ def read_scores(path: Path) -> tuple[Scores | None, Scores | None]:
 
 
 def hard_classes(scores: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Predicted and true emotion i64[n] each of the samples that have one clear true emotion."""
+    """Predicted and true emotion, i64[n] each, of the samples with a single true emotion (top_emotion)."""
     true = top_emotion(scores.targets, mask=scores.mask)
     known = true >= 0
     return scores.probs.argmax(1)[known].astype(np.int64), true[known]
@@ -129,7 +129,7 @@ def _scores(table: pa.Table, names: tuple[str, ...]) -> Scores:
     return Scores(names=names, probs=columns(list(names)), targets=np.where(mask, targets, 0), mask=mask)
 
 
-def _inside(record: Mapping[str, Any], name: str) -> Any:
+def _nested(record: Mapping[str, Any], name: str) -> Any:
     value: Any = record
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

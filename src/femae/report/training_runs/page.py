@@ -1,4 +1,4 @@
-"""The pages of training: one run, a k-fold set of runs, an ablation; curves from logs, confusion and reliability."""
+"""The pages of a training run, a k-fold set and an ablation: curves, confusion matrices, reliability diagrams."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,17 +33,17 @@ _NUM_BINS = 10
 
 
 def write_run_report(folder: str | Path, *, out: str | Path) -> Path:
-    """One HTML file at `out` from the folder of a run, a k-fold set or an ablation; returns its path.
+    """Write one HTML file to `out` from the folder of a run, a k-fold set or an ablation; returns the path.
 
-    Raises InputError when the folder holds none of them, OutputError, MissingDependencyError (scikit-learn).
+    Raises InputError for any other folder or a damaged file, OutputError, MissingDependencyError (jinja2).
     """
-    place = Path(folder)
-    kind = folder_kind(place)
+    path = Path(folder)
+    kind = folder_kind(path)
     if not kind:
         raise InputError(
-            f"'{place}' is not the folder of a training run: expected log.jsonl, kfold.json or ablation.json in it"
+            f"'{path}' is not the folder of a training run: expected log.jsonl, kfold.json or ablation.json in it"
         )
-    page = {"run": _run_page, "kfold": _kfold_page, "ablation": _ablation_page}[kind](place)
+    page = {"run": _run_page, "kfold": _kfold_page, "ablation": _ablation_page}[kind](path)
     return write_page(Path(out), page)
 
 
@@ -115,7 +115,7 @@ def _run_about(folder: Path, about: Mapping[str, Any], log: RunLog) -> list[dict
 
 
 def _start(value: Any) -> str:
-    """How many tensors came from the weights that a run started from."""
+    """Number of tensors that were initialised from other weights, in words."""
     if not isinstance(value, Mapping):
         return "from scratch"
     counts = [f"{len(value[name])} tensors {words}" for name, words in _START.items() if name in value]
@@ -129,7 +129,7 @@ def _words(value: Any) -> str:
 
 
 def _faces(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Up to 24 faces of a pretraining run, three pictures each, and how many there are."""
+    """Up to 24 faces of a pretraining run, with three pictures each, and the total number."""
     if not path.is_file():
         return [], 0
     try:
@@ -208,7 +208,7 @@ def _ablation_page(folder: Path) -> Page:
 
 
 def _ablation_classes(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean over seeds of each class's F1."""
+    """F1 per class, averaged over the seeds."""
     names = [n for n in EMOTIONS if any(n in (s.get("f1") or {}) for row in rows for s in row.get("seeds") or [])]
     if not names:
         return []
@@ -229,7 +229,7 @@ def _f1(value: float) -> str:
 
 
 def running_mean(values: npt.NDArray[np.float64], *, width: int) -> npt.NDArray[np.float64]:
-    """Mean over `width` neighbours, f64[n]; fewer at the ends."""
+    """Moving average f64[n] over `width` neighbours, fewer at the ends; NaN is ignored."""
     if width <= 1 or len(values) < 2:
         return values
     known = np.isfinite(values)
@@ -239,7 +239,7 @@ def running_mean(values: npt.NDArray[np.float64], *, width: int) -> npt.NDArray[
 
 
 def curve_figures(log: RunLog) -> list[dict[str, Any]]:
-    """Loss, learning rate, F1 per epoch, speed and what it took; only what the log holds."""
+    """Charts of loss, learning rate, F1, gradient norm, speed, utilisation and memory, as far as logged."""
     figures = []
     for caption, lines, x_label, y_label, y_range in (
         ("Loss", _loss_lines(log), "epoch", "loss", None),
@@ -247,7 +247,7 @@ def curve_figures(log: RunLog) -> list[dict[str, Any]]:
         ("F1 on the validation samples", _f1_lines(log), "epoch", "F1", (0.0, 1.0)),
         ("Norm of the gradient", _step_lines(log, "grad_norm", "norm"), "epoch", "norm", None),
         ("Speed", _step_lines(log, "pictures_per_s", "pictures per second"), "epoch", "pictures per second", None),
-        ("Device utilisation", _use_lines(log), "epoch", "share", (0.0, 1.0)),
+        ("Device utilisation", _utilisation_lines(log), "epoch", "share", (0.0, 1.0)),
         ("Memory", _step_lines(log, "memory_mb", "memory"), "epoch", "MB", None),
     ):
         lines = [line for line in lines if np.isfinite(line.ys).any()]
@@ -258,12 +258,12 @@ def curve_figures(log: RunLog) -> list[dict[str, Any]]:
 
 
 def _step_lines(log: RunLog, name: str, word: str) -> list[Line]:
-    return [Line(name=word, xs=_epochs_of_steps(log), ys=log.column("steps", name), place=4)]
+    return [Line(name=word, xs=_epochs_of_steps(log), ys=log.column("steps", name), style_index=4)]
 
 
-def _use_lines(log: RunLog) -> list[Line]:
+def _utilisation_lines(log: RunLog) -> list[Line]:
     waits, uses = _step_lines(log, "data_wait", "waiting for data"), _step_lines(log, "mfu", "arithmetic used")
-    return [*waits, *(Line(name=line.name, xs=line.xs, ys=line.ys.clip(max=1.0), place=5) for line in uses)]
+    return [*waits, *(Line(name=line.name, xs=line.xs, ys=line.ys.clip(max=1.0), style_index=5) for line in uses)]
 
 
 def _epochs_of_steps(log: RunLog) -> npt.NDArray[np.float64]:
@@ -274,12 +274,12 @@ def _epochs_of_steps(log: RunLog) -> npt.NDArray[np.float64]:
 def _loss_lines(log: RunLog) -> list[Line]:
     xs, loss = _epochs_of_steps(log), log.column("steps", "loss")
     width = max(1, len(loss) // 60)
-    lines = [Line(name="steps, running mean", xs=xs, ys=running_mean(loss, width=width), place=1)]
+    lines = [Line(name="steps, running mean", xs=xs, ys=running_mean(loss, width=width), style_index=1)]
     ends = log.column("epochs", "epoch")
     lines.append(
-        Line(name="training, mean of the epoch", xs=ends, ys=log.column("epochs", "loss"), place=4, marks=True)
+        Line(name="training, mean of the epoch", xs=ends, ys=log.column("epochs", "loss"), style_index=4, marks=True)
     )
-    lines.append(Line(name="validation", xs=ends, ys=log.column("epochs", "val.loss"), place=5, marks=True))
+    lines.append(Line(name="validation", xs=ends, ys=log.column("epochs", "val.loss"), style_index=5, marks=True))
     return lines
 
 
@@ -288,15 +288,15 @@ def _f1_lines(log: RunLog) -> list[Line]:
     for record in log.epochs:
         found = (record.get("val") or {}).get("f1") or {}
         names += [name for name in found if name not in names]
-    lines = [Line(name="mean", xs=xs, ys=log.column("epochs", "val.macro_f1"), place=6, marks=True)]
-    places = (0, 1, 2, 3, 4, 5, 7, *range(8, 200))
-    for place, name in zip(places, names, strict=False):
-        lines.append(Line(name=name, xs=xs, ys=log.column("epochs", f"val.f1.{name}"), place=place, marks=True))
+    lines = [Line(name="mean", xs=xs, ys=log.column("epochs", "val.macro_f1"), style_index=6, marks=True)]
+    indices = (0, 1, 2, 3, 4, 5, 7, *range(8, 200))
+    for index, name in zip(indices, names, strict=False):
+        lines.append(Line(name=name, xs=xs, ys=log.column("epochs", f"val.f1.{name}"), style_index=index, marks=True))
     return lines
 
 
 def score_figures(emotions: Scores | None, units: Scores | None) -> list[dict[str, Any]]:
-    """Confusion of the emotions, reliability of every label."""
+    """The confusion matrix of the emotions and the reliability diagrams of all labels."""
     figures = []
     if emotions is not None:
         pred, true = hard_classes(emotions)
@@ -328,7 +328,7 @@ def _rows(bins: Any, number: int, counts: npt.NDArray[np.int64]) -> Sequence[tup
 
 
 def score_tables(emotions: Scores | None, units: Scores | None) -> list[dict[str, Any]]:
-    """F1 and calibration error per label."""
+    """Tables of F1 and calibration error per label."""
     tables = []
     if emotions is not None:
         pred, true = hard_classes(emotions)
