@@ -40,7 +40,7 @@ def save_table(
                 face=Face(box_xyxy=np.array(box, np.float32), landmarks=None, score=0.9),
                 face_id=face_id,
                 probs=np.array(probs, np.float32),
-                scores=np.zeros(7, np.float32),  # not read: the rule is applied anew
+                scores=np.zeros(7, np.float32),  # not read: the rule is applied again
                 compound="Fearfully Surprised",
                 compound_score=0.0,
                 au_probs=np.array(au_probs(number, face_id), np.float32),

@@ -1,4 +1,4 @@
-"""Several faces to one, frames without a face, alignment: against independent computations."""
+"""Merging of faces, filling of frames and alignment, against independent computations."""
 
 from dataclasses import replace
 
@@ -162,7 +162,7 @@ def test_neutral_and_other_are_explicit_thresholds() -> None:
     assert ExprLabels().decide(probs)[:, 0].tolist() == [6, 3, 2, 4, 5, 1, 0, 4, 6]
     assert ExprLabels(neutral_below=0).decide(probs)[:, 0].tolist() == [6, 3, 2, 4, 5, 1, 6, 4, 6]
     assert ExprLabels(other_above=0.6).decide(probs)[:, 0].tolist() == [6, 3, 2, 4, 5, 1, 0, 7, 6]
-    assert ExprLabels(other_above=0.4).decide(probs)[:, 0].tolist() == [6, 3, 2, 4, 5, 1, 0, 7, 6]  # neutral goes first
+    assert ExprLabels(other_above=0.4).decide(probs)[:, 0].tolist() == [6, 3, 2, 4, 5, 1, 0, 7, 6]  # not 7: Neutral
     weights = np.array([2, 1, 1, 1, 1, 1], np.float32)
     assert ExprLabels(weights=weights).decide(probs)[7, 0] == 6
 

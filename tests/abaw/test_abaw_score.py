@@ -40,7 +40,7 @@ def test_units_with_unknown_labels(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     true, pred = rng.integers(0, 2, (2, 200, 12))
     true[rng.random(true.shape) < 0.2] = -1
-    true[:, 5] = -1  # a unit that nobody labelled
+    true[:, 5] = -1  # a unit without labels
     true[7] = -1
     path = save(tmp_path / "true.txt", true, track="au")
     labels = read_labels(path, other_is_unknown=True)
@@ -66,7 +66,7 @@ def test_a_labelled_frame_must_be_predicted(tmp_path: Path) -> None:
     short = read_labels(save(tmp_path / "pred.txt", np.ones((3, 1), int), track="ce"))
     with pytest.raises(DataError, match=r"2 of 5 labelled frames have no prediction, the first of them 01/00004.jpg"):
         score_labels(short, labels=labels)
-    assert score_labels(labels, labels=short).num_frames == 3  # more predictions than labels are well
+    assert score_labels(labels, labels=short).num_frames == 3  # additional predictions are allowed
 
 
 def test_the_track_must_be_that_of_the_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

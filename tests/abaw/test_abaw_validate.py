@@ -1,4 +1,4 @@
-"""The validator finds each kind of fault on its line, and nothing in a right file."""
+"""The validator finds each kind of fault on its line, and none in a correct file."""
 
 import re
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def on_line(change: Callable[[bytes], bytes]) -> Mutation:
 
 
 def swapped(lines: list[bytes], at: int) -> tuple[list[bytes], int]:
-    """This line and the next in each other's place; the first of them is wrong."""
+    """Swaps this line and the next; the first of them is the fault."""
     at = min(at, len(lines) - 2)
     return [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]], at + 1
 
@@ -106,7 +106,7 @@ def test_each_fault_is_found_on_its_line(
     lines, number = change(lines_of("ce"), at)
     got = found(tmp_path / "p.txt", lines, template=template)
     assert (number, kind) in got
-    # A row whose path cannot be read leaves a hole, and nothing else is said to be wrong.
+    # A row with an invalid path causes a gap, but no other fault.
     follow = {"path", "encoding", "values", "missing rows", "gap"} | ({"label"} if kind == "encoding" else set())
     allowed = {kind} | (follow if kind in ("path", "encoding", "values") else set()) | {"missing video"}
     assert {what for _, what in got} <= allowed
@@ -121,7 +121,7 @@ def test_missing_rows_are_named_where_they_are_missing(tmp_path: Path, first: in
     if template:
         assert (first, "missing rows") in got  # after this line
         assert {kind for _, kind in got} == {"missing rows"}
-    else:  # a gap shows at the next row of the same video, an end cut off only against a template
+    else:  # a gap is found at the next row of the video, a missing end only with a template
         following = lines[first][:3] if first < len(lines) else b""
         of_same_video = bool(following) and following == lines_of("ce")[first + count - 1][:3]
         assert got == ({(first + 1, "gap")} if of_same_video else set())

@@ -1,4 +1,4 @@
-"""Predictions to the files of the three tracks: tables, films encoded here, real clips."""
+"""Label files of the three tracks from tables, films encoded here, and real clips."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def film_tables(films: Path) -> Path:
 
 
 def expected_of(parquet: Path) -> list[int]:
-    """Largest sum over faces, straight lines between frames with faces, ends copied: without the package's rules."""
+    """Largest sum over faces, linear interpolation, ends copied: independent of the package's code."""
     table = pq.read_table(parquet).to_pandas()
     num_frames = int(table.frame.max())
     scores = np.full((num_frames, 7), np.nan)

@@ -35,7 +35,7 @@ def said(probs: np.ndarray, classes: str = "abaw", params: ExpressionParams | No
 
 
 def by_hand(probs: list[float], params: ExpressionParams, pairs: list[tuple[int, int]]) -> list[float]:
-    """The formula of the module, one number at a time."""
+    """The formula of the module, in plain Python."""
     logits = [math.log(p / (1 - p)) for p in probs]
     scores = [params.none_bias - params.none_slope * math.log(sum(math.exp(z) for z in logits)), *logits]
     for a, b in pairs:

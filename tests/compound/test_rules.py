@@ -1,4 +1,4 @@
-"""The rules against an independent computation, their promises as properties, and what users write as weights."""
+"""The rules against an independent computation, their properties, and the parsing of weights."""
 
 import itertools
 import math
@@ -28,7 +28,7 @@ def random_probs(draw: st.DrawFn) -> Floats:
 
 @st.composite
 def random_weights(draw: st.DrawFn) -> Floats:
-    """f32[6]: 0, 1 and anything up to 8."""
+    """f32[6]: 0, 1 and other values up to 8."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return np.where(rng.random(6) < 0.5, rng.integers(0, 2, 6), rng.random(6) * 8).astype(np.float32)
 
@@ -39,7 +39,7 @@ few = settings(max_examples=30, deadline=None)
 
 
 def reference(rule: Rule, p: float, q: float, v: float, w: float) -> float:
-    """One score in double precision, written from the definitions alone."""
+    """One score in double precision, from the definitions."""
     if v + w == 0:
         return 0.0
     if rule == "sum":
@@ -150,7 +150,7 @@ def test_rules_that_rank_alike(pair: tuple[Rule, Rule], probs: Floats) -> None:
     first, second = (combine(probs, compounds=ABAW_COMPOUNDS, rule=rule).astype(np.float64) for rule in pair)
     winners = first.argmax(axis=1)[:, None]
     chosen = np.take_along_axis(second, winners, axis=1)[:, 0]
-    assert np.all(chosen >= second.max(axis=1) * (1 - 1e-5))  # the same winner, but for rounding
+    assert np.all(chosen >= second.max(axis=1) * (1 - 1e-5))  # the same winner, up to rounding
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -165,7 +165,7 @@ def test_zeros_and_large_weights_are_safe(rule: Rule) -> None:
     if rule in ("product", "geometric", "harmonic"):
         assert plain[1, 0] == weighted[1, 0] == 0  # surprise is absent
     if rule in ("arithmetic", "geometric", "harmonic"):
-        np.testing.assert_allclose(weighted[2], 1e-30, rtol=1e-5)  # a mean of equals, whatever the weight
+        np.testing.assert_allclose(weighted[2], 1e-30, rtol=1e-5)  # a mean of equal values, for any weights
 
 
 def test_an_emotion_without_weight_leaves_the_other_alone() -> None:
@@ -201,7 +201,7 @@ def test_ties_go_to_the_first_class() -> None:
 
 def test_threshold_is_inclusive_and_compared_as_float32() -> None:
     scores = np.zeros((2, 7), np.float32)
-    scores[0, 3] = 0.9  # as float32 a little below the double 0.9
+    scores[0, 3] = 0.9  # as float32 slightly below the double 0.9
     scores[1, 3] = np.nextafter(np.float32(0.9), np.float32(0))
     names, best = decide(scores, compounds=ABAW_COMPOUNDS, threshold=0.9)
     assert names == ["Disgustedly Surprised", ""]

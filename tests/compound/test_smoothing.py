@@ -1,4 +1,4 @@
-"""Smoothing and gap filling: promises as properties, and values computed by hand."""
+"""Smoothing and gap filling: properties, and values computed by hand."""
 
 import math
 
@@ -101,7 +101,7 @@ def test_irregular_times_weigh_by_seconds_and_not_by_frames() -> None:
 
 
 def test_jitter_of_presentation_times_shows_only_as_jitter() -> None:
-    """Times rounded to milliseconds, as Matroska keeps them, with the window's edge on the grid of frames."""
+    """Times rounded to milliseconds, as in Matroska, with the window's edge on the grid of frames."""
     exact = np.arange(300) / 30
     rng = np.random.default_rng(3)
     probs = rng.random((300, 6), np.float32)

@@ -1,4 +1,4 @@
-"""The rules of FER+ figures: against a reimplementation on votes made here, and against the script on the real ones."""
+"""The FER+ rules: against a reimplementation on synthetic votes, and against the reference script on real ones."""
 
 import csv
 import json
@@ -31,13 +31,13 @@ def f1(pred: list[Any], true: list[Any], name: str) -> float:
 
 
 def expected(rows: list[dict[str, Any]], scores: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Six-way and compound figures of PublicTest, straight from the rules in words."""
+    """Six-class and compound figures of PublicTest, implemented from the rules in the documentation."""
     pairs: dict[str, list[Any]] = {"six": [], "true": [], "pair": [], "compound": []}
     for row in rows:
         if row["split"] != "PublicTest" or row["dup_in_training"]:
             continue
         got = scores.get(row["name"])
-        ranked = sorted(SIX, key=lambda emotion: -row[emotion])  # a stable sort: of equals the first in order
+        ranked = sorted(SIX, key=lambda emotion: -row[emotion])  # a stable sort: ties in their order
         if row["NF"] == 0 and row[ranked[0]] >= 3 and row[ranked[0]] > row["neutral"]:
             pairs["true"].append(ranked[0])
             pairs["six"].append(max(SIX, key=got.__getitem__) if got else None)
@@ -67,7 +67,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def noisy_scores(rows: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Six probabilities that know something of the votes; every ninth picture of the table is missing."""
+    """Six probabilities correlated with the votes; every ninth picture of the table is missing."""
     out = []
     for number, row in enumerate(rows):
         probs = np.clip([0.07 * int(row[emotion]) + rng.uniform(0, 0.5) for emotion in SIX], 0, 1)
@@ -108,7 +108,7 @@ def test_votes_are_judged_by_the_rules(tmp_path: Path, votes: list[dict[str, Any
     assert got["compound"]["present"] == want["present"]
     shown = [want["compound"][name] for name in want["present"]]
     assert got["compound"]["macro_f1_present"] == pytest.approx(np.mean(shown), abs=1e-6)
-    assert got["emotions"]["macro_f1_interval"] is None  # no draws asked for
+    assert got["emotions"]["macro_f1_interval"] is None  # without draws
 
 
 def test_a_table_of_compound_labels_gives_the_same_as_the_votes(tmp_path: Path, votes: list[dict[str, Any]]) -> None:
@@ -123,7 +123,7 @@ def test_a_table_of_compound_labels_gives_the_same_as_the_votes(tmp_path: Path, 
             )
             rows.append({key: row[key] for key in ("index", "name", "split", "dup_in_training")} | {"compound": name})
     of_words = run(scores, "--labels", write(tmp_path / "compound.csv", rows), out=tmp_path / "b")
-    assert of_words["emotions"] is None  # it says nothing of the six
+    assert of_words["emotions"] is None  # it has no labels of the six
     assert of_words["compound"]["f1"] == of_votes["compound"]["f1"]
     assert of_words["compound"]["confusion"] == of_votes["compound"]["confusion"]
 
@@ -146,13 +146,13 @@ def test_figures_equal_those_of_the_script(tmp_path: Path, shared_data: Path, wi
         want, have = said[theirs], got[ours]
         assert have["num"] == want["n"]
         assert have["accuracy"] == pytest.approx(want["accuracy"], abs=5.1e-5)
-        assert have["macro_f1_present"] == pytest.approx(want["macro_f1"], abs=1.1e-4)  # theirs is a mean of rounded F1
+        assert have["macro_f1_present"] == pytest.approx(want["macro_f1"], abs=1.1e-4)  # the script averages rounded F1
         assert {name: have["f1"][name] for name in want["f1"]} == pytest.approx(want["f1"], abs=5.1e-5)
     assert (got["emotions"] is None) == with_compound_table
 
 
 def labelled_scores(rows: list[dict[str, Any]], rng: np.random.Generator) -> list[dict[str, Any]]:
-    """noisy_scores with a label that is often right, and a probability that is too sure of itself."""
+    """noisy_scores with a label that is often right, and an overconfident probability."""
     out = []
     by_index = {row["index"]: row for row in rows}
     for row in noisy_scores(rows, rng):
@@ -167,7 +167,7 @@ def labelled_scores(rows: list[dict[str, Any]], rng: np.random.Generator) -> lis
 
 
 def expected_expression(rows: list[dict[str, Any]], given: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """The figures of the label for people, straight from the rule in words."""
+    """The figures of the label for people, implemented from the rule in the documentation."""
     pairs = []
     for row in rows:
         if row["split"] != "PublicTest" or row["dup_in_training"] or row["NF"]:

@@ -15,7 +15,7 @@ from femae.labels import EMOTIONS
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) -> Path:
-    """Twelve crops of one face under different light, labelled by folder."""
+    """Twelve crops of one face with different brightness, labelled by folder."""
     folder = tmp_path_factory.mktemp("shards")
     rng = np.random.default_rng(0)
     for name in ("happiness", "anger"):

@@ -1,4 +1,4 @@
-"""Predictions joined to labels: frames, missed faces, several faces, names, units, and what is refused."""
+"""Predictions joined with labels: frames, missed faces, several faces, names, units, and errors."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 def test_a_missed_face_counts_as_wrong(tmp_path: Path, suffix: str) -> None:
-    """Of six labelled frames four are right, one has no face, one has no row at all."""
+    """Of six labelled frames four are right, one has no face, one has no row."""
     words = ["surprise", "surprise", "happiness", "happiness", "anger", "anger"]
     rows = [row(n, probs_of(word)) for n, word in enumerate(words[:4], 1)] + [row(5, None)]
     table = write_predictions(tmp_path / f"clip.{suffix}", rows)
@@ -73,7 +73,7 @@ def test_a_missed_face_counts_as_wrong(tmp_path: Path, suffix: str) -> None:
     assert six["confusion"]["rows"][EMOTIONS.index("anger")] == [0, 0, 0, 0, 0, 0, 2]
     assert got["found_only"]["emotions"]["accuracy"] == 1
     assert got["notes"] == ["1 of 6 labelled rows have no row in " + table.name]
-    assert got["emotion_labels"]["f1"]["anger"] == 0  # two faces that show it were not given the label
+    assert got["emotion_labels"]["f1"]["anger"] == 0  # two faces that show it were missed
     assert got["emotion_labels"]["auroc"]["anger"] is None  # undefined: no found face shows it
     left = run(tmp_path, table, "--labels", tmp_path / "labels.csv", "--missing", "leave-out")
     assert left["emotions"]["num"] == 4 and left["emotions"]["accuracy"] == 1
@@ -144,7 +144,7 @@ def test_action_units_are_judged_where_they_are_known(tmp_path: Path) -> None:
         for n, (one, two) in enumerate(truth, 1)
     ]
     got = run(tmp_path, table, "--labels", write_csv(tmp_path / "labels.csv", labels))["action_units"]
-    assert list(got["f1"]) == ["AU01", "AU12"]  # the model says nothing of AU25
+    assert list(got["f1"]) == ["AU01", "AU12"]  # the table has no AU25
     for place, name in enumerate(got["f1"]):
         known = truth[:, place] >= 0
         true, score = truth[known, place], scores[known, place].round(4)

@@ -1,8 +1,8 @@
-"""Exports that are timed for a moment."""
+"""Shortens the timing of exports in tests."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _short_timing(short_timing: None) -> None:
-    """In all tests of this folder."""
+    """Applies to all tests of this folder."""

@@ -1,4 +1,4 @@
-"""`femae export`: from a run's folder to files that predict takes, and what is said of them."""
+"""`femae export`: from a run's folder to model files for predict, and the printed comparison."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def test_a_run_to_eight_bits_with_what_was_lost(
     assert "F1, six emotions: " in said and " on 24 crops" in said and "ms per crop" in said
     engine = load_engine(out)
     assert (engine.spec.name, engine.spec.terms, engine.spec.precision) == ("Small", "free", "int8")
-    assert [path.name for path in out.parent.iterdir()] == ["small.onnx"]  # nothing unfinished is left
+    assert [path.name for path in out.parent.iterdir()] == ["small.onnx"]  # no temporary file is left
 
 
 def test_openvino_beside_the_weights_and_through_predict(
@@ -216,7 +216,7 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
     np.testing.assert_allclose(twice, 2 * logits, atol=1e-4)
     assert half.stat().st_size < 0.7 * whole.stat().st_size
     (tmp_path / "usual").touch()
-    assert whole.stat().st_mode == (tmp_path / "usual").stat().st_mode  # others may read it, as any new file
+    assert whole.stat().st_mode == (tmp_path / "usual").stat().st_mode  # the usual permissions of a new file
     encoder = FaceModel(TINY).encoder
     report = start_encoder(encoder, InitConfig(weights=part))
     assert report is not None and not report.fresh
@@ -261,7 +261,7 @@ def test_a_shipped_start_is_named_by_the_package() -> None:
 
 
 def scores_of(run: Path, path: Path, *, num_faces: int = 400) -> Path:
-    """A table of scores as a fold leaves it: faces that show none, an emotion or a compound, and what a model says."""
+    """A table of scores as of a fold: faces that show none, an emotion or a compound, with a model's outputs."""
     rng = np.random.default_rng(0)
     targets = np.zeros((num_faces, 6), np.float32)
     for row in range(num_faces):
@@ -281,7 +281,7 @@ def scores_of(run: Path, path: Path, *, num_faces: int = 400) -> Path:
 
 @pytest.fixture(scope="module", params=[EMOTIONS, (*EMOTIONS, "none")], ids=["six", "and-none"])
 def fitted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
-    """A run of six outputs, or of seven; scores of it; and what its label's numbers are after a temperature of 0.8."""
+    """A run with six or seven outputs, its scores, and the fitted expression rule after a temperature of 0.8."""
     folder = tmp_path_factory.mktemp("fitted")
     run = write_run(folder / "run", outputs=request.param)
     scores = scores_of(run, folder / "scores.parquet")

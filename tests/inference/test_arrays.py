@@ -1,4 +1,4 @@
-"""Pictures in memory: one, several, as they come, in the order of OpenCV."""
+"""Pictures in memory: single arrays, lists, generators, and OpenCV's channel order."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_median_and_first_seconds_are_those_of_pandas() -> None:
         exact = frame[emotion] - frame.face_id.map(early[emotion].mean())
         np.testing.assert_allclose(first[f"{emotion}_minus_baseline"], exact, atol=1e-6)
     assert median[BEYOND].isna().all(axis=1).tolist() == (frame.status == "no_face").tolist()
-    assert median[list(frame.columns)].equals(frame)  # raw ones are kept
+    assert median[list(frame.columns)].equals(frame)  # the original columns are unchanged
 
 
 def test_the_sink_gives_the_same_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_command_and_python(carphone: Path, astronaut: np.ndarray, tmp_path:
     given = femae.predict(carphone).with_baseline("median").to_pandas()
     pd.testing.assert_frame_equal(given[BEYOND], written[BEYOND])
     assert abs(written.surprise_minus_baseline.median()) < 0.001
-    assert pd.read_parquet(out / "pictures.parquet")[BEYOND].isna().all(axis=None)  # nobody is followed in pictures
+    assert pd.read_parquet(out / "pictures.parquet")[BEYOND].isna().all(axis=None)  # faces in pictures have no track
 
 
 @pytest.mark.parametrize("kind", ["mean", "first", "first:", "first:-1", "first:nan", "median:3"])

@@ -1,4 +1,4 @@
-"""Batches of faces through the network, and the second look where two labels are nearly tied."""
+"""Batches of faces through the network, and redetection where two labels are nearly tied."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +13,7 @@ from femae.types import Face, FaceCrop, Frame
 
 
 class LevelEngine:
-    """Probabilities that follow from a crop's gray level: happiness rises with it, sadness falls."""
+    """An engine whose probabilities depend on a crop's gray level: happiness rises with it, sadness falls."""
 
     spec = ModelSpec(name="level", image_size=4, color="gray", mean=(0.0,), std=(1.0,), emotions=EMOTIONS)
     device = "cpu"
@@ -32,7 +32,7 @@ class LevelEngine:
 
 
 def corner_crop(image: npt.NDArray[np.uint8], face: Face) -> FaceCrop:
-    """The pixels at the box's corner: where a face lies decides what the network sees."""
+    """A crop of the pixels at the box's corner, so that the position of a face decides what the network sees."""
     x, y = face.box_xyxy[:2].astype(int)
     return FaceCrop(face=face, image=image[y : y + 4, x : x + 4], frame_to_crop=np.zeros((2, 3), np.float32))
 
@@ -68,7 +68,7 @@ def test_a_nearly_tied_interpolated_face_is_looked_at_again() -> None:
     def looking(index: int, x: float) -> TrackedFrame:
         def redetect() -> list[Face]:
             looked.append(index)
-            return [face_at(x - 4), face_at(200)]  # detection puts it four pixels to the left
+            return [face_at(x - 4), face_at(200)]  # detection finds it four pixels further left
 
         return TrackedFrame(frame(index), [(7, face_at(x))], redetect)
 
@@ -79,7 +79,7 @@ def test_a_nearly_tied_interpolated_face_is_looked_at_again() -> None:
 
 @pytest.mark.parametrize(("strength", "expected"), [(1.0, [1]), (0.3, [])])
 def test_a_face_that_shows_nothing_is_worth_no_second_look(strength: float, expected: list[int]) -> None:
-    """At .3 the six add up to .42: the compound is the largest of small numbers, tied or not."""
+    """At .3 the six sum to .42: the face is weak, and its compound the largest of small numbers."""
     looked: list[int] = []
     item = TrackedFrame(frame(1), [(1, face_at(128))], lambda: looked.append(1) or [])  # type: ignore[func-returns-value]
     classifier = Classifier(engine=LevelEngine(strength), cropper=corner_crop, compounds=ABAW_COMPOUNDS)

@@ -27,13 +27,13 @@ pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs femae[ray]"),
 ]
 Start = Callable[..., Any]
-LONG = bool(os.environ.get("FEMAE_LONG_TESTS"))  # more films, more blows
+LONG = bool(os.environ.get("FEMAE_LONG_TESTS"))  # more films, more killed processes
 NUM_FILMS, NUM_FRAMES, NUM_BLOWS = (60, 40, 10) if LONG else (10, 15, 5)
 OPTIONS = ["--detect-every", "1", "--tables", "summary,segments", "--format", "csv,parquet"]
 
 
 class Nodes:
-    """A cluster of two nodes with one core each, of which the second comes and goes."""
+    """A cluster of two nodes with one core each; the second one is stopped and restarted."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster as RayCluster
@@ -68,7 +68,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut: np.ndarray) -> list[Path]:
-    """Films with a face that moves, one of which is none."""
+    """Films with a moving face; one file is not a film."""
     folder = tmp_path_factory.mktemp("films")
     face = astronaut[0:240, 120:360]
     paths = []
@@ -81,7 +81,7 @@ def films(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut: 
 
 @pytest.fixture(scope="module")
 def here(films: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run without a cluster writes."""
+    """The output folder of a run without a cluster."""
     out = tmp_path_factory.mktemp("here") / "out"
     assert main(["predict", *map(str, films), "--out", str(out), "--quiet", *OPTIONS]) == 1
     return out
@@ -93,7 +93,7 @@ def tables(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def start(start_forker: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """start(films, out, address, ...): `femae predict` by a cluster, in a process of its own."""
+    """start(films, out, address, ...): `femae predict` on a cluster, in a separate process."""
     forker, logs = start_forker("ray", "femae.cli.commands", "femae.inference.run"), count()
     folder = tmp_path_factory.mktemp("logs")
 
@@ -105,7 +105,7 @@ def start(start_forker: Callable[..., Any], tmp_path_factory: pytest.TempPathFac
 
 
 def workers() -> list[psutil.Process]:
-    """Processes of actors, wherever they run."""
+    """The processes of all actors, on either node."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -132,7 +132,7 @@ def test_the_tables_of_a_cluster_are_those_of_one_process(
 
 
 def test_a_cluster_by_its_client(nodes: Nodes, start: Start, films: list[Path], here: Path, tmp_path: Path) -> None:
-    """ray://: the machine of the command need not be one of the cluster."""
+    """ray://: the command may run on a machine outside the cluster."""
     out = tmp_path / "out"
     process = start(films, out, nodes.client_address)
     status, said = process.wait(), process.log.read_text()
@@ -178,7 +178,7 @@ def test_killed_workers_nodes_and_drivers_cost_nothing_but_time(
 def test_workers_share_a_long_film(
     nodes: Nodes, start: Start, tmp_path: Path, make_video: Any, astronaut: np.ndarray, films: list[Path]
 ) -> None:
-    """Its parts are done by whoever is free, survive the driver, and are joined to the table of one process."""
+    """Free workers process its parts, which outlive the driver and are joined to the table of one process."""
     face = astronaut[0:240, 120:360]
     pictures = [np.roll(face, 2 * second % 60, axis=1) for second in range(0, 300, 6)]
     long = make_video(tmp_path / "long.mp4", pictures, rate=Fraction(1, 6), options={"g": "5"})
@@ -222,7 +222,7 @@ def test_a_part_that_fails_is_said_once(
 
 
 def _square(folder: Path, number: int) -> int:
-    """A job: some fail, some kill their worker once, one always."""
+    """A job: some fail, some kill their worker once, one every time."""
     mark = folder / str(number)
     if number % 50 == 7:
         raise InputError(f"{number} is not to our taste")

@@ -1,4 +1,4 @@
-"""Segments, windows, totals and files of other programs, against straightforward computations on the frames' table."""
+"""Segments, windows, totals and exports, against straightforward computations on the table of frames."""
 
 import csv
 import itertools
@@ -24,7 +24,7 @@ LABELS = ("none", "happiness", "Sadly Angry")
 
 
 def film(rows: list[dict[int, str]], *, times_s: list[float] | None = None) -> list[SeenFrame]:
-    """A frame per entry: what each face id shows."""
+    """A frame per entry: face id -> expression."""
     rng = np.random.default_rng(0)
     frames = []
     for i, faces in enumerate(rows):
@@ -44,7 +44,7 @@ def segments(frames: list[SeenFrame], *, min_s: float = 0.0) -> list[Segment]:
 
 
 def runs(frames: list[SeenFrame]) -> list[tuple[int, str, int, int]]:
-    """(face, label, first frame, frame after the last) of each stretch, by looking at all frames at once."""
+    """(face, label, first frame, frame after the last) of each run, computed from all frames at once."""
     out = []
     for face_id in sorted({face.face_id for frame in frames for face in frame.faces}):
         labels = [next((f.expression for f in frame.faces if f.face_id == face_id), None) for frame in frames]
@@ -83,7 +83,7 @@ def test_no_segment_is_shorter_than_the_least_and_none_overlap(rows: list[dict[i
     for before, after in itertools.pairwise(found):
         if before.face_id == after.face_id:
             assert before.end_s <= after.start_s + 1e-9
-    # a stretch in sight that lasts long enough is covered whole
+    # the whole time in which a face is visible is covered, if it lasts long enough
     seen = {i: {f.face_id for f in frame.faces} for i, frame in enumerate(frames)}
     for face_id in {1, 2, 3}:
         start = None
@@ -151,7 +151,7 @@ def test_totals_of_a_film() -> None:
     assert first["seconds"] == pytest.approx(0.5) and (first["first_s"], first["last_s"]) == (0.0, pytest.approx(0.6))
     assert first["share_none"] == pytest.approx(0.4) and first["share_sadly_angry"] == pytest.approx(0.4)
     assert first["share_happiness"] == pytest.approx(0.2) and first["share_fear"] == 0
-    # none -> (gap) happiness is no change, happiness -> Sadly Angry is one
+    # none -> (gap) happiness is not a change, happiness -> Sadly Angry is one
     assert first["changes_per_minute"] == pytest.approx(1 / (0.5 / 60))
     assert first["input_share_no_face"] == pytest.approx(1 / 6) and first["input_share_unreadable"] == 0
     np.testing.assert_allclose(second["mean_fear"], frames[1].faces[1].probs[1], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The detection schedule: which frames are looked at, and what the others get."""
+"""The detection schedule: which frames are detected, and what the others get."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from femae.types import Face, Frame
 
 
 class BrightSquares:
-    """A detector of white squares; counts the pictures it has seen."""
+    """A detector of white squares, which counts its pictures."""
 
     name = "squares"
     input_hw = None
@@ -106,7 +106,7 @@ def test_a_cut_between_two_faces_in_one_place_is_not_blended() -> None:
 def test_key_frames_are_near_in_time_even_when_the_film_is_slow() -> None:
     path = [int(100 + 60 * np.sin(i / 1.5)) for i in range(20)]
     found, num_seen = run(film(path, rate=6.0), detect_every=4)
-    assert num_seen >= 20  # a sixth of a second is too long to guess
+    assert num_seen >= 20  # a sixth of a second is too long to interpolate
     assert lefts_of(found) == pytest.approx(path, abs=1.6)
 
 
@@ -128,7 +128,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads() -> None:
 
 
 class SureAndUnsure(BrightSquares):
-    """White squares on the left are faces for certain, on the right perhaps."""
+    """White squares score high on the left and low on the right."""
 
     def detect(self, images: npt.NDArray[np.uint8]) -> list[list[Face]]:
         middle = images.shape[2] // 2
@@ -150,11 +150,11 @@ def test_an_unsure_face_must_be_seen_twice_where_that_can_be_told(
             assert frame.image is not None
             if number in shown:
                 frame.image[80:140, 220:280] = 255
-            if number == 25:  # a sure face of one frame stays
+            if number == 25:  # a high-scoring face of one frame is kept
                 frame.image[20:80, 60:120] = 255
             yield frame
 
-    for rate, expected in ((30.0, kept), (3.0, shown)):  # frames far apart say nothing of each other
+    for rate, expected in ((30.0, kept), (3.0, shown)):  # frames far apart cannot confirm each other
         with ThreadPoolExecutor(2) as pool:
             search = ScaledDetector(SureAndUnsure())
             found = list(detect_film(frames(rate), detector=search, config=DetectConfig(detect_every=1), pool=pool))
@@ -180,7 +180,7 @@ def test_faces_match_only_where_it_is_clear() -> None:
     assert match_faces([at(0), at(100)], [at(103), at(2)]) is not None
     assert match_faces([at(0)], [at(40)]) is None
     assert match_faces([at(0)], [at(0), at(100)]) is None
-    assert match_faces([at(0), at(20)], [at(0), at(20)]) is None  # two faces over one another
+    assert match_faces([at(0), at(20)], [at(0), at(20)]) is None  # two overlapping faces
     middle = blend_faces((at(0), at(8)), 0.25)
     assert middle.box_xyxy.tolist() == [2, 0, 52, 50] and middle.landmarks is None
 

@@ -1,4 +1,4 @@
-"""The label for people along a stream: smoothed, without flicker, without the future where it is live."""
+"""The label for people in a stream: smoothed, with hysteresis, and causal in live streams."""
 
 import itertools
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def test_a_film_is_held_back_no_longer_than_its_window() -> None:
 
 
 def test_after_a_second_out_of_sight_a_face_is_judged_afresh() -> None:
-    between = {"happiness": EVEN - 0.02}  # alone it is none; after a smile the smile goes on
+    between = {"happiness": EVEN - 0.02}  # by itself none; after happiness, happiness is kept
     assert labels(stage()(iter(film([between] * 20))))[-1] == "none"
     assert labels(stage()(iter(film([SMILE] * 20 + [between] * 20))))[-1] == "happiness"
     assert labels(stage()(iter(film([SMILE] * 20 + [None] * 40 + [between] * 20))))[-1] == "none"

@@ -1,4 +1,4 @@
-"""Films worked off in parts against the same films uncut: rows, ids, labels; and the file of a part's results."""
+"""Films processed in parts against the same films undivided: rows, ids, labels; and the file of a part's results."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ IN_THREE = ["--part-minutes", "2", "--smooth", "1.5", "--quiet"]
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Path], astronaut: Picture) -> Path:
-    """Six minutes: one walks back and forth, the other leaves for 50 s, across a cut at 120 s, and comes back."""
+    """Six minutes: one face moves back and forth, the other is absent for 50 s across the border of parts at 120 s."""
     face = np.asarray(Image.fromarray(astronaut[20:220, 130:330]).resize((110, 110)))
     other = face[:, ::-1, ::-1]  # the colours of another person
     blotches = np.random.default_rng(3).integers(60, 190, (6, 10, 3), dtype=np.uint8)
@@ -49,7 +49,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, make_video: Callable[..., Pat
 
 @pytest.fixture(scope="module")
 def table(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What one process with one thread writes of the film, in parts of two minutes."""
+    """The table of one process with one thread, in parts of two minutes."""
     out = tmp_path_factory.mktemp("one")
     assert main(["predict", str(film), "--out", str(out), "--threads", "1", *IN_THREE]) == 0
     return (out / "long.csv").read_bytes()
@@ -74,7 +74,7 @@ def test_one_process_twice_and_more_threads_give_the_same_table(film: Path, tabl
 
 
 def test_workers_say_how_a_film_is_divided_and_join_what_is_there(film: Path, table: bytes, tmp_path: Path) -> None:
-    """Parts that are missing when they are to be joined, after a worker's death, are made by the one that joins."""
+    """A worker that joins parts processes those that are missing, as after another worker's death."""
     out = tmp_path / "there"
     config = PredictConfig(
         inputs=(str(film),), out=out, detect=DetectConfig(part_minutes=2), rules=RuleConfig(smooth=1.5)
@@ -117,7 +117,7 @@ def a_result(index: int, time_s: float, faces: dict[int, float]) -> FrameResult:
 
 def test_ids_go_on_where_faces_stood_in_the_same_places() -> None:
     first = [a_result(1, 0.0, {1: 100, 2: 200}), a_result(2, 1.0, {1: 102, 2: 199}), a_result(3, 2.0, {})]
-    # the second part has numbered the same two the other way round, and sees a third, who was never there before
+    # the second part has numbered the same two faces the other way round, and has a new third one
     second = [
         a_result(0, 0.0, {1: 199, 2: 101}),
         a_result(0, 1.0, {1: 199, 2: 102}),
@@ -125,7 +125,7 @@ def test_ids_go_on_where_faces_stood_in_the_same_places() -> None:
         a_result(1, 3.0, {2: 103}),
         a_result(2, 4.0, {1: 198, 2: 104, 3: 300}),
     ]
-    third = [a_result(0, 4.0, {5: 50}), a_result(1, 5.0, {4: 51, 5: 104})]  # nobody stands where somebody stood
+    third = [a_result(0, 4.0, {5: 50}), a_result(1, 5.0, {4: 51, 5: 104})]  # no face overlaps an earlier one
     frames = list(joined([first, second, third]))
     assert [result.frame.index for result in frames] == [1, 2, 3, 4, 5, 6]
     assert [[face.face_id for face in result.faces] for result in frames] == [

@@ -1,4 +1,4 @@
-"""However many inputs a run has: their order, the names of their outputs, and the memory they take."""
+"""Runs with many inputs: their order, the names of their outputs, and constant memory."""
 
 import gc
 import pathlib
@@ -22,7 +22,7 @@ def test_inputs_stand_in_the_order_in_which_they_were_named(tmp_path: Path, monk
     units = WorkUnits(["a.mp4", "1.png", "gone.mp4", "pictures.mp4", "b", "2.png"], stem=UniqueStems())
     assert [(unit.number, unit.stem, unit.item.kind) for unit in units] == [
         (0, "a", "video"),
-        (1, "pictures", "pictures"),  # where the first of them was named, and so is its name the first
+        (1, "pictures", "pictures"),  # at the position of its first picture, which also decides its name
         (2, "gone", "error"),
         (3, "pictures-2", "video"),
         (4, "a-2", "video"),
@@ -33,7 +33,7 @@ def test_inputs_stand_in_the_order_in_which_they_were_named(tmp_path: Path, monk
 
 
 def test_memory_does_not_grow_with_their_number(tmp_path: Path) -> None:
-    """Python's own; what SQLite keeps is bounded by its cache, 2 MB a table."""
+    """Measures Python's memory; that of SQLite is bounded by its cache, 2 MB per table."""
 
     def kept(num: int) -> int:
         films = tmp_path / str(num)
@@ -52,24 +52,24 @@ def test_memory_does_not_grow_with_their_number(tmp_path: Path) -> None:
             del second, last
             assert sum(1 for _ in units) == num
             gc.collect()
-            # pathlib interns the parts of paths as long as they live; the dict of them grows by leaps
+            # pathlib interns the parts of living paths in a dict that grows in steps
             found = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(False, pathlib.__file__)])
             return sum(one.size for one in found.statistics("filename"))
         finally:
             tracemalloc.stop()
 
-    kept(10)  # what is loaded once
+    kept(10)  # loads modules
     assert kept(1500) - kept(300) < 1200 * 20  # bytes
 
 
 def test_the_films_before_a_bad_row_are_taken(tmp_path: Path) -> None:
-    rows = [f"{tmp_path}/{number:05d}.mp4" for number in range(40_000)]  # more than pyarrow reads at once
+    rows = [f"{tmp_path}/{number:05d}.mp4" for number in range(40_000)]  # more than one batch of pyarrow
     for row in rows[:2]:
         Path(row).touch()
     table = tmp_path / "films.csv"
     table.write_text("path\n" + "\n".join(rows) + "\nx.mp4,too,many\n")
     units = WorkUnits([str(table)], stem=UniqueStems())
     *first, end = units.only([0, 1, 2, len(units) - 1])
-    assert [unit.item.kind for unit in first] == ["video", "video", "error"]  # of the third there is no file
+    assert [unit.item.kind for unit in first] == ["video", "video", "error"]  # the third file does not exist
     last = end.item
     assert last.name == str(table) and "cannot be read as CSV: CSV parse error" in last.error

@@ -1,4 +1,4 @@
-"""Further columns: head pose, landmarks, quality of the picture."""
+"""Optional columns: head pose, landmarks, image quality."""
 
 from pathlib import Path
 

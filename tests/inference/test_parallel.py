@@ -1,4 +1,4 @@
-"""Order, bounds and errors of the threads."""
+"""Ordered parallel map and prefetching: order, bounds and errors."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Films, pictures and tables in a real S3 server and on a web server on loopback, also failing ones; results there."""
+"""Films, pictures and tables on a real S3 server and a local web server, also failing ones; results in a bucket."""
 
 import io
 import json
@@ -30,7 +30,7 @@ BUCKET = "films"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut: np.ndarray) -> Path:
-    """Two films, a picture and a text."""
+    """Two films, a picture and a text file."""
     folder = tmp_path_factory.mktemp("inputs")
     face = astronaut[0:240, 120:360]
     for step, name in ((2, "a.mp4"), (3, "b 1.mp4")):
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut:
 
 @pytest.fixture(scope="module")
 def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the same files give from the disk."""
+    """The outputs of the same files from the disk."""
     out = tmp_path_factory.mktemp("local") / "out"
     assert predict([str(folder)], str(out)) == 0
     return out
@@ -63,7 +63,7 @@ def client(store: Any) -> Any:
 
 @pytest.fixture
 def bucket(store: Any, folder: Path) -> str:
-    """The folder in a bucket; its address."""
+    """The address of a bucket with the files of the folder."""
     client(store).create_bucket(Bucket=BUCKET)
     for path in folder.iterdir():
         client(store).upload_file(str(path), BUCKET, f"in/{path.name}")
@@ -208,7 +208,7 @@ def test_tables_of_paths_carry_their_columns_into_the_summary(
     assert found == {
         "a.mp4": ("funny", "1", "lab"),
         "b 1.mp4": ("dull", "2", "home"),
-        "study.parquet": (None, "4", "lab"),  # its pictures
+        "study.parquet": (None, "4", "lab"),  # the row of its pictures
     }
     text = "path,note\nin/a.mp4,x\n"
     client(store).put_object(Bucket=BUCKET, Key="list.csv", Body=b"\xef\xbb\xbf" + text.encode())
@@ -225,7 +225,7 @@ def test_tables_of_paths_carry_their_columns_into_the_summary(
 
 
 class Web:
-    """A web server that knows ranges, until it is told to fail."""
+    """A web server with range requests that can be told to fail."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.ranges = folder, list[str]()
@@ -297,7 +297,7 @@ def web(folder: Path) -> Iterator[Web]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Web]:
-    """A web server of a folder of its own."""
+    """A web server with its own folder."""
     (tmp_path / "site").mkdir()
     served = Web(tmp_path / "site")
     yield served
@@ -342,7 +342,7 @@ def test_python_reads_addresses_too(web: Web, folder: Path) -> None:
 def test_a_film_that_does_not_fit_is_refused_before_it_is_copied(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a server gives no pieces; others need no room."""
+    """On a server without range requests; others need no disk space."""
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: storage.shutil._ntuple_diskusage(10, 9, 1))
     assert predict([f"{web.url}/a.mp4"], str(tmp_path / "1")) == 0
     web.fault, num_asked = (lambda number, again: "no ranges"), len(web.ranges)
@@ -364,7 +364,7 @@ def test_a_server_that_goes_away_in_the_midst_of_a_film(
 
 
 def test_a_remote_file_is_a_file(folder: Path, web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is read, from wherever; and in order nothing is asked for twice."""
+    """Reads at any offset; sequential reads request nothing twice."""
     monkeypatch.setattr(storage, "_BLOCK", 1_000)
     path = storage.address(f"{web.url}/b%201.mp4")
     want = (folder / "b 1.mp4").read_bytes()
@@ -416,7 +416,7 @@ def test_damage_is_told_from_afar_too(
 
 
 def in_pieces(film: Path, path: Path) -> Path:
-    """The film with an index before each group of pictures instead of one for all."""
+    """The film as fragmented MP4, with an index per group of pictures instead of one for all."""
     with av.open(str(film)) as source, av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as out:
         stream = out.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):

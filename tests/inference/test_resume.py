@@ -1,4 +1,4 @@
-"""Runs that are taken up again: after a crash, after Ctrl-C, with other files, settings, models."""
+"""Resumed runs: after a crash, after Ctrl-C, with other files, settings, models."""
 
 import csv
 import hashlib
@@ -25,7 +25,7 @@ OPTIONS = ["--detect-every", "1", "--tables", "summary", "--format", "csv,parque
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory, make_video: Any, astronaut: np.ndarray) -> list[Path]:
-    """Six films of ten frames with a face that moves."""
+    """Six films of ten frames with a moving face."""
     folder = tmp_path_factory.mktemp("films")
     face = astronaut[0:240, 120:360]
     paths = []
@@ -40,7 +40,7 @@ def predict(paths: list[Path], out: Path, *more: str) -> int:
 
 
 def tables(out: Path) -> dict[str, bytes]:
-    """The tables of a folder; of Parquet its rows, whatever the metadata."""
+    """The tables of a folder; Parquet files by their rows, ignoring metadata."""
     return {path.name: path.read_bytes() for path in sorted(out.glob("*.csv"))}
 
 
@@ -54,7 +54,7 @@ def taken_over(out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def fresh(films: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run from nothing."""
+    """The folder of a complete run."""
     out = tmp_path_factory.mktemp("fresh") / "out"
     assert predict(films, out) == 0
     return out
@@ -62,7 +62,7 @@ def fresh(films: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def done(fresh: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be taken up."""
+    """A copy of it, to be resumed."""
     return Path(shutil.copytree(fresh, tmp_path / "out"))
 
 
@@ -88,7 +88,7 @@ def test_the_same_command_does_nothing_twice_and_says_so(
     assert {path.name: path.stat().st_mtime_ns for path in done.glob("film*")} == before
     assert tables(done) == tables(fresh) and len(taken_over(done)) == 6
     assert "nothing is left to do" in said.err and "--overwrite" in said.err
-    assert said.out.count("frames/s") == 6  # the summaries are said again
+    assert said.out.count("frames/s") == 6  # the summaries are printed again
     assert predict(films, done, "--overwrite") == 0
     assert taken_over(done) == [] and tables(done) == tables(fresh)
 
@@ -146,7 +146,7 @@ def test_another_model_is_other_settings(done: Path, films: list[Path], capsys: 
 def test_two_inputs_of_one_name_are_told_apart(done: Path, films: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "film0.mp4"
     shutil.copy(films[1], other)
-    assert predict([other], done) == 0  # takes the place of film0.csv
+    assert predict([other], done) == 0  # replaces film0.csv
     assert (done / "film0.csv").read_text() == (done / "film1.csv").read_text().replace("film1.mp4", "film0.mp4")
     assert predict(films[:1], done) == 0
     assert taken_over(done) == []
@@ -190,7 +190,7 @@ def test_a_run_that_was_killed_goes_on(
     blow: signal.Signals, films: list[Path], fresh: Path, command_forker: Any, tmp_path: Path
 ) -> None:
     out, kills = tmp_path / "out", 0
-    for wanted in (1, 3, 5):  # each time a little further
+    for wanted in (1, 3, 5):  # killed a little later each time
         before = _num_done(out)
         process = command_forker.start_femae(*_words(films, out), log=tmp_path / f"{wanted}.log")
         deadline = time.monotonic() + 100
@@ -200,7 +200,7 @@ def test_a_run_that_was_killed_goes_on(
             os.kill(process.pid, blow)
             kills += 1
         status, said = process.wait(), process.log.read_text()
-        in_the_midst = before < _num_done(out) < len(films)  # not while it was starting, nor when all was done
+        in_the_midst = before < _num_done(out) < len(films)  # neither while starting nor when all was done
         if blow == signal.SIGINT and status == 130 and in_the_midst:
             assert "the same command continues with the others" in said
             assert json.loads((out / "run.json").read_text())["state"] == "interrupted"
@@ -274,7 +274,7 @@ def test_a_journal_that_cannot_be_written_costs_no_table(
 
 
 def test_the_journal_of_many_inputs(tmp_path: Path) -> None:
-    """Records come back as they were written, the last of a stem counts."""
+    """Records are read back as written; the last one of a stem counts."""
     settings = {"smooth": 0.0}
     with LocalJournal(tmp_path, settings=settings) as journal:
         for number in [*range(500), 7]:

@@ -1,4 +1,4 @@
-"""Streaming writers: what stands on the disk when all goes well, when it does not, and when it is interrupted."""
+"""Streaming writers: the files on disk after success, after an error, and after an interruption."""
 
 import errno
 import json
@@ -146,7 +146,7 @@ def test_earlier_results_and_left_over_parts_are_replaced(tmp_path: Path) -> Non
         (tmp_path / f"clip.{name}.part").write_text("left by a run that was killed" * 1000)
     with all_formats(tmp_path) as sink:
         sink.write(make_batch(1))
-        assert (tmp_path / "clip.csv").read_text() == "old"  # until the new one is whole
+        assert (tmp_path / "clip.csv").read_text() == "old"  # until the new one is complete
     assert names_in(tmp_path) == sorted(f"clip.{name}" for name in FORMATS)
     assert all(frames_in(path) == list(range(1, 51)) for path in sink.paths)
 
@@ -199,7 +199,7 @@ def test_stems_never_meet() -> None:
 
 def test_long_stems_leave_room_for_suffixes(tmp_path: Path) -> None:
     unique_stem = UniqueStems()
-    long = "長" * 84  # 252 bytes, as a name may have
+    long = "長" * 84  # 252 bytes, a valid name
     stems = [unique_stem(long) for _ in range(12)]
     assert len(set(stems)) == 12
     with all_formats(tmp_path, stem=stems[-1]) as sink:
@@ -242,7 +242,7 @@ def test_interrupted_before_the_first_row_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_half_a_row_is_cut_off(tmp_path: Path) -> None:
-    """As an interruption within the write leaves it: bytes beyond the last whole batch."""
+    """An interruption during a write leaves bytes after the last complete batch."""
     sink = CsvSink(tmp_path / "clip.csv", schema=SCHEMA)
     sink.write(make_batch(1))
     sink._file.write(b"clip.mp4,51,2.0")
@@ -262,7 +262,7 @@ def test_interrupted_after_the_end_says_that_it_is_complete(tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_signals_at_any_moment_leave_whole_rows(tmp_path: Path) -> None:
-    """A process that writes without end gets SIGINT at different moments; its partial files hold a run of frames."""
+    """A process that writes endlessly gets SIGINT at different moments; its partial files hold consecutive frames."""
     code = f"""
         import sys
         from pathlib import Path
@@ -359,7 +359,7 @@ def test_a_name_too_long_for_the_disk(tmp_path: Path) -> None:
 
 @contextmanager
 def ordinary_user() -> Iterator[None]:
-    """Root may write everywhere; be someone else for a while."""
+    """Switches to an ordinary user, since root may write everywhere."""
     if os.geteuid() != 0:
         yield
         return
@@ -395,7 +395,7 @@ def write_until_it_fails(sink: TableSink) -> str:
 @pytest.mark.parametrize("name", ["csv", "jsonl"])
 @pytest.mark.parametrize("num_batches", [1, 1000])
 def test_full_device(name: str, num_batches: int, tmp_path: Path) -> None:
-    """The .part leads to a device that answers every write with ENOSPC; small tables notice when they are closed."""
+    """The .part is a link to /dev/full, where every write fails with ENOSPC; small tables notice it when closed."""
     (tmp_path / f"clip.{name}.part").symlink_to("/dev/full")
     sink = open_sinks(tmp_path, stem="clip", formats=[name], schema=SCHEMA)
     message = rf"cannot write .*clip\.{name}: the disk is full; free some space or choose"
@@ -425,13 +425,13 @@ def test_full_disk(formats: list[str], tiny_disk: Path, capfd: pytest.CaptureFix
     message = write_until_it_fails(open_sinks(tiny_disk, stem="clip", formats=formats, schema=SCHEMA))
     assert "the disk is full; free some space or choose another output folder" in message
     assert names_in(tiny_disk) == []
-    assert capfd.readouterr() == ("", "")  # no complaint of a writer that is thrown away
+    assert capfd.readouterr() == ("", "")  # no message from the garbage-collected writer
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 @pytest.mark.parametrize("name", FORMATS)
 def test_disk_full_while_closing(name: str, tiny_disk: Path) -> None:
-    """Everything is taken, and only the last bytes do not fit."""
+    """Only the last bytes, written on close, do not fit."""
     sink = SINKS[name](tiny_disk / f"clip.{name}", schema=SCHEMA)
     sink.write(make_batch(1, num_rows=30 if name != "parquet" else 4000))
     with (tiny_disk / "ballast").open("wb", buffering=0) as ballast, pytest.raises(OSError) as full:

@@ -1,4 +1,4 @@
-"""The few lines on screen: what was found, and how much of it says something."""
+"""The summary lines on screen: faces, labels, and the share of weak faces."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The table contract: columns and their order, what is null, and the ways out of a Predictions object."""
+"""The table contract: columns and their order, null values, and the conversions of a Predictions object."""
 
 import os
 import subprocess
@@ -113,7 +113,7 @@ def make_frame(
 
 
 def make_film(num_frames: int = 60) -> list[FrameResult]:
-    """Frames with no, one and two faces, one unreadable, times that do not end in binary."""
+    """Frames with no, one and two faces, one unreadable, times without an exact binary form."""
     results = []
     for i in range(1, num_frames + 1):
         faces = [make_face(seed=i * 10 + k, face_id=k, abstained=i % 7 == 0) for k in range(1, 1 + i % 3)]
@@ -274,7 +274,7 @@ def test_to_polars_is_the_same_table() -> None:
 
 @pytest.mark.parametrize(("method", "package"), [("to_pandas", "pandas"), ("to_polars", "polars")])
 def test_missing_package_is_named(method: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)  # what an import of an absent package does
+    monkeypatch.setitem(sys.modules, package, None)  # as if the package were not installed
     with pytest.raises(MissingDependencyError, match=rf"{method}\(\) needs {package}.*pip install {package}"):
         getattr(predictions([make_frame(1)]), method)()
 
@@ -282,7 +282,7 @@ def test_missing_package_is_named(method: str, package: str, monkeypatch: pytest
 def test_neither_pandas_nor_polars_is_imported_before_it_is_asked_for(
     tmp_path: Path, astronaut: npt.NDArray[np.uint8]
 ) -> None:
-    """pyarrow imports pandas, where it is installed, for every array that it makes of Python's or numpy's values."""
+    """pyarrow imports pandas, if installed, for every array made from Python or numpy values."""
     Image.fromarray(astronaut).save(tmp_path / "face.png")
     code = (
         "import sys; from femae.cli import main; assert main(sys.argv[1:]) == 0;"
@@ -295,7 +295,7 @@ def test_neither_pandas_nor_polars_is_imported_before_it_is_asked_for(
 
 
 def read_back(path: Path) -> dict[str, pl.DataFrame]:
-    """A written table as pandas, polars and pyarrow see it, each as a polars frame."""
+    """A written table as read by pandas, polars and pyarrow, each as a polars frame."""
     if path.suffix == ".parquet":
         return {
             "pandas": pl.from_pandas(pd.read_parquet(path)),

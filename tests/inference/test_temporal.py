@@ -50,7 +50,7 @@ def stage(window_s: float, max_gap_s: float, threshold: float | None = None) -> 
 
 @st.composite
 def films(draw: st.DrawFn) -> list[FrameResult]:
-    """Three people who come and go, unreadable frames, frames without a time, equal times, long waits."""
+    """Three faces that appear and disappear, unreadable frames, frames without a time, equal times, long gaps."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     steps = rng.choice([0.0, 0.033, 0.04, 0.2, 1.5], size=draw(st.integers(0, 40)), p=[0.05, 0.35, 0.35, 0.2, 0.05])
     present, results, time_s = np.zeros(3, bool), [], 0.5
@@ -70,7 +70,7 @@ def films(draw: st.DrawFn) -> list[FrameResult]:
 
 
 def offline(results: list[FrameResult], *, window_s: float, max_gap_s: float) -> dict[tuple[int, int], Floats]:
-    """Values [6 probs, 4 box, 2 action units] by (frame, face id), from whole series."""
+    """Values [6 probs, 4 box, 2 action units] by (frame, face id), computed on whole series."""
     usable = [r for r in results if r.frame.time_s is not None and r.status != "unreadable"]
     times = np.array([r.frame.time_s for r in usable], np.float64)
     values: dict[tuple[int, int], Floats] = {}
@@ -97,7 +97,7 @@ SECONDS = st.sampled_from([0.0, 0.05, 0.3, 1.0, 4.0])
 @given(results=films(), window_s=SECONDS, max_gap_s=SECONDS)
 def test_streaming_equals_offline(results: list[FrameResult], window_s: float, max_gap_s: float) -> None:
     out = list(stage(window_s, max_gap_s)(iter(results)))
-    assert [r.frame for r in out] == [r.frame for r in results]  # the very frames, each once, in order
+    assert [r.frame for r in out] == [r.frame for r in results]  # the same frames, each once, in order
     wanted = offline(results, window_s=window_s, max_gap_s=max_gap_s)
     found = {}
     for before, after in zip(results, out, strict=True):
@@ -142,7 +142,7 @@ def test_no_frame_waits_longer_than_window_and_gap(
 def test_what_went_out_depends_on_nothing_later(
     results: list[FrameResult], other: list[FrameResult], window_s: float, max_gap_s: float
 ) -> None:
-    """Frames given out before the films part are the same with either ending."""
+    """Frames yielded before two films diverge are the same with either ending."""
     cut = len(results) // 2
     start = next((r.frame.time_s for r in reversed(results[:cut]) if r.frame.time_s is not None), 0.0)
     ending = [
@@ -160,7 +160,7 @@ def test_what_went_out_depends_on_nothing_later(
 def held_back(
     temporal: TemporalStage, results: list[FrameResult]
 ) -> Iterator[tuple[list[FrameResult], list[FrameResult]]]:
-    """After each frame that goes in: the frames seen, and those of them that are still waiting."""
+    """After each input frame: the frames so far, and those of them still held back."""
     seen: list[FrameResult] = []
     states: list[tuple[list[FrameResult], list[FrameResult]]] = []
     num_out = 0
@@ -169,7 +169,7 @@ def held_back(
         for result in results:
             seen.append(result)
             yield result
-            states.append((list(seen), seen[num_out:]))  # the stage asks for more: all that could go is out
+            states.append((list(seen), seen[num_out:]))  # the stage requests the next frame: all final ones are out
 
     for _ in temporal(feed()):
         num_out += 1
@@ -227,13 +227,13 @@ def test_a_person_leaving_holds_the_stream_up_for_the_gap_only() -> None:
     here = face_result(1, probs=probabilities(0.5))
     results = [frame_result(i, time_s=i / 10, faces=[here] if i < 20 else []) for i in range(1, 200)]
     waits = [len(waiting) for _, waiting in held_back(stage(0, 1.0), results)]
-    assert max(waits[:19]) == 0  # present: nothing to wait for
-    assert max(waits) <= 11  # one second of frames after the last sight
-    assert max(waits[35:]) == 0  # gone for good: each frame passes at once
+    assert max(waits[:19]) == 0  # present: no delay
+    assert max(waits) <= 11  # one second of frames after the last sample
+    assert max(waits[35:]) == 0  # gone: each frame passes at once
 
 
 def test_time_that_steps_back_starts_anew() -> None:
-    """Two takes in one file: the second is smoothed as if it stood alone."""
+    """Two recordings in one file: the second is smoothed independently of the first."""
     rng = np.random.default_rng(5)
     take = [
         frame_result(i, time_s=i / 25, faces=[face_result(1, probs=rng.random(6, np.float32))] if i % 7 else [])
@@ -246,7 +246,7 @@ def test_time_that_steps_back_starts_anew() -> None:
 
 
 def test_memory_is_flat_in_the_length_of_the_film() -> None:
-    """Two thousand frames with pictures of 30 kB and ever new people: never more than the delay is kept."""
+    """Two thousand frames with pictures of 30 kB and ever new faces: only the delayed frames are in memory."""
     rng = np.random.default_rng(1)
 
     def film() -> Iterator[FrameResult]:

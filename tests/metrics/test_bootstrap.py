@@ -1,4 +1,4 @@
-"""Bootstrap over groups: equal to drawing whole groups one by one, seeded, and wide where groups are few."""
+"""Bootstrap over groups: equal to drawing groups one by one, reproducible, and wider with fewer groups."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def test_draws_depend_on_the_seed_alone_and_not_on_how_many_are_made_at_once(mon
 
 def test_samples_of_one_person_make_the_interval_wider() -> None:
     rng = np.random.default_rng(0)
-    right = np.repeat(rng.random(20) < 0.6, 50)  # twenty persons, each wholly right or wholly wrong
+    right = np.repeat(rng.random(20) < 0.6, 50)  # twenty persons, each always right or always wrong
     true = np.zeros(1000, np.int64)
     pred = np.where(right, 0, -1)
     widths = []
@@ -96,4 +96,4 @@ def test_ranking_and_calibration_of_a_draw_are_those_of_the_samples_of_the_group
             else:
                 undefined += 1
                 assert np.isnan(precision[draw, column]) and np.isnan(area[draw, column])
-    assert undefined  # some draws hold no sample that shows the third label
+    assert undefined  # some draws have no positive sample of the third label

@@ -1,4 +1,4 @@
-"""One emotion or one pair from shares of votes."""
+"""Hard labels from vote shares: one emotion or one pair."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Platt's two numbers and thresholds are found again where they are known."""
+"""Platt scaling recovers known parameters, and best thresholds equal an exhaustive search."""
 
 import numpy as np
 import pytest

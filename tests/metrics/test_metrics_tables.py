@@ -65,7 +65,7 @@ def test_table_2_has_what_else_the_runs_measured() -> None:
     head, _, first, second = cells(table2(rows))
     assert head[-4:] == ["accuracy", "deviation", "compound F1", "deviation"]
     assert first[-4:] == ["0.8000", "-", "0.5000", "-"]
-    assert second[-4:] == ["0.8100", "0.0141", "-", "-"]  # a seed without the figure: no mean of the others
+    assert second[-4:] == ["0.8100", "0.0141", "-", "-"]  # a seed lacks the value: no mean over the others
 
 
 @pytest.mark.parametrize(("score", "rank"), [(0.6, 1), (0.3, 2), (0.2201, 5), (0.1, 6), (math.nan, 6)])

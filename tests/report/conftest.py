@@ -28,7 +28,7 @@ def predictions(
     start_s: float = 0.0,
     lift: float = 0.0,
 ) -> Predictions:
-    """A table of a film: `missing` face id -> frames without that face; `gaps` status -> frames without any."""
+    """A table of a film; `missing`: face id -> frames without it; `gaps`: status -> frames without any face."""
     rng = np.random.default_rng(seed)
     pairs = emotion_indices(ABAW_COMPOUNDS)
     rows: list[dict[str, Any]] = []
@@ -60,7 +60,7 @@ def predictions(
 
 
 def pictures(num_frames: int, *, height: int = 72, width: int = 128) -> Iterator[np.ndarray]:
-    """Frames whose grey says which frame it is."""
+    """Frames whose gray level encodes the frame number."""
     for number in range(num_frames):
         picture = np.full((height, width, 3), 40 + number * 4 % 180, np.uint8)
         picture[10:50, 8:38], picture[10:50, 68:98] = (200, 150, 130), (150, 110, 90)
@@ -87,7 +87,7 @@ def browser(launch: Callable[..., Any]) -> Iterator[Any]:
 
 
 class Watched:
-    """A page with everything it asked for and complained of."""
+    """A page with all its requests and error messages."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -107,7 +107,7 @@ class Watched:
 
 
 def wait_until(page: Any, expression: str) -> None:
-    """Ask until it is true. (Playwright's own waiting evaluates texts, which the page's policy forbids.)"""
+    """Poll until the expression is true. (Playwright's own waiting evaluates strings, which the page's CSP forbids.)"""
     for _ in range(600):
         if page.evaluate(expression):
             return
@@ -122,7 +122,7 @@ def until() -> Callable[[Any, str], None]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Watched]]:
-    """Open a report by its path, as a double click would, and wait until it is drawn."""
+    """Open a report as a local file and wait until it is drawn."""
     contexts = []
 
     def opened(path: Path, **options: Any) -> Watched:

@@ -70,7 +70,7 @@ def colours_of(canvas: Any) -> set[tuple[int, int, int]]:
 
 
 def test_the_charts_are_drawn(film: Any, make_table: Callable[..., Any]) -> None:
-    """The lines stand where the numbers are: colours of the series in the canvas, not only a grid."""
+    """The canvases contain the colours of the series, not only a grid."""
     assert set(EMOTION_COLOURS.values()) <= colours_of(canvas(film.page, 0))
     expected = {
         colour
@@ -114,7 +114,7 @@ def test_a_face_that_shows_nothing_is_said_to(
 def test_the_papers_view(
     tmp_path: Path, make_table: Callable[..., Any], open_page: Callable[..., Any], faults_of: Callable[..., Any]
 ) -> None:
-    for lift, weak in ((-0.75, True), (-0.2, False)):  # all below 0.06; none above 0.6, two or three of them high
+    for lift, weak in ((-0.75, True), (-0.2, False)):  # all below 0.06; two or three high, none above 0.6
         table = make_table(num_frames=NUM_FRAMES, rate=RATE, lift=lift)
         page = open_page(
             write_video_report(table, out=tmp_path / f"{weak}.html", options=PageOptions(labels="compound"))
@@ -124,7 +124,7 @@ def test_the_papers_view(
         assert ("nothing clear" in tip) is weak
         row = table.table.slice(2 * 25, 1).to_pylist()[0]
         assert row["frame"] == 26 and f"face 1: {row['compound']} {row['compound_score']:.2f}" in tip
-        assert page.locator(".pane canvas").count() == 4  # of two faces emotions and compounds
+        assert page.locator(".pane canvas").count() == 4  # emotions and compounds of two faces
         assert "Share of each compound" in page.locator("#shares").inner_text()
         names = page.locator(".moment strong").all_inner_texts()
         assert names and all(name.rsplit(" ", 1)[0] in {c.name for c in ABAW_COMPOUNDS} for name in names)
@@ -174,7 +174,7 @@ def test_the_timeline_follows_playback(film: Any, until: Callable[[Any, str], No
 
 
 def test_the_film_shows_the_frame_that_the_page_names(film: Any, until: Callable[[Any, str], None]) -> None:
-    """The grey of each frame tells its number."""
+    """The gray level of each frame encodes its number."""
     page = film.page
     for frame in (2, 17, 60):
         page.locator("#seek").fill(str(frame - 1))
@@ -294,7 +294,7 @@ def test_hostile_names_cannot_run_script(
     watched = open_page(out)
     assert watched.page.locator("h1").inner_text().startswith("</script><img src=x onerror=alert(1)>{{7*7}}&amp;")
     assert watched.page.locator("img[src^='http'], img[src='x']").count() == 0
-    watched.page.evaluate(  # even markup that got in could neither run nor call out
+    watched.page.evaluate(  # even injected markup could neither run nor send a request
         "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://localhost:9/x\" onerror=\"window.ran = 1\">')"
     )
     watched.page.wait_for_timeout(200)
@@ -310,7 +310,7 @@ def test_ten_minutes_of_two_people(
     open_page: Callable[..., Any],
     until: Callable[[Any, str], None],
 ) -> None:
-    """Ten minutes of noise, which compresses badly: under 25 MB, and it seeks to the last frame."""
+    """Ten minutes of noise, which compresses badly, give less than 25 MB, and the last frame can be reached."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (20, 36, 64, 3), np.uint8)
     frames = (noise[number % 20] for number in range(3_000))

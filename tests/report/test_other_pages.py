@@ -177,7 +177,7 @@ def test_predict_with_report_then_two_models_on_one_film(
     assert "120 of 120" in watched.page.locator("#agreement").inner_text()
     agreement = watched.page.locator("#agreement").inner_text()
     assert "0.000, 1.00" in agreement  # the six probabilities are equal
-    assert "same expression" in agreement and "100.0%" in agreement  # which takes no note of the rule of compounds
+    assert "same expression" in agreement and "100.0%" in agreement  # independent of the compound rule
     assert faults_of(watched.page) == []
     watched.assert_clean()
 

@@ -174,7 +174,7 @@ def test_figures_for_print(tmp_path: Path, make_table: Callable[..., Any]) -> No
     figures = ("clip-shares", "clip-timeline-1", "clip-timeline-2")
     assert names == {f"{name}.{kind}" for name in figures for kind in ("pdf", "svg", "png")}
     pdf = (tmp_path / "f" / "clip-timeline-1.pdf").read_bytes()
-    assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # TrueType inside, no letters as drawings
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # embedded TrueType, no Type 3 fonts
     with Image.open(tmp_path / "f" / "clip-shares.png") as picture:
         assert abs(picture.width / 600 * 25.4 - 85) < 0.2
     with Image.open(tmp_path / "f" / "clip-timeline-1.png") as picture:

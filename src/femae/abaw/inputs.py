@@ -74,13 +74,13 @@ def name_videos(
     unused row of `names`.
     """
     renamed = _read_names(names) if names is not None else {}
-    unused = set(renamed) - {one.stem for one in inputs}
+    unused = set(renamed) - {item.stem for item in inputs}
     if unused:
         raise DataError(f"{names} lists '{min(unused)}', but no input has that name")
     by_number = {int(name): name for name in known or () if name.isdecimal() and name.isascii()}
     videos: dict[str, VideoInput] = {}
-    for one in inputs:
-        video = renamed.get(one.stem, one.stem)
+    for entry in inputs:
+        video = renamed.get(entry.stem, entry.stem)
         if known is not None and video not in known and video.isdecimal() and video.isascii():
             video = by_number.get(int(video), video)
         if any(character in ",/\\" or character.isspace() for character in video) or not video:
@@ -90,9 +90,9 @@ def name_videos(
             )
         if video in videos:
             raise DataError(
-                f"two inputs have the video name {video}: give each video once ({one.stem}, {videos[video].stem})"
+                f"two inputs have the video name {video}: give each video once ({entry.stem}, {videos[video].stem})"
             )
-        videos[video] = one
+        videos[video] = entry
     return videos
 
 
@@ -103,7 +103,7 @@ def read_films(videos: dict[str, VideoInput], *, config: WriteConfig) -> Iterato
     DataError, ConfigError, ModelError.
     """
     predictor = None
-    if any(one.item is not None for one in videos.values()):
+    if any(entry.item is not None for entry in videos.values()):
         from femae.inference.predictor import Predictor
 
         predictor = Predictor(model=config.model, threads=config.threads, **config.detect.model_dump())
@@ -112,19 +112,19 @@ def read_films(videos: dict[str, VideoInput], *, config: WriteConfig) -> Iterato
     with Progress(
         *columns, console=console, transient=True, disable=config.quiet or not console.is_terminal
     ) as progress:
-        for number, (video, one) in enumerate(videos.items(), start=1):
-            if one.table is not None:
-                yield video, film_from_table(read_table(one.table), name=str(one.table)), []
+        for number, (video, entry) in enumerate(videos.items(), start=1):
+            if entry.table is not None:
+                yield video, film_from_table(read_table(entry.table), name=str(entry.table)), []
                 continue
-            assert one.item is not None and predictor is not None
-            task = progress.add_task(escape(f"{one.stem} ({number} of {len(videos)})"), total=None)
+            assert entry.item is not None and predictor is not None
+            task = progress.add_task(escape(f"{entry.stem} ({number} of {len(videos)})"), total=None)
 
             def advance(total: int | None, task: TaskID = task) -> None:
                 progress.update(task, advance=1, total=total)
 
-            table, problems = _predict(one.item, predictor=predictor, advance=advance)
+            table, problems = _predict(entry.item, predictor=predictor, advance=advance)
             progress.remove_task(task)
-            yield video, film_from_table(table, name=one.item.name), problems
+            yield video, film_from_table(table, name=entry.item.name), problems
 
 
 def _predict(

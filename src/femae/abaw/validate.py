@@ -75,8 +75,8 @@ def check_file(
     any_videos: without a template, do not expect the 56 videos of the CE challenge. Raises InputError.
     """
     lines = file_lines(path)
-    kind = TRACKS[track or _guess_track(lines)]
-    faults: list[Fault] = list(_check_header(lines, kind))
+    expected = TRACKS[track or _guess_track(lines)]
+    faults: list[Fault] = list(_check_header(lines, expected))
     rows: list[tuple[int, str, int]] = []  # line, video, frame
     values: list[list[int]] = []
     for number, raw in enumerate(lines, start=1):
@@ -95,24 +95,23 @@ def check_file(
             rows.append((number, found[0], found[1]))
             if not found[2]:
                 faults.append(_wrong_digits(number, where, found[1]))
-        labels, label_faults = _check_values(number, cells, kind)
+        labels, label_faults = _check_values(number, cells, expected)
         faults += label_faults
         if labels is not None:
             values.append(labels)
     last_line = max(len(lines), 1)
-    faults += (Fault(line=line, kind=what, text=text) for line, what, text in check_sequence(rows, template=template))
+    checks = [check_sequence(rows, template=template)]
     if template is not None:
-        found_faults = check_against_template(rows, template=template, last_line=last_line)
-    else:
-        is_challenge = kind.name == "ce" and not any_videos
-        found_faults = check_against_challenge(rows, last_line=last_line) if is_challenge else iter(())
-    faults += (Fault(line=line, kind=what, text=text) for line, what, text in found_faults)
+        checks.append(check_against_template(rows, template=template, last_line=last_line))
+    elif expected.name == "ce" and not any_videos:
+        checks.append(check_against_challenge(rows, last_line=last_line))
+    faults += (Fault(line=line, kind=kind, text=text) for check in checks for line, kind, text in check)
     return Checked(
-        track=kind,
+        track=expected,
         faults=tuple(sorted(faults)),
         num_rows=len(rows),
         num_videos=len({video for _, video, _ in rows}),
-        values=np.array(values, np.int64).reshape(-1, kind.num_values),
+        values=np.array(values, np.int64).reshape(-1, expected.num_values),
     )
 
 
@@ -124,9 +123,9 @@ def _guess_track(lines: Sequence[bytes]) -> TrackName:
     return "au" if widths and np.median(widths) > 6 else "ce"
 
 
-def _check_header(lines: Sequence[bytes], kind: Track) -> Iterator[Fault]:
+def _check_header(lines: Sequence[bytes], track: Track) -> Iterator[Fault]:
     text = lines[0].rstrip(b"\r\n") if lines else b""
-    if text == kind.header.encode():
+    if text == track.header.encode():
         return
     shown = _short(text.decode("utf-8", "replace"))
     if not lines:
@@ -137,7 +136,7 @@ def _check_header(lines: Sequence[bytes], kind: Track) -> Iterator[Fault]:
         reason = f"'{shown}' is a row; the header is missing"
     else:
         reason = f"'{shown}' is not the header"
-    yield Fault(line=1, kind="header", text=f"{reason}; expected {kind.header}")
+    yield Fault(line=1, kind="header", text=f"{reason}; expected {track.header}")
 
 
 def _check_line_end(number: int, raw: bytes, *, is_last: bool) -> Iterator[Fault]:
@@ -178,17 +177,17 @@ def _wrong_digits(number: int, where: str, frame: int) -> Fault:
     return Fault(line=number, kind="digits", text=text)
 
 
-def _check_values(number: int, cells: Sequence[str], kind: Track) -> tuple[list[int] | None, list[Fault]]:
+def _check_values(number: int, cells: Sequence[str], track: Track) -> tuple[list[int] | None, list[Fault]]:
     """The integers of a row; None, with the faults, if any is invalid."""
-    if len(cells) != kind.num_values:
-        what = f"{len(cells)} value{'s' * (len(cells) != 1)} after the frame; expected {kind.num_values}"
-        return None, [Fault(line=number, kind="values", text=what)]
-    allowed = {str(level): level for level in range(kind.num_levels)}
+    if len(cells) != track.num_values:
+        text = f"{len(cells)} value{'s' * (len(cells) != 1)} after the frame; expected {track.num_values}"
+        return None, [Fault(line=number, kind="values", text=text)]
+    allowed = {str(level): level for level in range(track.num_levels)}
     wrong = [cell for cell in cells if cell not in allowed]
     if wrong:
         shown = f"'{_short(wrong[0])}' is not a label" if wrong[0].strip() else "the label is missing"
-        what = f"{shown}; expected an integer from 0 to {kind.num_levels - 1}, written without spaces"
-        return None, [Fault(line=number, kind="label", text=what)]
+        text = f"{shown}; expected an integer from 0 to {track.num_levels - 1}, written without spaces"
+        return None, [Fault(line=number, kind="label", text=text)]
     return [allowed[cell] for cell in cells], []
 
 
@@ -239,8 +238,8 @@ def check_against_template(rows: Sequence[Row], *, template: Template, last_line
         group = [row for _, row in row_group]
         _, video, _ = group[0]
         if video in names and group[0][1:] not in listed:
-            what = f"{_listed(video, [frame for _, _, frame in group])} not in the template"
-            yield group[0][0], "extra rows", what
+            text = f"{_listed(video, [frame for _, _, frame in group])} not in the template"
+            yield group[0][0], "extra rows", text
     yield from _missing_rows(listed, line_of=line_of, named=named)
     yield from _order(rows, list(listed), line_of=line_of)
 
@@ -255,8 +254,8 @@ def check_against_challenge(rows: Sequence[Row], *, last_line: int) -> Iterator[
         if video not in first_line:
             yield last_line, "missing video", f"video {video} of the challenge is missing"
     if len(rows) != CE_ROWS:
-        what = f"{len(rows):,} rows; the challenge lists {CE_ROWS:,} frames"
-        yield last_line, "row count", f"{what}: align the frames to its template (`femae abaw ce --template FILE`)"
+        text = f"{len(rows):,} rows; the challenge lists {CE_ROWS:,} frames"
+        yield last_line, "row count", f"{text}: align the frames to its template (`femae abaw ce --template FILE`)"
 
 
 def _missing_rows(
@@ -281,8 +280,8 @@ def _order(
     found = list(dict.fromkeys((video, frame) for _, video, frame in rows if (video, frame) in wanted))
     for (video, frame), actual in zip(expected, found, strict=True):
         if (video, frame) != actual:
-            what = f"{location(*actual)} is where the template has {location(video, frame)}"
-            yield line_of[actual], "order", f"{what}; keep the template's order"
+            text = f"{location(*actual)} is where the template has {location(video, frame)}"
+            yield line_of[actual], "order", f"{text}; keep the template's order"
             return
 
 

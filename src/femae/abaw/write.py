@@ -23,7 +23,7 @@ __all__ = ["class_shares", "run_write"]
 
 
 def run_write(config: WriteConfig) -> int:
-    """Write the file of one track. Returns 0, or 1 if a film was damaged (it is labelled nevertheless).
+    """Write the file of a track. Returns 0, or 1 if a film was damaged (it is labelled nevertheless).
 
     Raises FemaeError if something cannot be read, aligned or written.
     """
@@ -48,14 +48,14 @@ def run_write(config: WriteConfig) -> int:
 
 
 def write_details(path: Path, reports: Iterable[VideoReport]) -> None:
-    """Write a CSV with one row per video. Raises OutputError."""
+    """Write a CSV with a row per video. Raises OutputError."""
     names = [field.name for field in fields(VideoReport)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*names, "difference"])
-            writer.writerows([*(getattr(one, name) for name in names), one.difference] for one in reports)
+            writer.writerows([*(getattr(report, name) for name in names), report.difference] for report in reports)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --details") from error
 
@@ -77,26 +77,27 @@ def _lines(submission: Submission, *, track: Track, config: WriteConfig) -> list
     reports = submission.reports
     lines = [f"{len(submission.videos):,} frames of {_videos(len(reports))} -> {config.out}"]
     lines.append(f"  {class_shares(submission.values, track=track)}")
-    gaps = [one for one in reports if one.with_face and one.no_face]
+    gaps = [report for report in reports if report.with_face and report.no_face]
     if gaps:
         done = config.no_face if config.no_face != "interpolate" else "interpolated"
-        lines.append(f"  no face in {_frames(sum(one.no_face for one in gaps))} of {_videos(len(gaps))}: {done}")
-    unreadable = [one for one in reports if one.unreadable]
+        lines.append(f"  no face in {_frames(sum(report.no_face for report in gaps))} of {_videos(len(gaps))}: {done}")
+    unreadable = [report for report in reports if report.unreadable]
     if unreadable:
-        lines.append(f"  of them unreadable: {_frames(sum(one.unreadable for one in unreadable))}: {_list(unreadable)}")
-    several = [one for one in reports if one.several_faces]
+        number = _frames(sum(report.unreadable for report in unreadable))
+        lines.append(f"  of them unreadable: {number}: {_list(unreadable)}")
+    several = [report for report in reports if report.several_faces]
     if several:
-        number = _frames(sum(one.several_faces for one in several))
+        number = _frames(sum(report.several_faces for report in several))
         lines.append(f"  several faces in {number} of {_videos(len(several))}: {config.several_faces}")
-    odd = [f"{one.video} {one.difference:+d}" for one in reports if one.difference]
+    odd = [f"{report.video} {report.difference:+d}" for report in reports if report.difference]
     if odd:
-        moved = sum(one.moved for one in reports)
+        moved = sum(report.moved for report in reports)
         way = f"aligned by {config.align}; rows with the label of another frame number: {moved:,}"
         lines.append(f"  of another length than the template: {', '.join(odd)} ({way})")
-    missing = [one for one in reports if not one.film_frames]
+    missing = [report for report in reports if not report.film_frames]
     if missing:
         lines.append(f"  not among the inputs: {_list(missing)}")
-    empty = [one for one in reports if not one.with_face]
+    empty = [report for report in reports if not report.with_face]
     if empty:
         assert submission.empty_label is not None
         label = _label(submission.empty_label, track=track)
@@ -122,4 +123,4 @@ def _frames(count: int) -> str:
 
 
 def _list(reports: list[VideoReport]) -> str:
-    return ", ".join(one.video for one in reports)
+    return ", ".join(report.video for report in reports)

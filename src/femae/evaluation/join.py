@@ -76,16 +76,16 @@ def joined_rows(
     left, right = match.columns
     with_frame = "frame" in table.column_names and "frame" in labels.column_names
     with_face = "face_id" in table.column_names and "face_id" in labels.column_names
-    wanted = row_keys(labels, match=match, side=1, path=paths[1], with_frame=with_frame, with_face=with_face)
-    duplicate = first_duplicate(wanted)
+    label_keys = row_keys(labels, match=match, side=1, path=paths[1], with_frame=with_frame, with_face=with_face)
+    duplicate = first_duplicate(label_keys)
     if duplicate is not None:
         how = "names as they stand" if match.whole else "names without folder and suffix"
         twice = _in_words(duplicate)
         raise DataError(f"{paths[1]}: two rows are labels of {twice} (column {right}, {how}); expected one")
     if not with_frame:
         _check_single_frames(table, left, paths)
-    given = row_keys(table, match=match, side=0, path=paths[0], with_frame=with_frame, with_face=with_face)
-    return _rows_of(given, wanted), right
+    keys = row_keys(table, match=match, side=0, path=paths[0], with_frame=with_frame, with_face=with_face)
+    return _rows_of(keys, label_keys), right
 
 
 def _in_words(key: Key) -> str:
@@ -105,11 +105,11 @@ def _check_single_frames(table: pa.Table, column: str, paths: tuple[Path, Path])
         )
 
 
-def _rows_of(given: list[Key], wanted: list[Key]) -> list[list[int]]:
+def _rows_of(keys: list[Key], label_keys: list[Key]) -> list[list[int]]:
     rows: dict[Key, list[int]] = {}
-    for row, key in enumerate(given):
+    for row, key in enumerate(keys):
         rows.setdefault(key, []).append(row)
-    return [rows.get(key, []) for key in wanted]
+    return [rows.get(key, []) for key in label_keys]
 
 
 def merge_faces(

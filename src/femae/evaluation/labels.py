@@ -27,8 +27,15 @@ from femae.data.store.shards import ACTION_UNITS
 from femae.data.targets import label_targets, vote_targets
 from femae.errors import ConfigError, DataError, LabelError
 from femae.evaluation.tables import float_column, float_columns, text_column
-from femae.labels import EMOTIONS, FERPLUS_VOTES, LABEL_ORDERS, Compound, compound_from_pair, emotion_indices
-from femae.labels import parse_label as parse_word
+from femae.labels import (
+    EMOTIONS,
+    FERPLUS_VOTES,
+    LABEL_ORDERS,
+    Compound,
+    compound_from_pair,
+    emotion_indices,
+    parse_label,
+)
 from femae.metrics.hard_labels import top_emotion, top_expression, top_pair
 
 __all__ = ["Labels", "Samples", "Shares", "Votes", "has_labels", "read_labels", "vote_shares"]
@@ -36,8 +43,8 @@ __all__ = ["Labels", "Samples", "Shares", "Votes", "has_labels", "read_labels", 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
-_WORDS: Final = ("class_name", "emotion", "label", "expression")
-_COMPOUNDS: Final = ("target_compound", "compound")
+_CLASS_COLUMNS: Final = ("class_name", "emotion", "label", "expression")
+_COMPOUND_COLUMNS: Final = ("target_compound", "compound")
 _PAIR_OF: Final = {compound_from_pair(*pair).name: frozenset(pair) for pair in permutations(EMOTIONS, 2)}
 _TARGETS: Final = tuple(f"target_{emotion}" for emotion in EMOTIONS)
 
@@ -174,8 +181,8 @@ def has_labels(table: pa.Table, *, alone: bool) -> bool:
     """Whether the table has labels; alone: it is a table of labels only, otherwise one of scores."""
     names = set(table.column_names)
     found = {"targets", "mask"} <= names or bool(names & {*_TARGETS, "target_compound"}) or bool(_target_aus(names))
-    words = bool(names & {*_WORDS, *_COMPOUNDS}) or set(FERPLUS_VOTES) <= names or bool(names & set(ACTION_UNITS))
-    return found or (alone and words)
+    others = bool(names & {*_CLASS_COLUMNS, *_COMPOUND_COLUMNS, *ACTION_UNITS}) or set(FERPLUS_VOTES) <= names
+    return found or (alone and others)
 
 
 def _target_aus(names: set[str]) -> list[str]:
@@ -192,20 +199,20 @@ def read_labels(
     alone: bool,
 ) -> Labels:
     """The labels of a table for which `has_labels` is true. Raises DataError for invalid labels, ConfigError."""
-    words = _words(table, _WORDS if alone else ("class_name",), path=path, label_order=label_order)
-    shares = _shares(table, words, path=path, alone=alone)
+    classes = _class_names(table, _CLASS_COLUMNS if alone else ("class_name",), path=path, label_order=label_order)
+    shares = _shares(table, classes, path=path, alone=alone)
     targets, mask = shares.targets, shares.mask
-    top = np.where([word in _PAIR_OF for word in words], -1, shares.top())
-    columns = _COMPOUNDS if alone else _COMPOUNDS[:1]
-    pairs = _words(table, columns, path=path, label_order=label_order)
-    pairs = [pair or (word if word in _PAIR_OF else "") for pair, word in zip(pairs, words, strict=True)]
-    compound, notes = _compound_of_words(pairs, compounds)
+    top = np.where([name in _PAIR_OF for name in classes], -1, shares.top())
+    columns = _COMPOUND_COLUMNS if alone else _COMPOUND_COLUMNS[:1]
+    pairs = _class_names(table, columns, path=path, label_order=label_order)
+    pairs = [pair or (name if name in _PAIR_OF else "") for pair, name in zip(pairs, classes, strict=True)]
+    compound, notes = _compound_indices(pairs, compounds)
     by_votes = shares.pair(emotion_indices(compounds))
     if compound_labels == "votes":
         compound, notes = by_votes, []
     elif compound_labels == "auto" and not any(name in table.column_names for name in columns):
-        compound = np.where([word in _PAIR_OF for word in words], compound, by_votes)
-    expression = _expression(words, pairs, compound, shares)
+        compound = np.where([name in _PAIR_OF for name in classes], compound, by_votes)
+    expression = _expression(classes, pairs, compound, shares)
     au_names, au_targets, au_mask = _action_units(table, path=path, alone=alone)
     copies = float_column(table, "dup_in_training", path=path) == 1
     if copies.any():
@@ -227,19 +234,19 @@ def read_labels(
     )
 
 
-def _expression(words: Sequence[str], pairs: Sequence[str], compound: Ints, shares: Shares) -> Ints:
+def _expression(classes: Sequence[str], pairs: Sequence[str], compound: Ints, shares: Shares) -> Ints:
     """The label for people i64[N]: a compound of the class set, else none or an emotion if it is clear, else -1.
 
     For a compound outside the set and for contempt the label has no answer: -1.
     """
-    outside = [pair in _PAIR_OF or word == "contempt" for word, pair in zip(words, pairs, strict=True)]
+    outside = [pair in _PAIR_OF or name == "contempt" for name, pair in zip(classes, pairs, strict=True)]
     other = np.where(outside, -1, shares.expression())
     if shares.votes is not None:
         compound = np.where(shares.votes.no_face, -1, compound)
     return np.asarray(np.where(compound >= 0, 1 + len(EMOTIONS) + compound, other), np.int64)
 
 
-def _words(table: pa.Table, names: Sequence[str], *, path: Path, label_order: str) -> list[str]:
+def _class_names(table: pa.Table, names: Sequence[str], *, path: Path, label_order: str) -> list[str]:
     """The values of the first existing column, normalised by labels.parse_label; empty: no label."""
     name = next((name for name in names if name in table.column_names), "")
     order: Mapping[int, str] | None = None
@@ -252,14 +259,14 @@ def _words(table: pa.Table, names: Sequence[str], *, path: Path, label_order: st
     for row, text in enumerate(text_column(table, name), 1):
         if text not in known:
             try:
-                known[text] = _word(text, order)
+                known[text] = _parse_class_name(text, order)
             except LabelError as error:
                 raise DataError(f"{path}, column {name}, row {row}: {error}") from None
         out.append(known[text])
     return out
 
 
-def _word(text: str, order: Mapping[int, str] | None) -> str:
+def _parse_class_name(text: str, order: Mapping[int, str] | None) -> str:
     """One normalised label; empty for several labels (such as "Fear + Sadness" of divided votes) and "divided"."""
     number = text.strip().removesuffix(".0")
     if number.lstrip("-").isdigit():
@@ -274,10 +281,10 @@ def _word(text: str, order: Mapping[int, str] | None) -> str:
         return order[int(number)]
     if text.strip().lower() == "divided" or " + " in text:
         return ""
-    return parse_word(text)
+    return parse_label(text)
 
 
-def _shares(table: pa.Table, words: list[str], *, path: Path, alone: bool) -> Shares:
+def _shares(table: pa.Table, classes: list[str], *, path: Path, alone: bool) -> Shares:
     """Targets and mask from the first form of labels that the table has."""
     names, size = set(table.column_names), table.num_rows
     if {"targets", "mask"} <= names:
@@ -292,11 +299,11 @@ def _shares(table: pa.Table, words: list[str], *, path: Path, alone: bool) -> Sh
             )
         values = float_columns(table, _TARGETS, path=path, what="targets", minus_one_is_null=True)
         return _masked(values, ~np.isnan(values))
-    labels = {word: label_targets(word) for word in set(words) if word}
+    labels = {name: label_targets(name) for name in set(classes) if name}
     targets, mask = np.zeros((size, len(EMOTIONS)), np.float32), np.zeros((size, len(EMOTIONS)), np.bool_)
-    for row, word in enumerate(words):
-        if word:
-            targets[row], mask[row] = labels[word].targets, labels[word].mask
+    for row, name in enumerate(classes):
+        if name:
+            targets[row], mask[row] = labels[name].targets, labels[name].mask
     return _masked(targets, mask)
 
 
@@ -305,10 +312,10 @@ def _masked(targets: Floats, mask: Bools) -> Shares:
     return Shares(targets=np.where(mask, targets, 0).astype(np.float32), mask=mask)
 
 
-def _compound_of_words(words: list[str], compounds: tuple[Compound, ...]) -> tuple[Ints, list[str]]:
-    """Index in the class set of each word, -1 for any other word; and notes about compounds outside the set."""
+def _compound_indices(classes: list[str], compounds: tuple[Compound, ...]) -> tuple[Ints, list[str]]:
+    """Index in the class set of each name, -1 for any other name; and notes about compounds outside the set."""
     index = {frozenset(compound.pair): number for number, compound in enumerate(compounds)}
-    pairs = [_PAIR_OF.get(word) for word in words]
+    pairs = [_PAIR_OF.get(name) for name in classes]
     out = np.array([index.get(pair, -1) if pair else -1 for pair in pairs], np.int64)
     outside = sum(pair is not None and pair not in index for pair in pairs)
     return out, [f"{outside} rows name a compound outside the {len(compounds)} classes and do not count"] * bool(

@@ -48,8 +48,7 @@ def load_table(config: EvaluateConfig) -> tuple[pa.Table, str]:
         return read_table(config.input), ""
     manifest = chosen_rows(config.input, split=config.split)
     threads = config.threads or num_cores()
-    given = nullcontext(config.model) if config.model is not None else shipped_model(engine=config.engine)
-    with given as path:
+    with nullcontext(config.model) if config.model is not None else shipped_model(engine=config.engine) as path:
         engine = load_engine(path, engine=config.engine)
     rule = ExpressionRule(parse_class_set(config.classes), params=engine.spec.expression)
     table = score_shards(manifest, engine=engine, rule=rule, num_threads=threads, quiet=config.quiet)
@@ -198,8 +197,8 @@ def score_shards(
 
     def run(part: npt.NDArray[np.intp]) -> int:
         crops = load_pictures(manifest, size=size, positions=part)
-        given = engine.run(np.stack([lift_crop(crop) for crop in crops]))
-        probs[part], au_probs[part], none_probs[part] = given
+        outputs = engine.run(np.stack([lift_crop(crop) for crop in crops]))
+        probs[part], au_probs[part], none_probs[part] = outputs
         return len(part)
 
     console = Console(stderr=True)

@@ -78,10 +78,10 @@ def quantise(proto: onnx.ModelProto, *, pixels: Pixels) -> tuple[onnx.ModelProto
 
     def better(best: Best | None, method: str, level: tuple[str, list[str]]) -> Best:
         """Quantise this way; returns the better of the result and the best so far."""
-        words, in_float = level
+        text, in_float = level
         candidate = _quantised(proto, ranges[method], in_float=in_float)
         difference = np.abs(_run(candidate, held_out) - expected)
-        trial = Trial(method=method, in_float=words, mean=float(difference.mean()), largest=float(difference.max()))
+        trial = Trial(method=method, in_float=text, mean=float(difference.mean()), largest=float(difference.max()))
         trials.append(trial)
         return (candidate, trial) if best is None or trial.mean < best[1].mean else best
 

@@ -221,7 +221,7 @@ def _finish(segment: _Segment, following: _Segment | None, state: _FilmDetection
         yield DetectedFrame(frame, faces, state.deferred(frame) if pairs else None)
 
 
-def _in_place(face: Face, other: Face) -> bool:
+def _same_place(face: Face, other: Face) -> bool:
     """Whether two boxes have about the same size and their centres are less than that apart."""
     (low, high), (other_low, other_high) = face.box_xyxy.reshape(2, 2), other.box_xyxy.reshape(2, 2)
     side, other_side = np.sqrt(np.prod(high - low)), np.sqrt(np.prod(other_high - other_low))
@@ -229,36 +229,36 @@ def _in_place(face: Face, other: Face) -> bool:
     return bool(near and 0.5 < side / other_side < 2)
 
 
-def _without_flashes(frames: Iterator[DetectedFrame]) -> Iterator[DetectedFrame]:
+def _drop_unconfirmed(frames: Iterator[DetectedFrame]) -> Iterator[DetectedFrame]:
     """Drop low-scoring faces that neither neighbouring frame confirms."""
     before: DetectedFrame | None = None
-    here: DetectedFrame | None = None
+    current: DetectedFrame | None = None
     for after in frames:
-        if here is not None:
-            yield here if before is None else _confirmed(here, before, after)
-        before, here = here, after
-    if here is not None:
-        yield here
+        if current is not None:
+            yield current if before is None else _confirmed(current, before, after)
+        before, current = current, after
+    if current is not None:
+        yield current
 
 
-def _confirmed(here: DetectedFrame, before: DetectedFrame, after: DetectedFrame) -> DetectedFrame:
-    if all(face.score >= WEAK_SCORE for face in here.faces):
-        return here
+def _confirmed(frame: DetectedFrame, before: DetectedFrame, after: DetectedFrame) -> DetectedFrame:
+    if all(face.score >= WEAK_SCORE for face in frame.faces):
+        return frame
     start_s, end_s = before.frame.time_s, after.frame.time_s
     if before.frame.image is None or after.frame.image is None or start_s is None or end_s is None:
-        return here
+        return frame
     if end_s - start_s > 2 * NEIGHBOUR_S:
-        return here
-    beside = before.faces + after.faces
-    kept = [face for face in here.faces if face.score >= WEAK_SCORE or any(_in_place(face, other) for other in beside)]
-    return here._replace(faces=kept)
+        return frame
+    near = before.faces + after.faces
+    kept = [face for face in frame.faces if face.score >= WEAK_SCORE or any(_same_place(face, other) for other in near)]
+    return frame._replace(faces=kept)
 
 
 def detect_film(
     frames: Iterator[Frame], *, detector: ScaledDetector, config: DetectConfig, pool: ThreadPoolExecutor
 ) -> Iterator[DetectedFrame]:
     """Yields every frame of a film, in order, with its faces (none for an unreadable frame)."""
-    return _without_flashes(_detect_all(frames, detector=detector, config=config, pool=pool))
+    return _drop_unconfirmed(_detect_all(frames, detector=detector, config=config, pool=pool))
 
 
 def _detect_all(

@@ -86,14 +86,14 @@ def _vote(result: FrameResult, before: Faces | None, votes: Counter[tuple[int, i
 
 def _matched(votes: Counter[tuple[int, int]], seen: Counter[int]) -> dict[int, int]:
     """The one-to-one assignment with most agreement; an id must agree in at least half of its frames."""
-    mine, theirs = sorted({pair[0] for pair in votes}), sorted({pair[1] for pair in votes})
+    part_ids, film_ids = sorted({pair[0] for pair in votes}), sorted({pair[1] for pair in votes})
     if not votes:
         return {}
-    shared = np.array([[votes[one, other] for other in theirs] for one in mine], np.float64)
+    agreement = np.array([[votes[part_id, film_id] for film_id in film_ids] for part_id in part_ids], np.float64)
     return {
-        mine[row]: theirs[column]
-        for row, column in assign(-shared)
-        if shared[row, column] > 0 and 2 * shared[row, column] >= seen[mine[row]]
+        part_ids[row]: film_ids[column]
+        for row, column in assign(-agreement)
+        if agreement[row, column] > 0 and 2 * agreement[row, column] >= seen[part_ids[row]]
     }
 
 
@@ -119,7 +119,7 @@ _FRAMES_PER_BATCH: Final = 256
 _ROWS_PER_BATCH: Final = 1024
 _METADATA_KEY: Final = "femae"
 _FIELDS: Final[list[Any]] = [
-    pa.field("place", pa.int64()),  # of the frame in the part, from 0
+    pa.field("place", pa.int64()),  # position of the frame in the part, from 0
     pa.field("index", pa.int64()),  # Frame.index
     pa.field("time_s", pa.float64()),
     pa.field("status", pa.string()),
@@ -147,8 +147,8 @@ def write_part(path: Path, results: Iterable[FrameResult], *, tally: Callable[[]
         path.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(own, _SCHEMA, compression="zstd") as writer:
             pending: list[tuple[int, FrameResult]] = []
-            for place, result in enumerate(results):
-                pending.append((place, result))
+            for position, result in enumerate(results):
+                pending.append((position, result))
                 if len(pending) == _FRAMES_PER_BATCH:
                     writer.write_batch(_batch(pending))
                     pending = []
@@ -185,9 +185,9 @@ def read_part(path: Path) -> Iterator[FrameResult]:
 
 
 def _batch(results: list[tuple[int, FrameResult]]) -> pa.RecordBatch:
-    rows = [(place, result, face) for place, result in results for face in result.faces or (None,)]
+    rows = [(position, result, face) for position, result in results for face in result.faces or (None,)]
     columns: dict[str, list[Any]] = {
-        "place": [place for place, _, _ in rows],
+        "place": [position for position, _, _ in rows],
         "index": [result.frame.index for _, result, _ in rows],
         "time_s": [result.frame.time_s for _, result, _ in rows],
         "status": [result.status for _, result, _ in rows],

@@ -27,18 +27,18 @@ _MAX_STEM_BYTES: Final = 220  # file systems allow names of 255 bytes; the rest 
 class OutputFolder:
     """The folder of the outputs; `written` uploads files made in the folder that `open` gave."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, address: Path) -> None:
         """Raises ConfigError for a read-only address."""
-        self.place = place
-        self.remote = is_remote(place)
-        if self.remote and place.protocol in ("http", "https"):  # type: ignore[attr-defined]
-            raise ConfigError(f"--out {place}: web servers can only be read; give a folder, or s3://...")
+        self.address = address
+        self.remote = is_remote(address)
+        if self.remote and address.protocol in ("http", "https"):  # type: ignore[attr-defined]
+            raise ConfigError(f"--out {address}: web servers can only be read; give a folder, or s3://...")
 
     @contextmanager
     def open(self) -> Iterator[Path]:
         """The folder to write into; for an address a temporary one, which is deleted afterwards."""
         if not self.remote:
-            yield self.place
+            yield self.address
             return
         with TemporaryDirectory(prefix="femae-out-") as folder:
             yield Path(folder)
@@ -49,18 +49,18 @@ class OutputFolder:
         if not self.remote:
             yield folder / name
             return
-        with local_copy(self.place / name) as path:
+        with local_copy(self.address / name) as path:
             yield path
 
     def has(self, name: str) -> bool:
         """Whether an output exists. Raises InputError if a store cannot be asked."""
-        path = self.place / name
+        path = self.address / name
         return remote_kind(path) == "file" if self.remote else path.is_file()
 
     def drop(self, name: str) -> None:
         """Remove an output that is no longer needed; errors are ignored."""
         with suppress(OSError, FemaeError):
-            path = self.place / name
+            path = self.address / name
             if self.remote:
                 remove(path)
             else:
@@ -70,19 +70,19 @@ class OutputFolder:
 
     def written(self, paths: Iterable[Path], *, folder: Path) -> list[Path]:
         """Paths of finished outputs in `folder` -> their final paths, uploaded if remote. Raises OutputError."""
-        placed = []
+        final_paths = []
         for path in paths:
-            placed.append(self._final_path(path, folder))
+            final_paths.append(self._final_path(path, folder))
             if self.remote:
                 for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                     upload(file, self._final_path(file, folder))
-        return placed
+        return final_paths
 
     def _final_path(self, path: Path, folder: Path) -> Path:
         if not self.remote:
             return path
-        place: Any = self.place
-        return place / path.relative_to(folder).as_posix()  # type: ignore[no-any-return]
+        address: Any = self.address
+        return address / path.relative_to(folder).as_posix()  # type: ignore[no-any-return]
 
 
 try:

@@ -60,7 +60,7 @@ class TemporalStage:
         self.compounds, self.rule, self.weights, self.threshold = compounds, rule, weights, threshold
 
     def __call__(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:
-        """The same frames in the same order. What is held back when `results` raises is lost."""
+        """The same frames in the same order. Frames held back are lost if `results` raises."""
         if self.window_s == 0 and self.max_gap_s == 0:
             yield from results
             return
@@ -284,7 +284,7 @@ class ExpressionStage:
         self._now_s = -math.inf
 
     def __call__(self, results: Iterator[FrameResult]) -> Iterator[FrameResult]:
-        """The same frames in the same order. What is held back when `results` raises is lost."""
+        """The same frames in the same order. Frames held back are lost if `results` raises."""
         if self.mode == "single":
             for result in results:
                 yield self._decide_alone(result)

@@ -236,11 +236,11 @@ def _matched_rows(first: PredictionTable, second: PredictionTable) -> npt.NDArra
 
 def _overlap(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
     """Intersection over union of two boxes f32[4]."""
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if not (wide > 0 and high > 0):
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if not (width > 0 and height > 0):
         return 0.0
     areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return float(wide * high / (areas - wide * high))
+    return float(width * height / (areas - width * height))
 
 
 def is_one_film(tables: Sequence[PredictionTable]) -> bool:
@@ -350,15 +350,15 @@ def _triple(estimate: Estimate) -> tuple[float, float, float]:
     return estimate.value, estimate.low, estimate.high
 
 
-def _charts(names: list[str], estimates: Mapping[str, list[Estimate]], words: tuple[str, str]) -> list[dict[str, Any]]:
+def _charts(names: list[str], estimates: Mapping[str, list[Estimate]], titles: tuple[str, str]) -> list[dict[str, Any]]:
     cut = len(EMOTIONS)
     labels = [name.removeprefix(SHARE_OF) for name in names[cut:]]
-    return [_chart(words[0], names[:cut], estimates, 0), _chart(words[1], labels, estimates, cut)]
+    return [_chart(titles[0], names[:cut], estimates, 0), _chart(titles[1], labels, estimates, cut)]
 
 
 def _means_section(groups: Mapping[str, list[FilmMeans]], names: list[str], *, label: str) -> dict[str, Any]:
     estimates = {group: condition_means(films, seed=number) for number, (group, films) in enumerate(groups.items())}
-    rows = [[name, *(_words(estimates[group][k]) for group in groups)] for k, name in enumerate(names)]
+    rows = [[name, *(_format_estimate(estimates[group][k]) for group in groups)] for k, name in enumerate(names)]
     figures = _charts(names, estimates, ("Mean probability of the emotions", f"Share of each {label}"))
     tables = [{"name": "", "head": ["measure", *groups], "rows": rows}]
     return page_section("Conditions", text=_METHOD.format(label), figures=figures, tables=tables)
@@ -367,7 +367,8 @@ def _means_section(groups: Mapping[str, list[FilmMeans]], names: list[str], *, l
 def _differences_section(groups: Mapping[str, list[FilmMeans]], names: list[str]) -> dict[str, Any]:
     (first, reference), *others = groups.items()
     estimates = {f"{group} - {first}": differences(films, reference, seed=n) for n, (group, films) in enumerate(others)}
-    rows = [[name, *(_words(values[k], mark=True) for values in estimates.values())] for k, name in enumerate(names)]
+    columns = estimates.values()
+    rows = [[name, *(_format_estimate(column[k], mark=True) for column in columns)] for k, name in enumerate(names)]
     if not estimates:
         return page_section("Differences")
     figures = _charts(names, estimates, ("Differences of the emotions", "Differences of the shares"))
@@ -376,7 +377,7 @@ def _differences_section(groups: Mapping[str, list[FilmMeans]], names: list[str]
     return page_section("Differences", text=text, figures=figures, tables=[table])
 
 
-def _words(estimate: Estimate, *, mark: bool = False) -> str:
+def _format_estimate(estimate: Estimate, *, mark: bool = False) -> str:
     if not np.isfinite(estimate.low):
         return f"{estimate.value:.3f}"
     star = " *" if mark and estimate.is_apart_from_0 else ""

@@ -119,7 +119,7 @@ def _draw_series(
     axis: Any, times: npt.NDArray[np.float64], values: npt.NDArray[np.float64], styles: Sequence[dict[str, Any]]
 ) -> None:
     """A line per column; a compound alternates its two colours along the line and in the markers."""
-    every = max(1, len(times) // _MARKERS_PER_LINE)
+    step = max(1, len(times) // _MARKERS_PER_LINE)
     for number, style in enumerate(styles):
         first, second = style["colours"][0], style["colours"][-1]
         axis.plot(
@@ -129,7 +129,7 @@ def _draw_series(
             label=style["name"],
             path_effects=_outline(style["colours"]),
             marker=_MARKERS[number % len(_MARKERS)],
-            markevery=(number * every // len(styles), every),
+            markevery=(number * step // len(styles), step),
             markeredgecolor="0.35",
             markeredgewidth=0.4,
             fillstyle="full" if second == first else "top",
@@ -155,11 +155,11 @@ def _draw_strip(axis: Any, track: Track, all_times: npt.NDArray[np.float64]) -> 
         spans = [
             (ends[frames[a] - 1], ends[frames[b]] - ends[frames[a] - 1]) for a, b in zip(starts, stops, strict=True)
         ]
-        low, high = (0.4, 0.2) if style["quiet"] else (0.0, 1.0)
-        part = high / len(style["colours"])
+        bottom, height = (0.4, 0.2) if style["quiet"] else (0.0, 1.0)
+        part = height / len(style["colours"])
         for index, colour in enumerate(reversed(style["colours"])):
             shown = [span for span, is_selected in zip(spans, selected, strict=True) if is_selected]
-            axis.broken_barh(shown, (low + index * part, part), facecolor=colour, linewidth=0)
+            axis.broken_barh(shown, (bottom + index * part, part), facecolor=colour, linewidth=0)
         if style["name"] not in EMOTIONS:  # those are in the legend of the lines
             entries.append((tuple(Patch(facecolor=colour) for colour in style["colours"]), style["name"]))
     if entries:
@@ -221,16 +221,16 @@ def shares_figure(tracks: Sequence[Track]) -> "Figure":
         kept = np.unique(np.concatenate([table.label[track.rows] for track in tracks]))
     names = [table.names[number] for number in kept]
     figure, axes = _new_figure(ONE_COLUMN_MM, 14 + (5 + 3 * len(tracks)) * len(names))
-    axis, tall = axes[0, 0], 0.8 / len(tracks)
+    axis, bar_height = axes[0, 0], 0.8 / len(tracks)
     for number, track in enumerate(tracks):
         label = track.table.label[track.rows]
         share = [float((label == number).mean()) for number in kept]
-        places = np.arange(len(names)) + number * tall
+        ys = np.arange(len(names)) + number * bar_height
         colour, hatch = OKABE_ITO[(4 + number) % len(OKABE_ITO)], ("", "///", "...", "xxx")[number % 4]
         axis.barh(
-            places, share, tall * 0.9, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=track.name
+            ys, share, bar_height * 0.9, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=track.name
         )
-    axis.set_yticks(np.arange(len(names)) + tall * (len(tracks) - 1) / 2, names)
+    axis.set_yticks(np.arange(len(names)) + bar_height * (len(tracks) - 1) / 2, names)
     axis.invert_yaxis()
     axis.set(xlabel="share of the face's frames", xlim=(0, 1))
     if len(tracks) > 1:
@@ -251,8 +251,8 @@ def curves_figure(
     axis = axes[0, 0]
     for number, (name, xs, ys) in enumerate(lines):
         colour, marker = OKABE_ITO[number % len(OKABE_ITO)], _MARKERS[number % len(_MARKERS)]
-        every = max(1, len(xs) // _MARKERS_PER_LINE)
-        axis.plot(xs, ys, color=colour, marker=marker, markevery=every, label=name, path_effects=_outline([colour]))
+        step = max(1, len(xs) // _MARKERS_PER_LINE)
+        axis.plot(xs, ys, color=colour, marker=marker, markevery=step, label=name, path_effects=_outline([colour]))
     axis.set(xlabel="epoch", ylabel=y_label)
     if y_range is not None:
         axis.set_ylim(*y_range)

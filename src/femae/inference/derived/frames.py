@@ -55,17 +55,17 @@ def frames_of(table: pa.Table) -> Iterator[SeenFrame]:
     for batch in table.select(list(names)).to_batches(max_chunksize=4096):
         columns = {name: batch.column(name).to_pylist() for name in names}
         for row in range(batch.num_rows):
-            here: dict[str, Any] = {name: values[row] for name, values in columns.items()}
+            values: dict[str, Any] = {name: column[row] for name, column in columns.items()}
             faces: tuple[SeenFace, ...] = ()
-            if here["face_id"] is not None:
-                probs = np.array([here[emotion] for emotion in EMOTIONS], np.float32)
-                faces = (SeenFace(here["face_id"], probs, here["expression"], here["expression_probability"]),)
-            if held is not None and number == (here["source"], here["frame"]):
+            if values["face_id"] is not None:
+                probs = np.array([values[emotion] for emotion in EMOTIONS], np.float32)
+                faces = (SeenFace(values["face_id"], probs, values["expression"], values["expression_probability"]),)
+            if held is not None and number == (values["source"], values["frame"]):
                 faces = (*held.faces, *faces)
             elif held is not None:
                 yield held
-            number = (here["source"], here["frame"])
-            held = SeenFrame(source=here["source"], time_s=here["time_s"], status=here["status"], faces=faces)
+            number = (values["source"], values["frame"])
+            held = SeenFrame(source=values["source"], time_s=values["time_s"], status=values["status"], faces=faces)
     if held is not None:
         yield held
 

@@ -230,13 +230,13 @@ def _setting_rows(settings: Mapping[str, str]) -> list[tuple[str, str]]:
         if key == "expression" and isinstance(inner, dict):
             rows.append((key, str(inner.get("rule", ""))))
         elif isinstance(inner, dict):
-            rows += [(str(name).replace("_", " "), _word(item)) for name, item in inner.items()]
+            rows += [(str(name).replace("_", " "), _format_value(item)) for name, item in inner.items()]
         else:
             rows.append((key, value))
     return rows
 
 
-def _word(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if value is None or value == "":
         return "default"
     if isinstance(value, bool):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ class Line:
     ys: npt.NDArray[np.float64]
     marks: bool = False
     style_index: int | None = None  # of colour, symbol and dashes; None: the position in the chart
-    words: Sequence[str] = field(default_factory=tuple)  # tooltip of each point
+    tooltips: Sequence[str] = field(default_factory=tuple)  # one per point; empty: x and y
 
 
 def nice_ticks(low: float, high: float, *, count: int = 5) -> list[float]:
@@ -69,8 +69,8 @@ def line_chart(
     y1 = y1 if y1 > y0 else y0 + 1
 
     def at(x: float, y: float) -> tuple[float, float]:
-        wide, high = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-        return _LEFT + (x - x0) / (x1 - x0) * wide, _TOP + high - (y - y0) / (y1 - y0) * high
+        width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+        return _LEFT + (x - x0) / (x1 - x0) * width, _TOP + height - (y - y0) / (y1 - y0) * height
 
     parts = [_axes(nice_ticks(x0, x1), nice_ticks(y0, y1), at, x_label, y_label)]
     if diagonal:
@@ -85,10 +85,10 @@ def line_chart(
 
 def _finite(line: Line) -> Line:
     known = np.isfinite(line.xs) & np.isfinite(line.ys)
-    words = [word for word, good in zip(line.words, known, strict=True) if good] if len(line.words) else ()
+    tooltips = [text for text, keep in zip(line.tooltips, known, strict=True) if keep] if len(line.tooltips) else ()
     xs, ys = line.xs[known], line.ys[known]
-    kept = np.arange(len(xs)) if len(words) else keep_peaks(ys[:, None], max_rows=1500)
-    return Line(name=line.name, xs=xs[kept], ys=ys[kept], marks=line.marks, style_index=line.style_index, words=words)
+    kept = np.arange(len(xs)) if len(tooltips) else keep_peaks(ys[:, None], max_rows=1500)
+    return replace(line, xs=xs[kept], ys=ys[kept], tooltips=tooltips)
 
 
 def _svg(title: str, inner: str, *, height: float, width: float = _WIDTH) -> Markup:
@@ -122,10 +122,10 @@ def _line(line: Line, index: int, at) -> str:  # type: ignore[no-untyped-def]
     every = 1 if line.marks else max(1, len(points) // 5)
     for number in range(0 if line.marks else every // 2, len(points), every):
         x, y = points[number]
-        words = line.words[number] if len(line.words) else f"{line.xs[number]:g}: {line.ys[number]:.4g}"
+        tooltip = line.tooltips[number] if len(line.tooltips) else f"{line.xs[number]:g}: {line.ys[number]:.4g}"
         parts.append(
             f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" style="fill:{colour};font-size:9px">'
-            f"{_MARKS[index % len(_MARKS)]}<title>{escape(line.name)}, {escape(words)}</title></text>"
+            f"{_MARKS[index % len(_MARKS)]}<title>{escape(line.name)}, {escape(tooltip)}</title></text>"
         )
     return "".join(parts)
 
@@ -134,11 +134,11 @@ def _legend_positions(entries: list[tuple[str, int]]) -> list[tuple[float, int]]
     """Position of each entry: x in pixels, and row."""
     positions, x, row = [], float(_LEFT), 0
     for name, _ in entries:
-        wide = 24 + 6.4 * len(name)
-        if x > _LEFT and x + wide > _WIDTH:
+        width = 24 + 6.4 * len(name)
+        if x > _LEFT and x + width > _WIDTH:
             x, row = float(_LEFT), row + 1
         positions.append((x, row))
-        x += wide
+        x += width
     return positions
 
 
@@ -174,10 +174,10 @@ def heat_map(counts: npt.NDArray[np.int64], *, rows: Sequence[str], columns: Seq
         for c in range(len(columns)):
             x, value = left + cell_x * c, float(share[r, c])
             ink = "#fff" if value > 0.5 else "var(--ink)"
-            words = f"{name} as {columns[c]}: {counts[r, c]:,} ({value:.1%})"
+            tooltip = f"{name} as {columns[c]}: {counts[r, c]:,} ({value:.1%})"
             parts.append(
                 f'<rect x="{x}" y="{y}" width="{cell_x - 2}" height="{cell_y - 2}" fill="#0072B2" '
-                f'fill-opacity="{0.04 + 0.96 * value:.3f}"><title>{escape(words)}</title></rect>'
+                f'fill-opacity="{0.04 + 0.96 * value:.3f}"><title>{escape(tooltip)}</title></rect>'
                 f'<text x="{x + cell_x / 2 - 1}" y="{y + 15}" text-anchor="middle" style="fill:{ink}">'
                 f"{counts[r, c]:,}</text>"
                 f'<text x="{x + cell_x / 2 - 1}" y="{y + 27}" text-anchor="middle" style="fill:{ink};font-size:9px">'
@@ -198,18 +198,18 @@ def dot_chart(
     values = [v for _, dots in groups for dot in dots for v in dot[1:] if math.isfinite(v)]
     zero = [0.0] if from_zero or not values else []
     low, high = min([*values, *zero]), max([*values, *zero])
-    room = 0.04 * (high - low or 1.0)
-    low, high = low - room * (low < 0 or not from_zero), high + room
+    margin = 0.04 * (high - low or 1.0)
+    low, high = low - margin * (low < 0 or not from_zero), high + margin
     ticks = nice_ticks(low, high)
     left, line = 150, 13
-    tall = line * len(names) + 10
-    height = 18 + tall * len(groups) + 34
-    wide = _WIDTH - left - 16
+    row_height = line * len(names) + 10
+    height = 18 + row_height * len(groups) + 34
+    plot_width = _WIDTH - left - 16
 
     def x_of(value: float) -> float:
-        return left + (value - low) / (high - low) * wide
+        return left + (value - low) / (high - low) * plot_width
 
-    bottom = 18 + tall * len(groups)
+    bottom = 18 + row_height * len(groups)
     parts = []
     for tick in ticks:
         x = x_of(tick)
@@ -217,8 +217,8 @@ def dot_chart(
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{_number(tick)}</text>')
     parts.append(f'<text class="tick" x="{_WIDTH - 8}" y="{bottom + 30}" text-anchor="end">{escape(x_label)}</text>')
     for g, (group, dots) in enumerate(groups):
-        y = 18 + tall * g
-        parts.append(f'<text x="{left - 8}" y="{y + tall / 2 + 2:.1f}" text-anchor="end">{escape(group)}</text>')
+        y = 18 + row_height * g
+        parts.append(f'<text x="{left - 8}" y="{y + row_height / 2 + 2:.1f}" text-anchor="end">{escape(group)}</text>')
         parts += [_dot(dot, y + line * (names.index(dot[0]) + 0.7), x_of, names.index(dot[0])) for dot in dots]
     legend = [(name, number) for number, name in enumerate(names)]
     moved = f'<g transform="translate(0 {height - _HEIGHT})">{_legend(legend)}</g>'
@@ -229,10 +229,10 @@ def _dot(dot: tuple[str, float, float, float], y: float, x_of, index: int) -> st
     name, value, low, high = dot
     if not math.isfinite(value):
         return ""
-    colour, words = _colour(index), f"{name}: {value:.3f}"
+    colour, tooltip = _colour(index), f"{name}: {value:.3f}"
     bar = ""
     if math.isfinite(low) and math.isfinite(high):
-        words += f" ({low:.3f} to {high:.3f})"
+        tooltip += f" ({low:.3f} to {high:.3f})"
         bar = f'<path stroke="{colour}" stroke-width="2" d="M{x_of(low):.1f} {y:.1f}H{x_of(high):.1f}"/>'
     mark = f'<text x="{x_of(value):.1f}" y="{y + 4:.1f}" text-anchor="middle" style="fill:{colour}">'
-    return f"<g>{bar}{mark}{_MARKS[index % len(_MARKS)]}</text><title>{escape(words)}</title></g>"
+    return f"<g>{bar}{mark}{_MARKS[index % len(_MARKS)]}</text><title>{escape(tooltip)}</title></g>"

@@ -28,7 +28,7 @@ from femae.report.training_runs.files import (
 __all__ = ["curve_figures", "running_mean", "score_figures", "score_tables", "write_run_report"]
 
 _MAX_FACES = 24
-_START = {"loaded": "taken over", "fresh": "fresh", "left_out": "left out"}
+_INIT_TEXTS = {"loaded": "taken over", "fresh": "fresh", "left_out": "left out"}
 _NUM_BINS = 10
 
 
@@ -65,14 +65,14 @@ def _run_page(folder: Path) -> Page:
     problems = [f"{log.num_bad} line{'s' * (log.num_bad != 1)} of the log could not be read."] if log.num_bad else []
     return sections_page(
         folder.resolve().name,
-        subtitle=_run_words(log, about),
+        subtitle=_run_subtitle(log, about),
         sections=sections,
         about=_run_about(folder, about, log),
         problems=problems,
     )
 
 
-def _run_words(log: RunLog, about: Mapping[str, Any]) -> str:
+def _run_subtitle(log: RunLog, about: Mapping[str, Any]) -> str:
     parts = [f"stage {about['stage']}"] if about.get("stage") else []
     if isinstance(about.get("num_params"), int):
         parts.append(f"{about['num_params'] / 1e6:.2f} M parameters")
@@ -102,7 +102,7 @@ def _cell(value: float, *, whole: bool = False) -> str:
 
 
 def _run_about(folder: Path, about: Mapping[str, Any], log: RunLog) -> list[dict[str, Any]]:
-    rows = [(key, _start(value) if key == "start" else _words(value)) for key, value in about.items()]
+    rows = [(key, _format_init(value) if key == "start" else _format_value(value)) for key, value in about.items()]
     if log.num_resumes:
         rows.append(("resumed", f"{log.num_resumes} time{'s' * (log.num_resumes != 1)}"))
     parts: list[dict[str, Any]] = [{"name": "Run", "text": "", "rows": rows}]
@@ -114,17 +114,17 @@ def _run_about(folder: Path, about: Mapping[str, Any], log: RunLog) -> list[dict
     return parts
 
 
-def _start(value: Any) -> str:
+def _format_init(value: Any) -> str:
     """Number of tensors that were initialised from other weights, in words."""
     if not isinstance(value, Mapping):
         return "from scratch"
-    counts = [f"{len(value[name])} tensors {words}" for name, words in _START.items() if name in value]
+    counts = [f"{len(value[name])} tensors {text}" for name, text in _INIT_TEXTS.items() if name in value]
     return ", ".join(counts) + (", positions resampled" if value.get("resampled") else "")
 
 
-def _words(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_format_value(item)}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else "unknown" if value is None else str(value)
 
 
@@ -315,9 +315,9 @@ def _reliability_chart(scores: Scores, caption: str) -> Any:
     lines = []
     for number, name in enumerate(scores.names):
         counts = bins.count[number]
-        words = [f"predicted {p:.2f}, observed {t:.2f}, {n:,} samples" for p, t, n in _rows(bins, number, counts)]
+        tooltips = [f"predicted {p:.2f}, observed {t:.2f}, {n:,} samples" for p, t, n in _rows(bins, number, counts)]
         xs, ys = bins.mean_prob[number], bins.mean_target[number]
-        lines.append(Line(name=name, xs=xs, ys=ys, marks=True, words=words))
+        lines.append(Line(name=name, xs=xs, ys=ys, marks=True, tooltips=tooltips))
     return line_chart(
         lines, title=caption, x_label="mean probability", y_label="mean target", y_range=(0.0, 1.0), diagonal=True
     )
