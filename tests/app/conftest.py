@@ -1,4 +1,4 @@
-"""A real server of the page, and films for it."""
+"""Fixtures: a real server of the page with a client, and films to upload."""
 
 import os
 import tempfile
@@ -26,15 +26,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @dataclass
 class Served:
-    """A server in a thread, a client that asks as the page does, and the folder of its files."""
+    """A server in a thread, a client that sends the page's requests, and the folder of its files."""
 
     url: str
     folder: Path
     client: httpx.Client
 
-    def start_job(self, *files: tuple[str, bytes], **wish: Any) -> dict[str, Any]:
-        """Create a job, send files as (name as in the header, bytes), start it."""
-        job = self.post("api/jobs", json=wish).raise_for_status().json()
+    def start_job(self, *files: tuple[str, bytes], **settings: Any) -> dict[str, Any]:
+        """Create a job, upload files given as (name as in the header, bytes), start it."""
+        job = self.post("api/jobs", json=settings).raise_for_status().json()
         for name, content in files:
             headers = {"X-File-Name": name}
             self.post(f"api/jobs/{job['id']}/files", content=content, headers=headers).raise_for_status()
@@ -55,7 +55,7 @@ class Served:
         pytest.fail(f"the job is still {view}")
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that do the work of this process's servers."""
+        """The worker processes of this process's servers."""
         found = []
         for process in psutil.Process().children():
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -65,7 +65,7 @@ class Served:
 
     @contextmanager
     def paused(self, job: dict[str, Any] | None = None) -> Iterator[None]:
-        """Have the worker stand still within the body, where a job is given some frames into it."""
+        """Suspend the worker process within the `with` block; with a `job`, after its first frames are done."""
         while job is not None and not (view := self.look(job))["done"]:
             assert view["state"] in ("waiting", "running")
             time.sleep(0.02)
@@ -117,13 +117,13 @@ def serve() -> Iterator[Callable[..., Served]]:
 
 @pytest.fixture(scope="session")
 def long_film(tmp_path_factory: pytest.TempPathFactory, repeat_film: Callable[[Path, int], Path]) -> Path:
-    """The man in the car twelve times over: 1,440 frames, so that a job lasts long enough to be looked at."""
+    """The carphone clip twelve times over: 1,440 frames, so that a job lasts long enough to be observed."""
     return repeat_film(tmp_path_factory.mktemp("films") / "long.mp4", 12)
 
 
 @pytest.fixture(scope="session")
 def short_film(tmp_path_factory: pytest.TempPathFactory, carphone: Path, make_video: Callable[..., Path]) -> Path:
-    """His first ten frames, for jobs that only have to end."""
+    """The first ten frames of the carphone clip, for jobs that only have to finish."""
     with av.open(str(carphone)) as container:
         frames = [np.asarray(frame.to_ndarray(format="rgb24")) for frame in islice(container.decode(video=0), 10)]
     return make_video(tmp_path_factory.mktemp("films") / "short.mp4", frames)
@@ -131,6 +131,6 @@ def short_film(tmp_path_factory: pytest.TempPathFactory, carphone: Path, make_vi
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of the servers in a place of the test's own."""
+    """Put the servers' temporary files into the test's own folder."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))

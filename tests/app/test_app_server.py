@@ -22,8 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from femae.app.child import _Inbox, _Request
 from femae.app.server import WorkFolder, run_app
 from femae.config.app import AppConfig
+from femae.config.predict import DetectConfig, RuleConfig
 from femae.errors import ConfigError, InputError, ModelError
 
 Serve = Callable[..., Any]
@@ -35,7 +37,7 @@ def png(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-# reports are made in the worker process, which finds these functions by their names
+# The worker process unpickles these functions by their names.
 def short_report(table: Path, *, subject: Path, out: Path, title: str, advance: Callable[[], None], **_: Any) -> None:
     num_rows = pq.read_table(table).num_rows
     advance()
@@ -131,9 +133,9 @@ def test_pictures_make_one_job_whatever_they_are_called(serve: Serve, astronaut:
 
 
 def test_pictures_get_a_report_by_their_own_names(serve: Serve, astronaut: np.ndarray) -> None:
-    from femae.cli.commands import _report_for_the_app
+    from femae.cli.commands import _write_app_report
 
-    served = serve(make_report=_report_for_the_app)
+    served = serve(make_report=_write_app_report)
     names = ["a.png", "<img src=x onerror=alert(1)>.png"]
     job = served.start_job(*((quote(name), png(astronaut)) for name in names))
     view = served.wait(job, "done", "failed")
@@ -161,7 +163,7 @@ def test_bad_files_say_why_by_the_users_own_name(serve: Serve, short_film: Path)
 
 def test_settings_are_checked_in_words(serve: Serve) -> None:
     served = serve(max_jobs=1)
-    for wish, word in (
+    for settings, word in (
         ({"rules": {"rule": "mean"}}, "rule"),
         ({"rules": {"classes": "fear+joy"}}, "joy"),
         ({"rules": {"smooth": -1}}, "smooth"),
@@ -169,8 +171,8 @@ def test_settings_are_checked_in_words(serve: Serve) -> None:
         ({"model": 7}, "no model number 7"),
         ({"detect": {"detector": "/etc/passwd"}}, "detector"),
     ):
-        answer = served.post("api/jobs", json=wish)
-        assert answer.status_code == 400 and word in answer.json()["error"], wish
+        answer = served.post("api/jobs", json=settings)
+        assert answer.status_code == 400 and word in answer.json()["error"], settings
     assert served.post("api/jobs", content=b"[1]").status_code == 400
     assert served.post("api/jobs", content=b"{" * 70_000).status_code == 413
     assert served.post("api/jobs", json={}).status_code == 201
@@ -232,6 +234,25 @@ def test_two_jobs_at_once_wait_in_order_and_can_be_cancelled(serve: Serve, long_
             break
         time.sleep(0.05)
     assert not (served.folder / "jobs" / fourth["id"]).exists()
+
+
+def test_a_job_cancelled_before_the_worker_takes_it_stays_cancelled(tmp_path: Path) -> None:
+    inbox = _Inbox()
+    for name in "ab":
+        request = _Request(
+            id=name,
+            folder=tmp_path,
+            model=None,
+            detect=DetectConfig(),
+            rules=RuleConfig(),
+            labels="expression",
+            uploads=[],
+        )
+        inbox.put(request)
+        if name == "a":
+            inbox.put(None)
+        taken, cancelled = inbox.next()
+        assert (taken.id, cancelled.is_set()) == (name, name == "a")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

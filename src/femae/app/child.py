@@ -1,8 +1,7 @@
-"""The page's work in a process of its own: a film that crashes a decoder ends one job, not the server.
+"""Runs the page's jobs in a worker process: a film that crashes a decoder ends one job, not the server.
 
-One such process does one job after the other. It is watched from here: it may take only so much memory (on Linux) and
-so much time a job; when it dies, whatever the reason, the job it had failed in one sentence, and the next job gets a
-new one.
+One worker process runs one job after the other, within a memory limit (on Linux) and a time limit per job. When the
+process dies, for whatever reason, its job fails with one sentence, and the next job gets a new process.
 """
 
 import logging
@@ -27,16 +26,16 @@ from femae.types import LabelView
 
 __all__ = ["WorkProcess"]
 
-_LOOK_S: Final = 0.05  # between two looks at what was heard of a job
-_TELL_S: Final = 0.1  # between two words of progress
-_LET_GO_S: Final = 5.0  # that a job which was cancelled may take to end by itself
+_POLL_S: Final = 0.05  # longest wait for a progress message before the limits of a job are checked
+_PROGRESS_S: Final = 0.1  # between two progress messages
+_EXIT_TIMEOUT_S: Final = 5.0  # for a cancelled job, or a dying process, to end by itself
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Order:
-    """What the process is asked to do."""
+class _Request:
+    """A job, as it is sent to the worker process."""
 
     id: str
     folder: Path
@@ -48,8 +47,8 @@ class _Order:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Word:
-    """What is heard of a job: how far it is, and at last how it ended."""
+class _Message:
+    """The progress of a job, as it is sent back; the last message (`is_final`) also says how the job ended."""
 
     phase: str
     num_done: int
@@ -57,49 +56,55 @@ class _Word:
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     outputs: dict[str, Path] = field(default_factory=dict)
-    over: bool = False
+    is_final: bool = False
     error: FemaeError | None = None
-    fault: str = ""  # the traceback of an error that is ours
+    traceback: str = ""  # of an unexpected exception
 
 
 class WorkProcess:
-    """Does jobs as Worker does, by a process that may die."""
+    """Runs jobs as Worker does, in a worker process that is replaced when it dies."""
 
     def __init__(self, worker: Worker, *, max_memory_mb: float, max_job_minutes: float) -> None:
         self._worker, self._memory_mb, self._max_s = worker, max_memory_mb, max_job_minutes * 60
         self._process: Any = None  # of multiprocessing
-        self._orders: Connection | None = None
-        self._words: Connection | None = None
+        self._requests: Connection | None = None
+        self._messages: Connection | None = None
 
     def start(self) -> None:
-        """Begin the process, if there is none; it takes about a second until it can work."""
+        """Start the process unless it is running; it needs about a second until it can work."""
         if self._process is not None and self._process.is_alive():
             return
         self.close()
         context = multiprocessing.get_context("spawn")
-        theirs, self._orders = context.Pipe(duplex=False)
-        self._words, back = context.Pipe(duplex=False)
+        child_requests, self._requests = context.Pipe(duplex=False)
+        self._messages, child_messages = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_serve, args=(theirs, back, self._worker, self._memory_mb), name="femae-work", daemon=True
+            target=_worker_main,
+            args=(child_requests, child_messages, self._worker, self._memory_mb),
+            name="femae-work",
+            daemon=True,
         )
         self._process.start()
-        theirs.close()
-        back.close()
+        child_requests.close()
+        child_messages.close()
 
     def close(self) -> None:
-        """End the process. May be called twice."""
+        """Kill the process. May be called twice."""
         if self._process is None:
             return
         self._process.kill()
         self._process.join()
-        for end in (self._orders, self._words):
-            if end is not None:
-                end.close()
-        self._process = self._orders = self._words = None
+        for connection in (self._requests, self._messages):
+            if connection is not None:
+                connection.close()
+        self._process = self._requests = self._messages = None
 
     def __call__(self, job: Job) -> None:
-        """Fill `job.outputs` and `job.facts`. Raises FemaeError, JobCancelledError, and RuntimeError for our faults."""
-        order = _Order(
+        """Run the job and fill its `outputs`, `facts` and `problems`.
+
+        Raises FemaeError, JobCancelledError, and RuntimeError after an unexpected exception in the process.
+        """
+        request = _Request(
             id=job.id,
             folder=job.folder,
             model=job.model,
@@ -109,58 +114,58 @@ class WorkProcess:
             uploads=job.uploads,
         )
         try:
-            self._send(order)
-            assert self._words is not None
-            while not self._hear(job, self._words):
+            self._send(request)
+            assert self._messages is not None
+            while not self._receive(job, self._messages):
                 pass
         except (EOFError, OSError):
             status = None
             if self._process is not None:
-                self._process.join(timeout=_LET_GO_S)
+                self._process.join(timeout=_EXIT_TIMEOUT_S)
                 status = self._process.exitcode
-            sentence = _last_words(status, memory_mb=self._memory_mb)
+            sentence = _explain_exit(status, memory_mb=self._memory_mb)
             self.close()
             raise InputError(sentence) from None
 
-    def _send(self, order: _Order) -> None:
-        """To the process, or to a new one where it has died since its last job."""
-        for again in (True, False):
+    def _send(self, request: _Request) -> None:
+        """Send to the process; where it has died since its last job, start a new one and send again."""
+        for may_retry in (True, False):
             self.start()
-            assert self._orders is not None
+            assert self._requests is not None
             try:
-                self._orders.send(order)
+                self._requests.send(request)
                 return
             except OSError:
                 self.close()
-                if not again:
+                if not may_retry:
                     raise
 
-    def _hear(self, job: Job, words: Connection) -> bool:
-        """Take the next word of a job; whether it was the last."""
-        if not words.poll(_LOOK_S):
-            self._watch(job)
+    def _receive(self, job: Job, messages: Connection) -> bool:
+        """Apply the next message to the job, if one has come; returns whether it was the last."""
+        if not messages.poll(_POLL_S):
+            self._check_limits(job)
             return False
-        word: _Word = words.recv()
-        job.phase, job.num_done, job.num_total = word.phase, word.num_done, word.num_total
-        job.facts |= word.facts
-        if not word.over:
-            self._watch(job)
+        message: _Message = messages.recv()
+        job.phase, job.num_done, job.num_total = message.phase, message.num_done, message.num_total
+        job.facts |= message.facts
+        if not message.is_final:
+            self._check_limits(job)
             return False
-        if word.fault:
-            _log.error("a job failed\n%s", word.fault)
+        if message.traceback:
+            _log.error("a job failed\n%s", message.traceback)
             raise RuntimeError("an internal error in a job, see above")
-        if word.error is not None:
-            raise word.error
-        job.problems, job.outputs = word.problems, word.outputs
+        if message.error is not None:
+            raise message.error
+        job.problems, job.outputs = message.problems, message.outputs
         return True
 
-    def _watch(self, job: Job) -> None:
-        """End a job that was cancelled or takes too long; with it goes the process, if it does not listen."""
+    def _check_limits(self, job: Job) -> None:
+        """End a job that was cancelled or takes too long, and the process where it does not react."""
         if job.cancelled.is_set():
             with suppress(OSError):
-                assert self._orders is not None
-                self._orders.send(None)
-            self._wait_for_the_end()
+                assert self._requests is not None
+                self._requests.send(None)
+            self._wait_for_cancel()
             raise JobCancelledError
         if time.monotonic() - job.started_s > self._max_s:
             self.close()
@@ -169,18 +174,19 @@ class WorkProcess:
                 "start `femae app` with a larger --max-job-minutes, or use `femae predict`"
             )
 
-    def _wait_for_the_end(self) -> None:
-        deadline = time.monotonic() + _LET_GO_S
-        assert self._words is not None
+    def _wait_for_cancel(self) -> None:
+        """Discard messages up to the final one; kill the process after a timeout."""
+        deadline = time.monotonic() + _EXIT_TIMEOUT_S
+        assert self._messages is not None
         with suppress(EOFError, OSError):
             while time.monotonic() < deadline:
-                if self._words.poll(_LOOK_S) and self._words.recv().over:
+                if self._messages.poll(_POLL_S) and self._messages.recv().is_final:
                     return
         self.close()
 
 
-def _last_words(status: int | None, *, memory_mb: float) -> str:
-    """Why a job failed whose process is gone, in a sentence for the user."""
+def _explain_exit(status: int | None, *, memory_mb: float) -> str:
+    """One sentence for the user about a process that ended with `status` (negative: a signal) during a job."""
     advice = "the file is damaged, or too large; convert it (to H.264, for instance) or make it smaller, and try again"
     if status is None or status >= 0:
         return f"the program that read it ended unexpectedly (status {status}): {advice}"
@@ -191,77 +197,77 @@ def _last_words(status: int | None, *, memory_mb: float) -> str:
     return f"the program that read it crashed ({name}){limit}: {advice}"
 
 
-def _serve(orders: Connection, words: Connection, worker: Worker, memory_mb: float) -> None:
-    """The process: one order after the other, until the server closes its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server hears of Ctrl-C, and says what is to be done
-    with suppress(FemaeError):  # the first job will say it
+def _worker_main(requests: Connection, messages: Connection, worker: Worker, memory_mb: float) -> None:
+    """Main function of the worker process: runs requested jobs until the server closes its end of the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the server
+    with suppress(FemaeError):  # the first job will raise it again
         worker.load()
     give_large_blocks_back()
     _limit_memory(memory_mb)
-    told = _Told()
-    threading.Thread(target=_listen, args=(orders, told), daemon=True).start()
+    inbox = _Inbox()
+    threading.Thread(target=_receive_requests, args=(requests, inbox), daemon=True).start()
     while True:
-        order = told.next()
+        request, cancelled = inbox.next()
         job = Job(
-            id=order.id,
-            folder=order.folder,
-            model=order.model,
-            detect=order.detect,
-            rules=order.rules,
-            labels=order.labels,
-            uploads=order.uploads,
-            cancelled=told.cancelled,
+            id=request.id,
+            folder=request.folder,
+            model=request.model,
+            detect=request.detect,
+            rules=request.rules,
+            labels=request.labels,
+            uploads=request.uploads,
+            cancelled=cancelled,
         )
-        _do(job, worker, words)
+        _run_job(job, worker, messages)
 
 
-class _Told:
-    """What the server has said and is not done yet."""
+class _Inbox:
+    """The request received last, and whether it was cancelled; shared by the receiving and the working thread."""
 
     def __init__(self) -> None:
         self._change = threading.Condition()
-        self._order: _Order | None = None
-        self.cancelled = threading.Event()
+        self._request: _Request | None = None
+        self._cancelled = threading.Event()  # of the request received last, taken or not
 
-    def tell(self, order: _Order | None) -> None:
-        """An order, or None: give up what is under way."""
+    def put(self, request: _Request | None) -> None:
+        """Add a request; None cancels the last one."""
         with self._change:
-            if order is None:
-                self.cancelled.set()
+            if request is None:
+                self._cancelled.set()
                 return
-            self._order = order
+            self._request, self._cancelled = request, threading.Event()
             self._change.notify()
 
-    def next(self) -> _Order:
+    def next(self) -> tuple[_Request, threading.Event]:
+        """Wait for the next request; returns it with the event that is set when it is cancelled."""
         with self._change:
-            while self._order is None:
+            while self._request is None:
                 self._change.wait()
-            order, self._order = self._order, None
-            self.cancelled = threading.Event()
-            return order
+            request, self._request = self._request, None
+            return request, self._cancelled
 
 
-def _listen(orders: Connection, told: _Told) -> None:
-    """Hear the server; when it is gone, so are we."""
+def _receive_requests(requests: Connection, inbox: _Inbox) -> None:
+    """Put requests into the inbox; exits the process when the server has closed its end or died."""
     while True:
         try:
-            told.tell(orders.recv())
+            inbox.put(requests.recv())
         except (EOFError, OSError):
             os._exit(0)
 
 
-def _do(job: Job, worker: Worker, words: Connection) -> None:
-    """One job, with a word of progress now and then, and one at its end."""
+def _run_job(job: Job, worker: Worker, messages: Connection) -> None:
+    """Run one job, sending progress messages from a thread meanwhile and the final message at the end."""
     ended = threading.Event()
 
-    def tell_progress() -> None:
-        while not ended.wait(_TELL_S):
-            words.send(_word(job))
+    def send_progress() -> None:
+        while not ended.wait(_PROGRESS_S):
+            messages.send(_message(job))
 
-    teller = threading.Thread(target=tell_progress, daemon=True)
-    teller.start()
+    sender = threading.Thread(target=send_progress, daemon=True)
+    sender.start()
     error: FemaeError | None = None
-    fault = ""
+    unexpected = ""
     try:
         worker(job)
     except JobCancelledError:
@@ -271,14 +277,14 @@ def _do(job: Job, worker: Worker, words: Connection) -> None:
     except MemoryError:
         error = InputError("there is not enough memory for this: make the film or the pictures smaller")
     except Exception:
-        fault = traceback.format_exc()
+        unexpected = traceback.format_exc()
     ended.set()
-    teller.join()
-    words.send(_word(job, over=True, error=error, fault=fault))
+    sender.join()
+    messages.send(_message(job, is_final=True, error=error, traceback=unexpected))
 
 
-def _word(job: Job, **end: Any) -> _Word:
-    return _Word(
+def _message(job: Job, **end: Any) -> _Message:
+    return _Message(
         phase=job.phase,
         num_done=job.num_done,
         num_total=job.num_total,
@@ -290,7 +296,7 @@ def _word(job: Job, **end: Any) -> _Word:
 
 
 def _limit_memory(megabytes: float) -> None:
-    """From now on, so much more than now; where the system knows such a limit."""
+    """Limit the address space to its present size plus `megabytes`; does nothing except on Linux."""
     try:
         import resource
 

@@ -1,8 +1,8 @@
-"""The guard before every request: who may send it, and which headers every answer carries.
+"""ASGI middleware that checks who sent a request and adds security headers to every response.
 
-Against pages of other sites that the same browser shows: a name that an attacker points at this computer (DNS
-rebinding) is refused by the Host header, a form or script of another page (CSRF) by the Origin header. When other
-computers may connect, a secret first part of the path is demanded besides.
+It protects against pages of other sites open in the same browser: the Host header is checked against a host name that
+an attacker points at this computer (DNS rebinding), the Origin header against forms and scripts of other pages (CSRF).
+When other computers may connect, the first segment of the path must also be a secret token.
 """
 
 import hmac
@@ -15,13 +15,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["PAGE_POLICY", "REPORT_POLICY", "Guard", "own_names"]
+__all__ = ["PAGE_POLICY", "REPORT_POLICY", "Guard", "allowed_hosts"]
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
     "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# A report brings everything with it: its own script may run, but it has no origin and cannot ask for anything.
+# A report is self-contained: its inline script may run, but without an origin and without network access.
 REPORT_POLICY = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:; font-src data:; connect-src data: blob:; "
@@ -40,8 +40,8 @@ _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def own_names(*, all_interfaces: bool) -> frozenset[str]:
-    """Names by which a browser may call this server, besides addresses in numbers when it listens everywhere."""
+def allowed_hosts(*, all_interfaces: bool) -> frozenset[str]:
+    """Host names that requests may name; on all interfaces those of this computer, and IP addresses besides."""
     if not all_interfaces:
         return _LOOPBACK
     name = socket.gethostname().lower()
@@ -49,10 +49,11 @@ def own_names(*, all_interfaces: bool) -> frozenset[str]:
 
 
 class Guard:
-    """ASGI middleware; with a `token`, only paths that begin with it exist."""
+    """ASGI middleware that refuses foreign requests with status 403 and sets the headers of every response."""
 
-    def __init__(self, app: ASGIApp, *, names: Iterable[str], any_address: bool = False, token: str = "") -> None:
-        self._app, self._names, self._any_address, self._token = app, frozenset(names), any_address, token
+    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], any_address: bool = False, token: str = "") -> None:
+        """`any_address`: IP addresses are allowed hosts, too. With a `token`, only paths that begin with it exist."""
+        self._app, self._hosts, self._any_address, self._token = app, frozenset(hosts), any_address, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +80,7 @@ class Guard:
         """Why a request is refused, or None."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_own(host):
+        if not self._is_allowed_host(host):
             return "This server does not answer to that name: use the address that femae has printed.\n"
         if self._token:
             first = scope["path"].removeprefix("/").split("/", 1)[0]
@@ -89,19 +90,19 @@ class Guard:
             return "This request does not come from femae's own page, so nothing was done.\n"
         return None
 
-    def _is_own(self, host: str) -> bool:
+    def _is_allowed_host(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name.lower() in self._names or (self._any_address and _is_address(name))
+        return name.lower() in self._hosts or (self._any_address and _is_ip_address(name))
 
     @staticmethod
     def _is_same_origin(origin: str, host: str) -> bool:
         return bool(host) and origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
 
 
-def _is_address(name: str) -> bool:
+def _is_ip_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Jobs of the page: their states, the queue, and the one thread that works through it.
+"""Jobs of the page: their states, the queue, and the thread that runs them one at a time.
 
-Every job has a folder of its own under one temporary folder. It is removed when the job is deleted, when it expires,
-and, with the rest, when the server stops. A job is known only by its id, which nobody can guess.
+Every job has its own folder under one temporary folder. It is removed when the job is deleted, when it expires, and
+when the server stops. A job can be accessed only by its id, which is random and cannot be guessed.
 """
 
 import logging
@@ -21,22 +21,22 @@ from femae.types import LabelView
 __all__ = ["Job", "JobCancelledError", "JobQueue", "State", "Upload"]
 
 State = Literal["uploading", "waiting", "running", "done", "failed", "cancelled"]
-_OVER = ("done", "failed", "cancelled")
-_ABANDONED_S = 600.0  # an upload that nobody goes on with
+_FINAL_STATES = ("done", "failed", "cancelled")
+_ABANDONED_S = 600.0  # without a received byte, after which an unfinished upload is deleted
 
 _log = logging.getLogger(__name__)
 
 
 class JobCancelledError(Exception):
-    """Raised inside the work of a job that was cancelled."""
+    """Raised where a job that was cancelled is being processed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upload:
-    """One file of a job."""
+    """One uploaded file of a job."""
 
-    path: Path  # ours, made of a number and a known suffix
-    name: str  # as the user calls it; for show only
+    path: Path  # on the server, built from a number and a known suffix
+    name: str  # on the user's computer; only for display
     num_bytes: int
 
 
@@ -49,31 +49,32 @@ class Job:
     model: Path | None
     detect: DetectConfig
     rules: RuleConfig
-    labels: LabelView  # which label is shown
+    labels: LabelView  # which label the annotated film and the page show
     uploads: list[Upload] = field(default_factory=list)
     num_bytes: int = 0  # of the uploads
-    num_begun: int = 0  # uploads, complete or not
+    num_started: int = 0  # uploads, complete or not
     state: State = "uploading"
-    phase: str = ""  # what is being done, in words
+    phase: str = ""  # the step under way, in words
     message: str = ""  # why it failed
-    problems: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # warnings about the result, each a sentence
     num_done: int = 0  # frames
     num_total: int | None = None
     started_s: float = 0.0  # of time.monotonic
-    touched_s: float = field(default_factory=time.monotonic)
+    last_activity_s: float = field(default_factory=time.monotonic)
     cancelled: threading.Event = field(default_factory=threading.Event)
-    outputs: dict[str, Path] = field(default_factory=dict)  # by the key in their address
+    outputs: dict[str, Path] = field(default_factory=dict)  # by their key in the URL
     facts: dict[str, Any] = field(default_factory=dict)  # for the page: kind, number of faces, ...
 
     @property
     def name(self) -> str:
+        """What the page calls the job: its file's name or the number of pictures; empty before an upload."""
         if not self.uploads:
             return ""
         return self.uploads[0].name if len(self.uploads) == 1 else f"{len(self.uploads)} pictures"
 
     @property
-    def is_over(self) -> bool:
-        return self.state in _OVER
+    def is_finished(self) -> bool:
+        return self.state in _FINAL_STATES
 
     def check(self) -> None:
         """Raise JobCancelledError if the job was cancelled."""
@@ -82,12 +83,15 @@ class Job:
 
 
 class JobQueue:
-    """Holds the jobs and works through the waiting ones in order, one at a time, in a thread of its own."""
+    """Holds all jobs and runs the waiting ones in order, one at a time, in its own thread."""
 
     def __init__(
         self, folder: Path, *, work: Callable[[Job], None], max_jobs: int = 20, keep_s: float = 7200.0
     ) -> None:
-        """`folder` exists and is ours; `work` does one job and raises FemaeError where it cannot."""
+        """`folder` exists and is deleted by `stop`; `work` runs one job and raises FemaeError where it fails.
+
+        A finished job is deleted `keep_s` seconds after its end.
+        """
         self._folder, self._work, self._max_jobs, self._keep_s = folder, work, max_jobs, keep_s
         self._jobs: dict[str, Job] = {}
         self._waiting: list[Job] = []
@@ -99,7 +103,7 @@ class JobQueue:
         self._thread.start()
 
     def stop(self) -> None:
-        """Cancel everything, wait for the work to let go of its files, and remove them all. May be called twice."""
+        """Cancel all jobs, wait up to 10 s for the one that runs, and delete all files. May be called twice."""
         with self._change:
             self._stopped = True
             for job in self._jobs.values():
@@ -110,7 +114,7 @@ class JobQueue:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, *, model: Path | None, detect: DetectConfig, rules: RuleConfig, labels: LabelView) -> Job | None:
-        """A new job that takes uploads; None: there are too many already."""
+        """Create a job that accepts uploads; None if there are `max_jobs` already."""
         with self._change:
             if len(self._jobs) >= self._max_jobs:
                 return None
@@ -125,21 +129,21 @@ class JobQueue:
         return self._jobs.get(job_id)
 
     def submit(self, job: Job) -> None:
-        """Put a job whose uploads are complete into the queue."""
+        """Append a job whose uploads are complete to the queue."""
         with self._change:
-            job.state, job.touched_s = "waiting", time.monotonic()
+            job.state, job.last_activity_s = "waiting", time.monotonic()
             self._waiting.append(job)
             self._change.notify_all()
 
     def position(self, job: Job) -> int:
-        """Place in the queue: 1 is next; 0: not waiting."""
+        """Position in the queue, 1 for the next job; 0 if the job does not wait."""
         with self._change:
             return self._waiting.index(job) + 1 if job in self._waiting else 0
 
     def cancel(self, job: Job) -> None:
-        """End a job, now or as soon as its work notices; its files go, its entry stays."""
+        """Cancel a job; one that runs ends at its next check. Deletes its files and keeps its entry."""
         with self._change:
-            if job.is_over:
+            if job.is_finished:
                 return
             job.cancelled.set()
             if job.state != "running":
@@ -148,29 +152,29 @@ class JobQueue:
                 self._end(job, "cancelled")
 
     def delete(self, job: Job) -> None:
-        """Cancel a job if need be, and forget it with all its files."""
+        """Cancel a job unless it is finished, and delete its entry and files."""
         self.cancel(job)
         with self._change:
-            if job.state != "running":  # the worker removes the folder of a running one
+            if job.state != "running":  # the queue's thread removes the folder of a running job
                 shutil.rmtree(job.folder, ignore_errors=True)
             self._jobs.pop(job.id, None)
 
     def sweep(self) -> None:
-        """Delete finished jobs whose time is over, and uploads that nobody goes on with."""
+        """Delete expired jobs and abandoned uploads."""
         now = time.monotonic()
         with self._change:
-            old = [
+            expired = [
                 job
                 for job in self._jobs.values()
-                if (job.is_over and now - job.touched_s > self._keep_s)
-                or (job.state == "uploading" and now - job.touched_s > _ABANDONED_S)
+                if (job.is_finished and now - job.last_activity_s > self._keep_s)
+                or (job.state == "uploading" and now - job.last_activity_s > _ABANDONED_S)
             ]
-        for job in old:
+        for job in expired:
             self.delete(job)
 
     def _end(self, job: Job, state: State, message: str = "") -> None:
-        """Set the last state; what was uploaded is not needed any more, and of a job that gave nothing all goes."""
-        job.message, job.phase, job.touched_s = message, "", time.monotonic()
+        """Set the final state and delete the uploads, or the whole folder of a job without a result."""
+        job.message, job.phase, job.last_activity_s = message, "", time.monotonic()
         shutil.rmtree(job.folder / "in" if state == "done" else job.folder, ignore_errors=True)
         job.state = state
 
@@ -183,12 +187,12 @@ class JobQueue:
                     return
                 job = self._waiting.pop(0)
                 job.state, job.started_s = "running", time.monotonic()
-            self._do(job)
+            self._run_job(job)
             with self._change:
                 if job.id not in self._jobs:
                     shutil.rmtree(job.folder, ignore_errors=True)
 
-    def _do(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         state: State = "failed"
         message = ""
         try:
@@ -201,7 +205,7 @@ class JobQueue:
             message = str(error)
         except MemoryError:
             message = "there is not enough memory for this; make the pictures smaller"
-        except Exception:  # a fault of ours must not stop the jobs behind it
+        except Exception:  # a bug in one job must not stop the queue
             _log.exception("a job failed")
             message = "something went wrong inside femae; the window in which it runs shows the details"
         if job.cancelled.is_set() and state != "done":

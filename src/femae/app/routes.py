@@ -1,4 +1,4 @@
-"""The routes of the page: its own files, its jobs, and their files."""
+"""HTTP routes of the page: its static files, the JSON API of its jobs, and their output files."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from femae.app.guard import REPORT_POLICY
 from femae.app.jobs import Job, JobQueue
-from femae.app.upload import RefusedError, receive_file
+from femae.app.upload import RequestError, receive_file
 from femae.app.view import DOWNLOADS, choices, file_name, job_view, rows
 from femae.config.app import AppConfig
 from femae.config.base import Config
@@ -30,31 +30,31 @@ _STATIC: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_MAX_JSON: Final = 64_000  # bytes
+_MAX_BODY: Final = 64_000  # bytes of a JSON body
 _MAX_ROWS: Final = 200
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class _Wish(Config):
-    """What the page asks for when it begins a job."""
+class _JobSettings(Config):
+    """Body of the request that creates a job."""
 
     model: int = Field(0, ge=0, description="number of the model in the list of choices")
     detect: DetectConfig = DetectConfig()
     rules: RuleConfig = RuleConfig()
-    labels: LabelsOption | None = None  # None: as the server was started
+    labels: LabelsOption | None = None  # None: the server's setting
 
 
 def routes(config: AppConfig, *, queue: JobQueue, models: list[str]) -> list[BaseRoute]:
-    """Every address there is; anything else is 404."""
-    page = _Page(config, queue=queue, models=models)
+    """All routes of the server; `models` are the names of the models to choose from, the shipped one first."""
+    page = _Handlers(config, queue=queue, models=models)
     job = "/api/jobs/{job_id}"
     table: list[tuple[str, str, Handler]] = [
         ("GET", "/", page.index),
         ("GET", "/static/{name}", page.static),
         ("GET", "/api/choices", page.choices),
         ("POST", "/api/jobs", page.create),
-        ("GET", job, page.look),
+        ("GET", job, page.status),
         ("DELETE", job, page.delete),
         ("POST", f"{job}/files", page.upload),
         ("POST", f"{job}/start", page.start),
@@ -62,24 +62,26 @@ def routes(config: AppConfig, *, queue: JobQueue, models: list[str]) -> list[Bas
         ("GET", f"{job}/rows", page.rows),
         ("GET", f"{job}/files/{{key}}", page.file),
     ]
-    return [Route(path, _in_words(handler), methods=[method]) for method, path, handler in table]
+    return [Route(path, _with_json_errors(handler), methods=[method]) for method, path, handler in table]
 
 
-def _in_words(handler: Handler) -> Handler:
-    """Errors as JSON {"error": sentence}."""
+def _with_json_errors(handler: Handler) -> Handler:
+    """Wrap a handler so that errors become JSON responses {"error": sentence}."""
 
-    async def answer(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         try:
             return await handler(request)
-        except RefusedError as error:
+        except RequestError as error:
             return JSONResponse({"error": error.message}, status_code=error.status)
         except FemaeError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
 
-    return answer
+    return handle
 
 
-class _Page:
+class _Handlers:
+    """One handler for each route."""
+
     def __init__(self, config: AppConfig, *, queue: JobQueue, models: list[str]) -> None:
         self._config, self._queue, self._models = config, queue, models
         folder = resources.files("femae.app") / "static"
@@ -92,25 +94,25 @@ class _Page:
         name = request.path_params["name"]
         kind = _STATIC.get(name[name.rfind(".") :])
         if name not in self._static or kind is None:
-            raise RefusedError(404, "there is no such file")
+            raise RequestError(404, "there is no such file")
         return Response(self._static[name], media_type=kind)
 
     async def choices(self, _: Request) -> Response:
         return JSONResponse(choices(self._config, models=self._models))
 
     async def create(self, request: Request) -> Response:
-        wish = _Wish(**await _json_object(request))
-        parse_class_set(wish.rules.classes)
-        if wish.detect.detector is not None:
-            raise RefusedError(400, "the detector cannot be chosen on the page")
-        if wish.model >= len(self._models):
-            raise RefusedError(400, f"there is no model number {wish.model}")
-        path = self._config.models[wish.model - 1] if wish.model else None
-        labels = wish.labels or self._config.labels
-        job = self._queue.add(model=path, detect=wish.detect, rules=wish.rules, labels=labels)
+        settings = _JobSettings(**await _json_object(request))
+        parse_class_set(settings.rules.classes)
+        if settings.detect.detector is not None:
+            raise RequestError(400, "the detector cannot be chosen on the page")
+        if settings.model >= len(self._models):
+            raise RequestError(400, f"there is no model number {settings.model}")
+        path = self._config.models[settings.model - 1] if settings.model else None
+        labels = settings.labels or self._config.labels
+        job = self._queue.add(model=path, detect=settings.detect, rules=settings.rules, labels=labels)
         if job is None:
             number = self._config.max_jobs
-            raise RefusedError(
+            raise RequestError(
                 429, f"there are already {number} jobs, the most at a time: remove some, or come back later"
             )
         return JSONResponse(job_view(job, self._queue), status_code=201)
@@ -128,13 +130,13 @@ class _Page:
     async def start(self, request: Request) -> Response:
         job = self._job(request)
         if job.state != "uploading":
-            raise RefusedError(409, "this job has already started")
+            raise RequestError(409, "this job has already started")
         if not job.uploads:
-            raise RefusedError(400, "there is nothing to process: send a film or a picture first")
+            raise RequestError(400, "there is nothing to process: send a film or a picture first")
         self._queue.submit(job)
         return JSONResponse(job_view(job, self._queue))
 
-    async def look(self, request: Request) -> Response:
+    async def status(self, request: Request) -> Response:
         return JSONResponse(job_view(self._job(request), self._queue))
 
     async def cancel(self, request: Request) -> Response:
@@ -149,10 +151,10 @@ class _Page:
     async def rows(self, request: Request) -> Response:
         job = self._job(request)
         if "table.parquet" not in job.outputs or job.state != "done":
-            raise RefusedError(404, "there is no table yet")
+            raise RequestError(404, "there is no table yet")
         numbers = [request.query_params.get(name, default) for name, default in (("offset", "0"), ("limit", "50"))]
         if not all(number.isdecimal() and len(number) < 12 for number in numbers):
-            raise RefusedError(400, "offset and limit are whole numbers, 0 or more")
+            raise RequestError(400, "offset and limit are whole numbers, 0 or more")
         offset, limit = int(numbers[0]), min(int(numbers[1]), _MAX_ROWS)
         return JSONResponse(await run_in_threadpool(rows, job.outputs["table.parquet"], offset=offset, limit=limit))
 
@@ -160,36 +162,35 @@ class _Page:
         job, key = self._job(request), request.path_params["key"]
         path = job.outputs.get(key)
         if path is None or job.state != "done" or not path.is_file():
-            raise RefusedError(404, "there is no such file")
-        as_download = "download" in request.query_params
-        if key in DOWNLOADS and key not in ("film.mp4", "report.html"):
-            as_download = True
+            raise RequestError(404, "there is no such file")
+        is_table_or_archive = key in DOWNLOADS and key not in ("film.mp4", "report.html")
+        as_attachment = is_table_or_archive or "download" in request.query_params
         headers = {"content-security-policy": REPORT_POLICY} if key == "report.html" else {}
         return FileResponse(
             path,
             filename=file_name(job, key),
             headers=headers,
-            content_disposition_type="attachment" if as_download else "inline",
+            content_disposition_type="attachment" if as_attachment else "inline",
         )
 
     def _job(self, request: Request) -> Job:
         job = self._queue.get(request.path_params["job_id"])
         if job is None:
-            raise RefusedError(404, "this job no longer exists: it was removed, or it expired")
+            raise RequestError(404, "this job no longer exists: it was removed, or it expired")
         return job
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. Raises RefusedError: too long, no object."""
+    """The request's body as a JSON object, {} for an empty one. Raises RequestError: too long, or no JSON object."""
     body = b""
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > _MAX_JSON:
-                raise RefusedError(413, "the settings are too long")
+            if len(body) > _MAX_BODY:
+                raise RequestError(413, "the settings are too long")
         value = json.loads(body or b"{}")
     except (ValueError, RecursionError, ClientDisconnect) as error:
-        raise RefusedError(400, "the settings are not JSON") from error
+        raise RequestError(400, "the settings are not JSON") from error
     if not isinstance(value, dict):
-        raise RefusedError(400, "the settings are not a JSON object")
+        raise RequestError(400, "the settings are not a JSON object")
     return value

@@ -1,7 +1,7 @@
-"""`femae app`: the server of the page, from the free port to the last file of its temporary folder.
+"""`femae app`: the HTTP server of the page, its temporary folder and its shutdown.
 
-Starlette and uvicorn with a page of our own, and not one of the kits that make a page from Python: those that were
-looked at load fonts and scripts from other servers or report their use, and bring dozens of packages along.
+It is built on Starlette and uvicorn with a hand-written page, not on a framework that generates pages from Python:
+those that were evaluated load fonts and scripts from other servers or report usage, and need dozens of packages.
 """
 
 import asyncio
@@ -33,11 +33,14 @@ __all__ = ["WorkFolder", "build_app", "run_app"]
 
 _PREFIX: Final = "femae-app-"
 _LOCK: Final = "lock"
-_SWEEP_S: Final = 30.0  # between two looks for jobs whose time is over
+_SWEEP_S: Final = 30.0  # between two searches for expired jobs
 
 
 class WorkFolder:
-    """A folder that only this account may enter; it holds a lock for as long as its server lives."""
+    """A temporary folder that only this user may enter, locked while the server lives.
+
+    Creating one deletes the folders that killed servers left behind.
+    """
 
     def __init__(self) -> None:
         _remove_orphans(Path(tempfile.gettempdir()))
@@ -47,13 +50,13 @@ class WorkFolder:
 
     @property
     def jobs(self) -> Path:
-        """Where the jobs are."""
+        """The folder of the jobs, created on first use."""
         folder = self.path / "jobs"
         folder.mkdir(exist_ok=True)
         return folder
 
     def remove(self) -> None:
-        """Remove everything. May be called twice."""
+        """Release the lock and delete the folder. May be called twice."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -61,7 +64,7 @@ class WorkFolder:
 
 
 def _remove_orphans(parent: Path) -> None:
-    """Remove our own folders whose lock nobody holds; where files cannot be locked (Windows) nothing is touched."""
+    """Delete folders of killed servers: this user's, with a lock that is free. Does nothing without flock (Windows)."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             if folder.is_symlink() or (hasattr(os, "getuid") and folder.stat().st_uid != os.getuid()):
@@ -73,7 +76,7 @@ def _remove_orphans(parent: Path) -> None:
 
 
 def _try_lock(file: IO[Any]) -> bool:
-    """Whether the lock could be had; False too where there are no such locks."""
+    """Lock a file without waiting; returns whether it succeeded. False where flock does not exist."""
     try:
         import fcntl
     except ImportError:
@@ -88,22 +91,22 @@ def _try_lock(file: IO[Any]) -> bool:
 def build_app(
     config: AppConfig, *, folder: WorkFolder, make_report: "MakeReport | None" = None, token: str = ""
 ) -> "ASGIApp":
-    """The page as an ASGI application. Raises ModelError for a wrong model.
+    """The page as an ASGI application. Raises ModelError for a file of `config.models` that is no model.
 
-    With a `token` only paths that begin with it are answered. The jobs begin with the application's life and end, with
-    all their files, with it.
+    With a `token`, only paths that begin with it are answered. The application's lifespan starts and stops the job
+    queue and the worker process; at its end all files of the jobs are deleted.
     """
     from starlette.applications import Starlette
 
     from femae.app.child import WorkProcess
-    from femae.app.guard import Guard, own_names
+    from femae.app.guard import Guard, allowed_hosts
     from femae.app.jobs import JobQueue
     from femae.app.routes import routes
     from femae.app.view import model_names
     from femae.app.work import Worker
 
-    everywhere = config.listen_on_all_interfaces
-    assert bool(token) == everywhere, "a token is for servers that other computers can reach, and they need one"
+    is_public = config.listen_on_all_interfaces
+    assert bool(token) == is_public, "servers that other computers can reach need a token, others have none"
     worker = Worker(
         max_minutes=config.max_minutes, device=config.device, threads=config.threads, make_report=make_report
     )
@@ -116,7 +119,7 @@ def build_app(
             await asyncio.to_thread(queue.sweep)
 
     @asynccontextmanager
-    async def life(_: Any) -> AsyncIterator[None]:
+    async def lifespan(_: Any) -> AsyncIterator[None]:
         work.start()
         queue.start()
         sweeper = asyncio.create_task(sweep())
@@ -128,13 +131,12 @@ def build_app(
             work.close()
             folder.remove()
 
-    pages = routes(config, queue=queue, models=model_names(config.models))
-    app = Starlette(routes=pages, lifespan=life)
-    return Guard(app, names=own_names(all_interfaces=everywhere), any_address=everywhere, token=token)
+    app = Starlette(routes=routes(config, queue=queue, models=model_names(config.models)), lifespan=lifespan)
+    return Guard(app, hosts=allowed_hosts(all_interfaces=is_public), any_address=is_public, token=token)
 
 
 def _listen(config: AppConfig) -> socket.socket:
-    """A listening socket. Raises ConfigError where the port is not to be had."""
+    """Open the listening socket. Raises ConfigError where the port is in use or not permitted."""
     address = "0.0.0.0" if config.listen_on_all_interfaces else "127.0.0.1"
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
@@ -150,8 +152,8 @@ def _listen(config: AppConfig) -> socket.socket:
 
 
 @contextmanager
-def _end_signals_as_interrupt() -> Iterator[None]:
-    """Let the end of the session and a plain `kill` end the server as Ctrl-C does, so that files are removed."""
+def _termination_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that the server shuts down in order and deletes its files."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -173,14 +175,14 @@ def run_app(config: AppConfig, *, make_report: "MakeReport | None" = None) -> in
     listener = _listen(config)
     folder = WorkFolder()
     try:
-        with _end_signals_as_interrupt(), suppress(KeyboardInterrupt):
+        with _termination_as_interrupt(), suppress(KeyboardInterrupt):
             token = secrets.token_urlsafe(24) if config.listen_on_all_interfaces else ""
             app = build_app(config, folder=folder, make_report=make_report, token=token)
             _announce(config, port=listener.getsockname()[1], token=token)
             settings = uvicorn.Config(
                 app,
                 log_level="warning",
-                access_log=False,  # addresses hold secrets
+                access_log=False,  # URLs contain the token and job ids
                 server_header=False,
                 ws="none",
                 http="h11",
@@ -196,7 +198,7 @@ def run_app(config: AppConfig, *, make_report: "MakeReport | None" = None) -> in
 
 
 def _announce(config: AppConfig, *, port: int, token: str) -> None:
-    """Say where the page is, and open it if asked to."""
+    """Print the URL of the page, and open it in the browser if `config.open`."""
     console = Console(soft_wrap=True, highlight=False)
     name = socket.gethostname() if config.listen_on_all_interfaces else "127.0.0.1"
     url = f"http://{name}:{port}/" + (f"{token}/" if token else "")

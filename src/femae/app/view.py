@@ -1,4 +1,4 @@
-"""What the server tells the page: the choices it offers, the state of a job, and the rows of its table."""
+"""The JSON that the server sends to the page: settings to choose from, the state of a job, rows of its table."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ from femae.video.palette import INK, hex_colour, label_styles
 
 __all__ = ["DOWNLOADS", "choices", "digest", "file_name", "job_view", "model_names", "rows"]
 
-# Key of an output -> what stands after the film's name in the name of the download.
+# Key of an output -> suffix of its file name as a download.
 DOWNLOADS: Final = {
     "table.csv": ".csv",
     "table.parquet": ".parquet",
@@ -42,8 +42,8 @@ _LABEL_WORDS: Final[dict[LabelView, str]] = {
     "compound": "always a compound",
 }
 _CLASS_WORDS: Final = {"abaw": "ABAW, 7 classes", "raf-db": "RAF-DB, 11 classes"}
-_BREAK_S: Final = 0.5  # a face that is away for so long begins a new stretch
-_LABEL: Final[dict[LabelView, tuple[str, str]]] = {
+_MAX_BREAK_S: Final = 0.5  # longest time without the face within one stretch
+_LABEL: Final[dict[LabelView, tuple[str, str]]] = {  # columns of a label and its number
     "expression": ("expression", "expression_probability"),
     "compound": ("compound", "compound_score"),
 }
@@ -52,7 +52,7 @@ _HIDDEN: Final = ("x1", "y1", "x2", "y2")
 
 
 def model_names(models: tuple[Path, ...]) -> list[str]:
-    """What the shipped model and the given ones call themselves. Raises ModelError for a wrong file."""
+    """Names and versions of the shipped model and of the given files. Raises ModelError for a file that is no model."""
     with shipped_model() as shipped:
         specs = [load_engine(path).spec for path in (shipped, *models)]
     names = [f"{spec.name} {spec.version}".strip() for spec in specs]
@@ -77,7 +77,7 @@ def choices(config: AppConfig, *, models: list[str]) -> dict[str, Any]:
 
 
 def job_view(job: Job, queue: JobQueue) -> dict[str, Any]:
-    """How a job stands."""
+    """State, progress and downloads of a job; `rate` is in frames per second, `leftS` an estimate in seconds."""
     elapsed_s = time.monotonic() - job.started_s
     rate = job.num_done / elapsed_s if job.state == "running" and job.num_done and elapsed_s > 0 else None
     left_s = None
@@ -88,7 +88,7 @@ def job_view(job: Job, queue: JobQueue) -> dict[str, Any]:
         "name": job.name,
         "state": job.state,
         "phase": job.phase,
-        "stopping": job.cancelled.is_set() and not job.is_over,
+        "stopping": job.cancelled.is_set() and not job.is_finished,
         "position": queue.position(job),
         "message": job.message,
         "problems": job.problems,
@@ -106,7 +106,7 @@ def job_view(job: Job, queue: JobQueue) -> dict[str, Any]:
 
 
 def file_name(job: Job, key: str) -> str:
-    """What a download is called."""
+    """File name of an output as a download."""
     stem = _download_stem(job.uploads[0].name) if len(job.uploads) == 1 else "pictures"
     if key in DOWNLOADS:
         return stem + DOWNLOADS[key]
@@ -114,18 +114,19 @@ def file_name(job: Job, key: str) -> str:
 
 
 def _download_stem(name: str) -> str:
-    """What a download is called: letters, digits and a few marks of the name without its suffix."""
+    """The name without its suffix, up to 80 characters, anything but letters, digits and a few marks replaced."""
     stem = PurePosixPath(name).stem
     kept = "".join(c if c.isalnum() or c in " -_.+()" else "_" for c in stem).strip(" ._")
     return kept[:80] or "result"
 
 
 def digest(path: Path, *, labels: LabelView, compounds: tuple[Compound, ...]) -> dict[str, Any]:
-    """Numbers and stretches of a Parquet table of predictions, as JSON holds them.
+    """Summary of a Parquet table of predictions, for the timeline of the page.
 
-    `faces` is a list of {id, rows, stretches}; a stretch [start_s, end_s, label, mean of its number] is a time in which
-    a face has one label without a break; `styles` tell how labels are drawn. `gaps` are the times [start_s, end_s]
-    without any face. Pictures, which have no times, have no stretches.
+    `faces` is a list of {id, rows, stretches}; a stretch [start_s, end_s, label, mean] is a time during which a face
+    keeps one label, with the mean of the label's probability or score. `gaps` are the times [start_s, end_s] without
+    any face, `shares` the number of rows of each label, `styles` how labels are drawn. Pictures, which have no times,
+    have neither stretches nor gaps.
     """
     columns: dict[str, list[Any]] = pq.read_table(path, columns=["time_s", "face_id", *_LABEL[labels]]).to_pydict()
     table = list(zip(columns["time_s"], columns["face_id"], *(columns[name] for name in _LABEL[labels]), strict=True))
@@ -158,16 +159,17 @@ def digest(path: Path, *, labels: LabelView, compounds: tuple[Compound, ...]) ->
 
 
 def _step(times_s: list[float]) -> float:
-    """Usual time from one frame to the next, seconds."""
+    """Median time from one frame to the next, seconds."""
     steps = sorted(b - a for a, b in pairwise(times_s))
     return steps[len(steps) // 2] if steps else 0.04
 
 
 def _stretches(rows_of_face: list[tuple[float, str, float]], step_s: float) -> list[list[Any]]:
+    """Merge rows (time, label, number) of one face into [start_s, end_s, label, mean number]."""
     found: list[list[Any]] = []  # [start, end, label, sum of numbers, rows]
     for time_s, label, number in rows_of_face:
         last = found[-1] if found else None
-        if last is not None and last[2] == label and time_s - last[1] <= max(_BREAK_S, 2 * step_s):
+        if last is not None and last[2] == label and time_s - last[1] <= max(_MAX_BREAK_S, 2 * step_s):
             last[1], last[3], last[4] = time_s + step_s, last[3] + number, last[4] + 1
         else:
             found.append([time_s, time_s + step_s, label, number, 1])
@@ -185,25 +187,28 @@ def _gaps(times_s: list[float], step_s: float) -> list[list[float]]:
 
 
 def rows(path: Path, *, offset: int, limit: int) -> dict[str, Any]:
-    """Rows `offset` to `offset + limit` of a Parquet table: {columns, rows, total}; numbers are rounded for reading."""
+    """Rows `offset` to `offset + limit` of a Parquet table: {columns, rows, total}; floats rounded to 4 digits.
+
+    Reads only the row groups that hold these rows.
+    """
     with pq.ParquetFile(path) as file:
         total = file.metadata.num_rows
         names = [name for name in file.schema_arrow.names if name not in (*_PREVIEW, *_HIDDEN)]
         columns = [*_PREVIEW, *names]
         wanted = max(0, min(limit, total - offset))
-        parts: list[list[Any]] = []
-        first = 0  # number of the first row of the group
+        page: list[list[Any]] = []
+        first = 0  # number of the group's first row
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
             start, stop = max(offset - first, 0), min(offset + wanted - first, size)
             if start < stop:
                 part = file.read_row_group(group, columns=columns).slice(start, stop - start)
-                parts += (list(row) for row in zip(*(_shown(part[name]) for name in columns), strict=True))
+                page += (list(row) for row in zip(*(_rounded(part[name]) for name in columns), strict=True))
             first += size
-    return {"columns": columns, "rows": parts, "total": total}
+    return {"columns": columns, "rows": page, "total": total}
 
 
-def _shown(column: "pa.ChunkedArray[Any]") -> list[Any]:
+def _rounded(column: "pa.ChunkedArray[Any]") -> list[Any]:
     if pa.types.is_floating(column.type):
         return [None if value is None else round(value, 4) for value in column.to_pylist()]
     return column.to_pylist()

@@ -1,4 +1,4 @@
-"""The work of one job: what `femae predict` does, on uploaded files, with progress and cancelling."""
+"""Runs one job: what `femae predict` does, on uploaded files, with progress and cancellation."""
 
 import json
 import shutil
@@ -37,14 +37,14 @@ class MakeReport(Protocol):
     ) -> None:
         """`table` is Parquet, `out` the HTML file to write.
 
-        `subject` is the film that the table was made from, or the pictures, each with the name that the table has for
-        it. `labels`: which label it shows. `advance` is called after each frame of a film; what it
-        raises ends the work. Raises FemaeError.
+        `subject` is the film that the table was made from, or the pictures, each with its name in the table. `labels`:
+        which label the report shows. `advance` is called after each frame of a film; an exception that it raises ends
+        the work. Raises FemaeError.
         """
 
 
 class Worker:
-    """Does one job after the other; holds only what they have in common."""
+    """Runs one job after the other; holds the settings they have in common."""
 
     def __init__(
         self,
@@ -57,17 +57,20 @@ class Worker:
         self._max_s, self._device, self._threads, self._make_report = max_minutes * 60, device, threads, make_report
 
     def load(self) -> None:
-        """Bring into memory what every job needs, so that the first one need not wait."""
+        """Load the networks once, so that the libraries are initialised before the first job."""
         Predictor(device=self._device, threads=1)
 
     def __call__(self, job: Job) -> None:
-        """Fill `job.outputs` and `job.facts`. Raises FemaeError, in words that name files as the user does."""
-        try:
-            self._do(job)
-        except FemaeError as error:
-            raise type(error)(_in_users_words(str(error), job)) from error
+        """Run the job; fills its `outputs`, `facts` and `problems`.
 
-    def _do(self, job: Job) -> None:
+        Raises FemaeError, whose message has the user's own file names, and JobCancelledError.
+        """
+        try:
+            self._run(job)
+        except FemaeError as error:
+            raise type(error)(_with_user_names(str(error), job)) from error
+
+    def _run(self, job: Job) -> None:
         job.phase = "loading the model"
         settings = job.detect.model_dump() | job.rules.model_dump()
         predictor = Predictor(model=job.model, device=self._device, threads=self._threads, **settings)
@@ -90,14 +93,14 @@ class Worker:
                 item=item,
                 predictor=predictor,
                 wanted=wanted,
-                on_result=lambda result: self._count(job, result),
+                on_result=lambda result: self._on_frame(job, result),
             )
-        job.problems = [_in_users_words(problem, job) for problem in done.problems]
-        self._collect(job, done, compounds=predictor.compounds)
+        job.problems = [_with_user_names(problem, job) for problem in done.problems]
+        self._collect_outputs(job, done, compounds=predictor.compounds)
         if self._make_report is not None:
-            self._report(job, self._make_report, film=item.kind == "video")
+            self._write_report(job, self._make_report, is_film=item.kind == "video")
 
-    def _count(self, job: Job, result: FrameResult) -> None:
+    def _on_frame(self, job: Job, result: FrameResult) -> None:
         job.check()
         job.num_done += 1
         self._check_length(result.frame.time_s)
@@ -109,8 +112,8 @@ class Worker:
                 "`femae app` with a larger --max-minutes, or use `femae predict`"
             )
 
-    def _collect(self, job: Job, done: ItemOutputs, *, compounds: tuple[Compound, ...]) -> None:
-        """Name the outputs, and make what the page shows of the table."""
+    def _collect_outputs(self, job: Job, done: ItemOutputs, *, compounds: tuple[Compound, ...]) -> None:
+        """Set `job.outputs`, with a summary of the table for the page."""
         outputs = {f"table{path.suffix}": path for path in done.tables}
         assert done.pictures is not None
         if done.pictures.is_dir():
@@ -121,14 +124,14 @@ class Worker:
         else:
             outputs["film.mp4"] = done.pictures
         job.check()
-        look = job.folder / "out" / "look.json"
+        summary = job.folder / "out" / "look.json"
         facts = digest(outputs["table.parquet"], labels=job.labels, compounds=compounds)
-        look.write_text(json.dumps(facts), encoding="utf-8")
-        outputs["look.json"] = look
+        summary.write_text(json.dumps(facts), encoding="utf-8")
+        outputs["look.json"] = summary
         job.outputs = outputs
 
-    def _report(self, job: Job, make_report: MakeReport, *, film: bool) -> None:
-        """The report; where it cannot be made, the rest of the result still stands."""
+    def _write_report(self, job: Job, make_report: MakeReport, *, is_film: bool) -> None:
+        """Write the report; where that fails, the job keeps its other outputs."""
         job.check()
         job.phase = "writing the report"
         out = job.folder / "out" / "report.html"
@@ -136,7 +139,7 @@ class Worker:
         title = first.name if len(job.uploads) == 1 else f"{len(job.uploads)} pictures"
         subject: Path | dict[Path, str] = {upload.path: upload.name for upload in job.uploads}
         try:
-            if film:
+            if is_film:
                 subject = job.folder / "report" / first.path.name
                 subject.parent.mkdir()
                 first.path.replace(subject)
@@ -144,7 +147,7 @@ class Worker:
             make_report(table, subject=subject, out=out, title=title, labels=job.labels, advance=job.check)
             job.outputs["report.html"] = out
         except FemaeError as error:
-            job.problems.append(f"the report could not be written: {_in_users_words(str(error), job)}")
+            job.problems.append(f"the report could not be written: {_with_user_names(str(error), job)}")
         finally:
             shutil.rmtree(job.folder / "report", ignore_errors=True)
 
@@ -157,14 +160,14 @@ def _only_item(job: Job) -> InputItem:
 
 
 def _num_frames(info: SourceInfo) -> int | None:
-    """How many frames there will be, as far as the headers tell."""
+    """Expected number of frames, from the headers; None if they do not state it."""
     if info.num_frames is not None or info.duration_s is None or info.frame_rate is None:
         return info.num_frames
     return max(1, round(info.duration_s * info.frame_rate))
 
 
-def _in_users_words(text: str, job: Job) -> str:
-    """A sentence with the files' own names in place of our paths."""
+def _with_user_names(text: str, job: Job) -> str:
+    """Replace the server's paths in a message by the names of the uploaded files."""
     for upload in job.uploads:
         text = text.replace(str(upload.path), upload.name).replace(upload.path.name, upload.name)
     return text.replace(str(job.folder), "the working folder")
@@ -176,7 +179,7 @@ def _names_of(pictures: list[Path], job: Job) -> list[str]:
 
 
 def _zip(pictures: list[Path], path: Path, *, names: list[str]) -> Path:
-    """Annotated pictures under numbers and their own names, which nothing may unpack outside of its folder."""
+    """Archive annotated pictures, named by number and sanitised file name; returns `path`."""
     with zipfile.ZipFile(path, "w") as archive:
         for number, (picture, name) in enumerate(zip(pictures, names, strict=True), start=1):
             safe = "".join(c if c.isalnum() or c in " -_()" else "_" for c in Path(name).stem)[:80]

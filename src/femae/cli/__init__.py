@@ -1,4 +1,4 @@
-"""The command `femae`: the first word names a command, tyro reads the rest into its configuration, one call does it."""
+"""The command `femae`: finds the subcommand, parses its options into a configuration with tyro, and runs it."""
 
 import difflib
 import os
@@ -43,8 +43,8 @@ def _help() -> str:
 
 
 def _parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
-    """Read the options of one command; returns the call that does it. Raises SystemExit(2) on wrong usage."""
-    if command == "train":  # its options are those of the recipe
+    """Parse the options of one command; returns a function that runs it. Raises SystemExit(2) on wrong usage."""
+    if command == "train":  # its options depend on the recipe
         from femae.cli.train import parse_train, run_train
 
         training = parse_train(arguments)
@@ -61,7 +61,7 @@ def _parse(command: str, arguments: Sequence[str]) -> Callable[[], int]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0 done, 1 some inputs failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line. Returns the exit status: 0 done, 1 some inputs failed, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(_help())
@@ -91,6 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in ("interrupted", *getattr(error, "__notes__", ())):
             sys.stderr.write(f"femae: {line}\n")
         return 130
-    except BrokenPipeError:  # the reader of our words has gone, as in `femae predict --help | head`
+    except BrokenPipeError:  # the reader of stdout has gone, as in `femae predict --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

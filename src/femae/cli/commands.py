@@ -1,4 +1,4 @@
-"""What each command's options are and which one call does it."""
+"""The configuration class of each command, and the function that runs it."""
 
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def config_type(command: str) -> Any:
-    """The configuration that tyro fills from the options of `command`."""
+    """The configuration class (or union of them) that tyro fills from the options of `command`."""
     if command == "app":
         from femae.config.app import AppConfig
 
@@ -82,7 +82,7 @@ def run_data(command: Any) -> int:
 
 
 def run_abaw(command: Any) -> int:
-    """Run one subcommand. Returns 0, or 1 (a damaged film; faults found by `validate`). Raises FemaeError."""
+    """Run one subcommand. Returns 0, or 1 for a damaged film or faults that `validate` found. Raises FemaeError."""
     from femae.config.abaw import ScoreConfig, ValidateConfig, WriteConfig
 
     if isinstance(command, WriteConfig):
@@ -120,10 +120,10 @@ def run_report(config: ReportConfig) -> int:
 def run_app(config: Any) -> int:
     from femae.app.server import run_app as run
 
-    return run(config, make_report=_report_for_the_app)
+    return run(config, make_report=_write_app_report)
 
 
-def _report_for_the_app(table: Any, *, subject: Any, out: Any, title: str, labels: Any, advance: Any) -> None:
+def _write_app_report(table: Any, *, subject: Any, out: Any, title: str, labels: Any, advance: Any) -> None:
     from femae.report.film.page import write_video_report
     from femae.report.parts.page import PageOptions
     from femae.report.pictures import write_pictures_report

@@ -1,4 +1,4 @@
-"""`femae data ...`: the one call that does each subcommand."""
+"""`femae data ...`: the function that runs each subcommand."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +21,10 @@ __all__ = ["run_data"]
 
 
 def run_data(command: Any) -> int:
-    """Run one subcommand. Returns 0 (done) or 1 (a data set, or no face, gave nothing; doctor --strict)."""
+    """Run one subcommand.
+
+    Returns 0, or 1 where a data set gave no sample, `pseudo-au` saw no face, or `doctor --strict` found faults.
+    """
     if isinstance(command, PrepareConfig):
         return _prepare(command)
     if isinstance(command, DoctorConfig):
@@ -40,7 +43,7 @@ def run_data(command: Any) -> int:
     return _open(command)
 
 
-def _say(lines: Iterable[str], *, quiet: bool = False) -> None:
+def _print(lines: Iterable[str], *, quiet: bool = False) -> None:
     if not quiet:
         print_lines(lines)
 
@@ -67,7 +70,7 @@ def _prepare(config: PrepareConfig) -> int:
         workers=Workers(num=config.workers, cluster=config.cluster, detector_path=config.detector),
         quiet=config.quiet,
     )
-    _say(prepare_lines(result), quiet=config.quiet)
+    _print(prepare_lines(result), quiet=config.quiet)
     return int(any(not result.info["sources"][name]["num_samples"] for name in result.sources))
 
 
@@ -83,7 +86,7 @@ def _doctor(config: DoctorConfig) -> int:
         diagnosis = diagnose_raw(
             _readers(config.subjects, config.options), subject=subject, out=config.out, max_distance=config.max_distance
         )
-    _say(doctor_lines(diagnosis, page=str(config.out / "doctor.html")), quiet=config.quiet)
+    _print(doctor_lines(diagnosis, page=str(config.out / "doctor.html")), quiet=config.quiet)
     return int(config.strict and not diagnosis.is_sound)
 
 
@@ -98,7 +101,7 @@ def _import(config: ImportConfig) -> int:
         min_annotators=config.min_annotators,
         keep_unannotated=config.keep_unannotated,
     )
-    _say(import_lines(result))
+    _print(import_lines(result))
     return 0
 
 
@@ -113,7 +116,7 @@ def _export(config: ExportAnnotationConfig) -> int:
         document_root=config.document_root,
         faces=FaceDraw(limit=config.limit, unlabelled_only=config.unlabelled_only, seed=config.seed),
     )
-    _say(export_lines(project))
+    _print(export_lines(project))
     return 0
 
 
@@ -139,12 +142,12 @@ def _folds(config: FoldsConfig) -> int:
     out = config.out or config.shards / "folds.parquet"
     write_folds(out, folds, manifest=manifest)
     assert folds.report is not None
-    _say([*fold_lines(folds.report), f"-> {out}"])
+    _print([*fold_lines(folds.report), f"-> {out}"])
     return 0
 
 
 def _pseudo_au(config: PseudoAuConfig) -> int:
-    """Returns 1 when no face was seen at all."""
+    """Returns 1 when no face was seen at all, else 0."""
     from femae.data.pseudo_aus import blendshapes
     from femae.data.pseudo_aus.measure import LandmarkerModel, PseudoAuOptions, make_pseudo_aus
     from femae.data.summary import pseudo_au_lines
@@ -158,7 +161,7 @@ def _pseudo_au(config: PseudoAuConfig) -> int:
         num_workers=config.workers or num_cores(),
         quiet=config.quiet,
     )
-    _say(pseudo_au_lines(result), quiet=config.quiet)
+    _print(pseudo_au_lines(result), quiet=config.quiet)
     return int(not any(result.num_seen.values()))
 
 
@@ -166,12 +169,12 @@ def _sources(_: SourcesConfig) -> int:
     from femae.data.sources.catalog import SOURCES, source_options
 
     width = max(map(len, SOURCES))
-    _say(f"{name:<{width}}  options: {', '.join(source_options(name))}" for name in SOURCES)
+    _print(f"{name:<{width}}  options: {', '.join(source_options(name))}" for name in SOURCES)
     return 0
 
 
 def _readers(sources: Iterable[str], options: Iterable[str]) -> list[Any]:
-    """The reader of each `KIND=FOLDER` or plain path; options are `NAME=VALUE` and go to every reader."""
+    """A reader for each `KIND=FOLDER` or plain path; options are `NAME=VALUE` and go to every reader."""
     from femae.data.sources.catalog import open_sources
 
     return open_sources(sources, options=options)

@@ -1,4 +1,4 @@
-"""`femae train RECIPE.yaml [--optim.lr 1e-4 ...]`: a recipe, settings that override it, one call."""
+"""`femae train RECIPE.yaml [--optim.lr 1e-4 ...]`: parses a recipe and overrides of its settings, and trains."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,90 +31,93 @@ The same command resumes a run that was stopped. Under torchrun it uses every pr
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainCommand:
-    """The command line of `femae train`, read."""
+    """The parsed command line of `femae train`."""
 
-    recipe: Path | None
+    recipe: Path | None  # None only with --help
     out: Path | None = None
-    changes: dict[str, Any] = field(default_factory=dict)  # dotted name -> value
+    changes: dict[str, Any] = field(default_factory=dict)  # dotted name of a setting -> value
     quiet: bool = False
     help: bool = False
-    plan: dict[str, float] | None = None  # devices, rate, pictures, where they are given
+    plan: dict[str, float] | None = None  # with --plan: devices, rate and pictures, where given
 
 
 def parse_train(arguments: Sequence[str]) -> TrainCommand:
-    """Read the command line. Raises ConfigError when the recipe is missing or a value stands alone."""
-    plain: list[str] = []
-    names: dict[str, list[str]] = {}
-    current: list[str] = plain
+    """Parse the command line. Raises ConfigError without exactly one recipe, or for a wrong --out or --plan."""
+    positional: list[str] = []
+    options: dict[str, list[str]] = {}
+    current: list[str] = positional  # what the next argument without -- belongs to
     for argument in arguments:
         if argument.startswith("--") and len(argument) > 2:
             name, equals, value = argument[2:].partition("=")
-            current = names.setdefault(name, [])
+            current = options.setdefault(name, [])
             current.clear()
             if equals:
                 current.append(value)
-                current = plain
+                current = positional
         elif argument == "-h":
-            names["help"] = []
+            options["help"] = []
         else:
             current.append(argument)
     for flag in ("quiet", "debug", "help", "plan"):
-        if flag in names:
-            plain += names[flag]
-    planned = _planned(names) if names.pop("plan", None) is not None else None
-    out = names.pop("out", None)
+        if flag in options:
+            positional += options[flag]
+    plan = _pop_plan(options) if options.pop("plan", None) is not None else None
+    out = options.pop("out", None)
     if out is not None and len(out) != 1:
         raise ConfigError("--out takes one folder")
-    if len(plain) != 1 and "help" not in names:
-        raise ConfigError(f"femae train takes one recipe, not {len(plain)}: femae train RECIPE.yaml; see --help")
-    changes = {name.replace("-", "_"): _value(v) for name, v in names.items() if name not in ("quiet", "debug", "help")}
+    if len(positional) != 1 and "help" not in options:
+        raise ConfigError(f"femae train takes one recipe, not {len(positional)}: femae train RECIPE.yaml; see --help")
+    settings = {name: values for name, values in options.items() if name not in ("quiet", "debug", "help")}
     return TrainCommand(
-        recipe=Path(plain[0]) if plain else None,
+        recipe=Path(positional[0]) if positional else None,
         out=Path(out[0]) if out else None,
-        changes=changes,
-        quiet="quiet" in names,
-        help="help" in names,
-        plan=planned,
+        changes={name.replace("-", "_"): _parse_value(values) for name, values in settings.items()},
+        quiet="quiet" in options,
+        help="help" in options,
+        plan=plan,
     )
 
 
-def _planned(names: dict[str, list[str]]) -> dict[str, float]:
-    """Take the numbers of --plan out of the command line. Raises ConfigError for what is no number above 0."""
-    found: dict[str, float] = {}
+def _pop_plan(options: dict[str, list[str]]) -> dict[str, float]:
+    """Remove the options of --plan from `options` and return them. Raises ConfigError unless all are above 0."""
+    plan: dict[str, float] = {}
     for name in ("devices", "rate", "pictures"):
-        words = names.pop(name, None)
-        if words is not None:
-            value = _value(words)
+        texts = options.pop(name, None)
+        if texts is not None:
+            value = _parse_value(texts)
             if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-                raise ConfigError(f"--{name} takes one number above 0, not {' '.join(words) or 'nothing'}")
-            found[name] = value if name == "rate" else int(value)
-    return found
+                raise ConfigError(f"--{name} takes one number above 0, not {' '.join(texts) or 'nothing'}")
+            plan[name] = value if name == "rate" else int(value)
+    return plan
 
 
-def _value(words: list[str]) -> Any:
-    """The value of one setting: none said is true, several are a list, each read as YAML reads it."""
+def _parse_value(texts: list[str]) -> Any:
+    """The value of an option from its arguments, each parsed as YAML: True for none, a list for several."""
     import yaml
 
-    def read(word: str) -> Any:
+    def parse(text: str) -> Any:
         try:
-            value = yaml.safe_load(word)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
-            return word
+            return text
         if isinstance(value, str):
             try:
-                return float(value)  # 1e-4 is a word to YAML
+                return float(value)  # YAML takes 1e-4 for a string
             except ValueError:
                 return value
         return value
 
-    if not words:
+    if not texts:
         return True
-    values = [read(word) for word in words]
+    values = [parse(text) for text in texts]
     return values[0] if len(values) == 1 else values
 
 
 def run_train(command: TrainCommand) -> int:
-    """Do it. Raises MissingDependencyError without the extra `train`, ConfigError for wrong settings."""
+    """Train, or print help or the plan; returns 0.
+
+    Raises MissingDependencyError without the extra `train`, ConfigError for wrong settings, and what training raises.
+    """
     try:
         import yaml  # noqa: F401
     except ImportError:
@@ -131,7 +134,7 @@ def run_train(command: TrainCommand) -> int:
         from femae.training.loop.devices import first_process
         from femae.training.recipes.run import train
     except ModuleNotFoundError as error:
-        raise _missing(error) from None
+        raise _missing_package(error) from None
     out = command.out or Path("runs") / command.recipe.stem
     train(recipe, run=out, quiet=command.quiet)
     if first_process():
@@ -139,8 +142,8 @@ def run_train(command: TrainCommand) -> int:
     return 0
 
 
-def _missing(error: ModuleNotFoundError) -> Exception:
-    """The error as it is where the fault is our own, else what to install."""
+def _missing_package(error: ModuleNotFoundError) -> Exception:
+    """MissingDependencyError that says what to install; the error itself where a module of femae is missing."""
     if (error.name or "").partition(".")[0] == "femae":
         return error
     return MissingDependencyError(f"femae train needs more packages ({error}): pip install 'femae[train]'")
@@ -150,7 +153,7 @@ def _print_plan(recipe: Recipe, numbers: dict[str, Any]) -> int:
     try:
         from femae.training.loop.cost import plan
     except ModuleNotFoundError as error:
-        raise _missing(error) from None
+        raise _missing_package(error) from None
     Console(soft_wrap=True).print(Text(plan(recipe, **numbers)))
     return 0
 
@@ -174,7 +177,7 @@ def _print_help(recipe: Recipe | None) -> None:
 
 
 def _settings(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
-    """(dotted name, value, what it is) of every setting."""
+    """(dotted name, value, description) of every setting."""
     if isinstance(model, ChainConfig):
         yield f"{prefix}scale", model.scale, ChainConfig.model_fields["scale"].description or ""
         for step in model.steps:

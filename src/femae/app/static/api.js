@@ -1,12 +1,12 @@
-// Requests to the server that gave us this page, and to no other.
+// Requests to the server of this page.
 
-async function answer(response) {
+async function parse(response) {
   if (response.status === 204) return null;
   let body = null;
   try {
     body = await response.json();
   } catch {
-    // no JSON: a refusal in plain text, or a server that has gone
+    // no JSON: a refusal in plain text, or the server has stopped
   }
   if (response.ok && body !== null) return body;
   const error = new Error(body?.error ?? "the server gave an unexpected answer");
@@ -14,31 +14,31 @@ async function answer(response) {
   throw error;
 }
 
-async function ask(path, options = {}) {
+async function request(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { cache: "no-store", ...options });
   } catch {
     throw new Error("femae does not answer: is it still running?");
   }
-  return answer(response);
+  return parse(response);
 }
 
 const job = (id) => `api/jobs/${encodeURIComponent(id)}`;
 
 export const api = {
-  choices: () => ask("api/choices"),
-  create: (wish) => ask("api/jobs", { method: "POST", body: JSON.stringify(wish) }),
-  look: (id) => ask(job(id)),
-  start: (id) => ask(`${job(id)}/start`, { method: "POST" }),
-  cancel: (id) => ask(`${job(id)}/cancel`, { method: "POST" }),
-  remove: (id) => ask(job(id), { method: "DELETE" }),
-  rows: (id, offset, limit) => ask(`${job(id)}/rows?offset=${offset}&limit=${limit}`),
-  digest: (id) => ask(`${job(id)}/files/look.json`),
+  choices: () => request("api/choices"),
+  create: (settings) => request("api/jobs", { method: "POST", body: JSON.stringify(settings) }),
+  status: (id) => request(job(id)),
+  start: (id) => request(`${job(id)}/start`, { method: "POST" }),
+  cancel: (id) => request(`${job(id)}/cancel`, { method: "POST" }),
+  remove: (id) => request(job(id), { method: "DELETE" }),
+  rows: (id, offset, limit) => request(`${job(id)}/rows?offset=${offset}&limit=${limit}`),
+  digest: (id) => request(`${job(id)}/files/look.json`),
   file: (id, key, download = false) => `${job(id)}/files/${encodeURIComponent(key)}${download ? "?download" : ""}`,
 };
 
-/** Send one file; calls onProgress(bytes). `signal` stops it. */
+/** Upload one file; calls onProgress(bytes sent). `signal` aborts it. */
 export function upload(id, file, { onProgress, signal }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

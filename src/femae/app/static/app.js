@@ -1,36 +1,37 @@
-// The page of `femae app`: takes files, makes jobs of them, shows what comes out.
+// Entry point of the page of `femae app`: accepts files, creates jobs for them, shows the results.
 
 import { api } from "./api.js";
 import { setUpCamera } from "./camera.js";
 import { $, el, say } from "./dom.js";
 import { addJob, setUpJobs } from "./jobs.js";
 import { hideResult, showResult } from "./result.js";
-import { fillSettings, wish } from "./settings.js";
+import { fillSettings, readSettings } from "./settings.js";
 
 let limits = null;
 
-/** Each film is a job of its own; pictures given together are one. */
-function take(files) {
+/** Create the jobs for some files: one for each film, one for all pictures. */
+function submit(files) {
   const isPicture = (file) => {
     const dot = file.name.lastIndexOf(".");
     const suffix = dot < 0 ? "" : file.name.slice(dot).toLowerCase();
     return limits.pictureSuffixes.includes(suffix);
   };
-  let wanted;
+  let settings;
   try {
-    wanted = wish();
+    settings = readSettings();
   } catch (error) {
-    complain(error.message);
+    showError(error.message);
     return;
   }
-  complain("");
-  const options = { wish: wanted, maxBytes: limits.maxBytes, maxPictures: limits.maxPictures };
+  showError("");
+  const options = { settings, maxBytes: limits.maxBytes, maxPictures: limits.maxPictures };
   const pictures = files.filter(isPicture);
   for (const file of files.filter((one) => !isPicture(one))) addJob([file], options);
   if (pictures.length) addJob(pictures, options);
 }
 
-function complain(text) {
+/** Show an error below the drop zone; an empty text hides it. */
+function showError(text) {
   let place = $("complaint");
   if (!place) {
     place = el("p", { id: "complaint", className: "problems", role: "alert" });
@@ -43,10 +44,10 @@ function complain(text) {
 function setUpDrop() {
   const [drop, input] = [$("drop"), $("files")];
   input.addEventListener("change", () => {
-    take([...input.files]);
+    submit([...input.files]);
     input.value = "";
   });
-  let depth = 0; // dragenter and dragleave come for every child
+  let depth = 0; // dragenter and dragleave fire for every child element
   const mark = () => drop.classList.toggle("over", depth > 0);
   document.addEventListener("dragenter", () => (depth++, mark()));
   document.addEventListener("dragleave", () => (depth--, mark()));
@@ -56,22 +57,22 @@ function setUpDrop() {
     depth = 0;
     mark();
     const files = [...event.dataTransfer.files];
-    if (files.length) take(files);
+    if (files.length) submit(files);
     else say("Only files can be dropped here");
   });
 }
 
-async function begin() {
+async function start() {
   try {
     limits = await api.choices();
   } catch (error) {
-    complain(error.message);
+    showError(error.message);
     return;
   }
   fillSettings(limits);
   setUpJobs({ onShow: showResult, onGone: hideResult });
   setUpDrop();
-  setUpCamera({ take: (file) => take([file]), maxSeconds: limits.maxMinutes * 60 });
+  setUpCamera({ onFile: (file) => submit([file]), maxSeconds: limits.maxMinutes * 60 });
 }
 
-begin();
+start();

@@ -1,19 +1,19 @@
-// Films and pictures from the camera of this device, without sound; handed on as files.
+// Records films and takes pictures with the camera of this device, without sound, as files.
 
 import { $, clock, say } from "./dom.js";
 
-const KINDS = ["video/webm;codecs=vp8", "video/webm", "video/mp4"];
+const MIME_TYPES = ["video/webm;codecs=vp8", "video/webm", "video/mp4"];
 
 let stream = null;
 let recorder = null;
 let timer = 0;
 
-/** `take(file)` gets every film and picture; a film ends by itself after `maxSeconds`. */
-export function setUpCamera({ take, maxSeconds }) {
+/** `onFile(file)` is called with every film and picture; a recording stops after `maxSeconds`. */
+export function setUpCamera({ onFile, maxSeconds }) {
   $("camera-open").addEventListener("click", () => (stream ? close() : open()));
   $("camera-close").addEventListener("click", close);
-  $("camera-record").addEventListener("click", () => (recorder ? recorder.stop() : record(take, maxSeconds)));
-  $("camera-snap").addEventListener("click", () => snap(take));
+  $("camera-record").addEventListener("click", () => (recorder ? recorder.stop() : record(onFile, maxSeconds)));
+  $("camera-snap").addEventListener("click", () => takePicture(onFile));
   window.addEventListener("pagehide", close);
 }
 
@@ -61,45 +61,45 @@ function close() {
   $("camera-open").setAttribute("aria-expanded", "false");
 }
 
-function stamp() {
+function timestamp() {
   const now = new Date(Date.now() - new Date().getTimezoneOffset() * 60000);
   return now.toISOString().slice(0, 19).replaceAll(":", ".").replace("T", " ");
 }
 
-function record(take, maxSeconds) {
-  const kind = KINDS.find((one) => MediaRecorder.isTypeSupported(one));
-  if (!kind) {
+function record(onFile, maxSeconds) {
+  const mimeType = MIME_TYPES.find((type) => MediaRecorder.isTypeSupported(type));
+  if (!mimeType) {
     note("This browser cannot record films; take a picture instead.");
     return;
   }
-  const parts = [];
-  const begun = performance.now();
-  recorder = new MediaRecorder(stream, { mimeType: kind, videoBitsPerSecond: 5e6 });
-  recorder.ondataavailable = (event) => parts.push(event.data);
+  const chunks = [];
+  const startedAt = performance.now();
+  recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 5e6 });
+  recorder.ondataavailable = (event) => chunks.push(event.data);
   recorder.onstop = () => {
     clearInterval(timer);
     recorder = null;
     $("camera-record").textContent = "Record";
     $("camera-snap").disabled = false;
     note("Recorded; uploading the film.");
-    take(new File(parts, `camera ${stamp()}.${kind.includes("mp4") ? "mp4" : "webm"}`, { type: kind }));
+    onFile(new File(chunks, `camera ${timestamp()}.${mimeType.includes("mp4") ? "mp4" : "webm"}`, { type: mimeType }));
   };
   recorder.start(1000);
   $("camera-record").textContent = "Stop";
   $("camera-snap").disabled = true;
   say("Recording");
   timer = setInterval(() => {
-    const seconds = (performance.now() - begun) / 1000;
+    const seconds = (performance.now() - startedAt) / 1000;
     $("camera-note").textContent = `Recording ${clock(seconds)}`;
     if (seconds >= maxSeconds - 1) recorder?.stop();
   }, 500);
 }
 
-function snap(take) {
+function takePicture(onFile) {
   const view = $("camera-view");
   const canvas = document.createElement("canvas");
   canvas.width = view.videoWidth;
   canvas.height = view.videoHeight;
   canvas.getContext("2d").drawImage(view, 0, 0);
-  canvas.toBlob((blob) => take(new File([blob], `camera ${stamp()}.jpg`, { type: "image/jpeg" })), "image/jpeg", 0.95);
+  canvas.toBlob((blob) => onFile(new File([blob], `camera ${timestamp()}.jpg`, { type: "image/jpeg" })), "image/jpeg", 0.95);
 }

@@ -1,8 +1,8 @@
-// Small helpers. Texts are only ever set as text, never as markup.
+// DOM helpers. Text is always inserted as text nodes, never as markup.
 
 export const $ = (id) => document.getElementById(id);
 
-/** A new element: el("p", { className: "x", onclick: f, "aria-label": "y" }, "text", child). */
+/** Create an element: el("p", { className: "x", onclick: f, "aria-label": "y" }, "text", child). */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -14,12 +14,12 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** Tell it to those who listen to the page instead of looking at it. */
+/** Announce a text to screen readers, through the page's live region. */
 export function say(text) {
   $("say").textContent = text;
 }
 
-/** 75.4 -> "1:15". */
+/** Time as a clock shows it: 75.4 -> "1:15". */
 export function clock(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   const rest = String(whole % 60).padStart(2, "0");
@@ -27,7 +27,7 @@ export function clock(seconds) {
   return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
 
-/** 75.4 -> "1 min 15 s", for time left. */
+/** Approximate time left: 75.4 -> "75 s", 200 -> "3 min". */
 export function duration(seconds) {
   if (seconds < 1) return "less than a second";
   if (seconds < 90) return `${Math.round(seconds)} s`;

@@ -1,26 +1,26 @@
-// The list of jobs: uploading, waiting, running, over; each can be stopped or removed, and shown when it is done.
+// The list of jobs: uploads files, polls the state of unfinished jobs, and cancels, shows and removes jobs.
 
 import { api, upload } from "./api.js";
 import { $, duration, el, megabytes, say } from "./dom.js";
 
-const KEY = "femae-jobs"; // in this tab only: who does not know a job's id cannot see it
+const KEY = "femae-jobs"; // in sessionStorage: other tabs do not learn the ids, without which jobs cannot be accessed
 const POLL_MS = 600;
 
 const cards = new Map(); // id -> card
 let polling = false;
-let show = () => {};
-let gone = () => {};
+let showResult = () => {};
+let onRemoved = () => {};
 let numLocal = 0;
 
-/** `onShow(view)` is called to show a result, `onGone(id)` when its job was removed. */
+/** `onShow(view)` is called to show a result, `onGone(id)` after its job was removed. */
 export function setUpJobs({ onShow, onGone }) {
-  show = onShow;
-  gone = onGone;
+  showResult = onShow;
+  onRemoved = onGone;
   let known = [];
   try {
     known = JSON.parse(sessionStorage.getItem(KEY)) ?? [];
   } catch {
-    // a storage that is switched off or was tampered with: begin with none
+    // storage is disabled or its content invalid: start without jobs
   }
   for (const id of known) addCard(id, { id, name: "…", state: "waiting", position: 0, problems: [] });
   poll();
@@ -34,17 +34,17 @@ function remember() {
   try {
     sessionStorage.setItem(KEY, JSON.stringify(ids.map((card) => card.view.id)));
   } catch {
-    // without it a reload forgets the jobs, that is all
+    // storage is disabled: a reload forgets the jobs
   }
 }
 
-/** Send files as one job. */
-export async function addJob(files, { wish, maxBytes, maxPictures }) {
+/** Upload files as one job and start it. */
+export async function addJob(files, { settings, maxBytes, maxPictures }) {
   const name = files.length === 1 ? files[0].name : `${files.length} pictures`;
   const total = files.reduce((sum, file) => sum + file.size, 0);
   const card = addCard(`local-${++numLocal}`, { id: "", name, state: "uploading", sent: 0, total, problems: [] });
   card.isLocal = true;
-  card.stopper = new AbortController();
+  card.aborter = new AbortController();
   try {
     if (total > maxBytes) {
       throw new Error(
@@ -53,12 +53,12 @@ export async function addJob(files, { wish, maxBytes, maxPictures }) {
       );
     }
     if (files.length > maxPictures) throw new Error(`this page takes up to ${maxPictures} pictures at once`);
-    const created = await api.create(wish);
-    adopt(card, created.id);
+    const created = await api.create(settings);
+    setId(card, created.id);
     let before = 0;
     for (const file of files) {
       await upload(created.id, file, {
-        signal: card.stopper.signal,
+        signal: card.aborter.signal,
         onProgress: (bytes) => draw(card, { ...card.view, sent: Math.min(before + bytes, total) }),
       });
       before += file.size;
@@ -75,7 +75,7 @@ export async function addJob(files, { wish, maxBytes, maxPictures }) {
 }
 
 function addCard(key, view) {
-  const card = { key, view, node: el("li", { className: "job" }), isLocal: false, stopper: null };
+  const card = { key, view, node: el("li", { className: "job" }), isLocal: false, aborter: null };
   card.name = el("span", { className: "name" });
   card.state = el("p", { className: "state" });
   card.bar = el("progress", { max: 1 });
@@ -88,7 +88,8 @@ function addCard(key, view) {
   return card;
 }
 
-function adopt(card, id) {
+/** Give the card of a local job the id that the server has assigned. */
+function setId(card, id) {
   cards.delete(card.key);
   card.key = id;
   card.isLocal = false;
@@ -96,17 +97,18 @@ function adopt(card, id) {
   draw(card, { ...card.view, id });
 }
 
-function drop(card) {
+function removeCard(card) {
   const focused = card.node.contains(document.activeElement);
   cards.delete(card.key);
   card.node.remove();
   $("no-jobs").hidden = cards.size > 0;
-  gone(card.view.id);
+  onRemoved(card.view.id);
   remember();
   if (focused) $("jobs").focus();
 }
 
-function words(view) {
+/** The state of a job as text. */
+function stateText(view) {
   if (view.state === "uploading") return `sending, ${megabytes(view.sent)} of ${megabytes(view.total)}`;
   if (view.stopping) return "stopping …";
   if (view.state === "waiting") return view.position > 1 ? `waiting, number ${view.position} in the queue` : "waiting, next in the queue";
@@ -120,7 +122,8 @@ function words(view) {
   return `${view.done}${of} ${unit}, ${view.rate.toFixed(view.rate < 10 ? 1 : 0)} a second${left}`;
 }
 
-function share(view) {
+/** Progress from 0 to 1; null where it is unknown. */
+function progress(view) {
   if (view.state === "uploading") return view.total ? view.sent / view.total : 0;
   if (view.state === "running" && view.total) return Math.min(1, view.done / view.total);
   return null;
@@ -132,20 +135,21 @@ function draw(card, view) {
   card.name.textContent = view.name || before.name;
   view.name ||= before.name;
   card.node.className = `job ${view.state}`;
-  card.state.textContent = words(view);
-  const part = share(view);
+  card.state.textContent = stateText(view);
+  const done = progress(view);
   card.bar.hidden = !["uploading", "running"].includes(view.state);
   card.bar.setAttribute("aria-label", `progress of ${view.name}`);
-  if (part === null) card.bar.removeAttribute("value");
-  else card.bar.value = part;
+  if (done === null) card.bar.removeAttribute("value");
+  else card.bar.value = done;
   drawButtons(card);
-  announce(before, view, part);
+  announce(before, view, done);
 }
 
-function announce(before, view, part) {
-  if (before.state !== view.state && view.state !== "uploading") return say(`${view.name}: ${words(view)}`);
-  if (view.state !== "running" || part === null) return undefined;
-  const quarter = Math.floor(part * 4);
+/** Announce changes of state, and every quarter of the progress, to screen readers. */
+function announce(before, view, done) {
+  if (before.state !== view.state && view.state !== "uploading") return say(`${view.name}: ${stateText(view)}`);
+  if (view.state !== "running" || done === null) return undefined;
+  const quarter = Math.floor(done * 4);
   const last = before.total ? Math.floor((before.done / before.total) * 4) : 0;
   return quarter > last && quarter < 4 ? say(`${view.name}: ${quarter * 25} %`) : undefined;
 }
@@ -156,7 +160,7 @@ function drawButtons(card) {
   if (card.buttons.dataset.shown !== wanted.join()) {
     const focused = card.buttons.contains(document.activeElement);
     card.buttons.dataset.shown = wanted.join();
-    const actions = { Cancel: cancel, Show: (one) => show(one.view), Remove: remove };
+    const actions = { Cancel: cancel, Show: (one) => showResult(one.view), Remove: remove };
     card.buttons.replaceChildren(
       ...wanted.map((word) =>
         el("button", { type: "button", className: word === "Show" ? "primary" : "", onclick: () => actions[word](card) }, word),
@@ -168,11 +172,11 @@ function drawButtons(card) {
 }
 
 async function cancel(card) {
-  if (card.view.state === "uploading") return card.stopper.abort();
+  if (card.view.state === "uploading") return card.aborter.abort();
   try {
     draw(card, await api.cancel(card.view.id));
   } catch (error) {
-    lost(card, error);
+    handleError(card, error);
   }
   return poll();
 }
@@ -182,15 +186,16 @@ async function remove(card) {
     try {
       await api.remove(card.view.id);
     } catch (error) {
-      if (error.status !== 404) return lost(card, error);
+      if (error.status !== 404) return handleError(card, error);
     }
   }
   say(`${card.view.name} removed`);
-  return drop(card);
+  return removeCard(card);
 }
 
-function lost(card, error) {
-  if (error.status === 404) drop(card);
+/** Remove the card of a job that the server no longer has; show other errors on it. */
+function handleError(card, error) {
+  if (error.status === 404) removeCard(card);
   else card.state.textContent = error.message;
 }
 
@@ -202,13 +207,13 @@ async function poll() {
   while ([...cards.values()].some(isActive)) {
     for (const card of [...cards.values()].filter(isActive)) {
       try {
-        const view = await api.look(card.view.id);
-        const begun = card.view.state;
+        const view = await api.status(card.view.id);
+        const before = card.view.state;
         if (cards.get(card.key) !== card) continue;
         draw(card, view);
-        if (view.state === "done" && begun !== "done" && $("result").hidden) show(view);
+        if (view.state === "done" && before !== "done" && $("result").hidden) showResult(view);
       } catch (error) {
-        lost(card, error);
+        handleError(card, error);
       }
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));

@@ -1,11 +1,11 @@
-// The result of a job: report, film with its timeline or pictures, table, downloads.
+// The result panel of a job: report, film with its timeline or pictures, table, downloads.
 
 import { api } from "./api.js";
 import { $, el, megabytes } from "./dom.js";
 import { swatch, timeline } from "./timeline.js";
 
 const ROWS = 50;
-const WORDS = {
+const DOWNLOAD_NAMES = {
   "table.csv": "Table, CSV",
   "table.parquet": "Table, Parquet",
   "table.jsonl": "Table, JSON lines",
@@ -95,10 +95,10 @@ function report(view) {
 function filmPanel(view, digest) {
   const film = el("video", { className: "film", controls: true, playsInline: true, preload: "metadata", src: api.file(view.id, "film.mp4") });
   film.setAttribute("aria-label", `Annotated film of ${view.name}`);
-  return el("div", {}, film, digest.end_s === null ? null : timeline(film, digest), key(digest));
+  return el("div", {}, film, digest.end_s === null ? null : timeline(film, digest), legend(digest));
 }
 
-function key(digest) {
+function legend(digest) {
   const items = digest.shares.map(([name, rows]) =>
     el("li", {}, swatch(digest, name), `${name || "undecided"} ${Math.round((100 * rows) / digest.num_faces)} %`),
   );
@@ -118,28 +118,28 @@ function gallery(view) {
 }
 
 function tablePanel(view) {
-  const place = el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table" });
-  const where = el("span", { role: "status" });
+  const content = el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table" });
+  const status = el("span", { role: "status" });
   let offset = 0;
   const move = (step) => load(offset + step);
   const back = el("button", { type: "button", onclick: () => move(-ROWS) }, "Previous rows");
-  const on = el("button", { type: "button", onclick: () => move(ROWS) }, "Next rows");
+  const next = el("button", { type: "button", onclick: () => move(ROWS) }, "Next rows");
   async function load(wanted) {
     try {
       const page = await api.rows(view.id, Math.max(0, wanted), ROWS);
       offset = Math.max(0, wanted);
-      place.replaceChildren(table(page));
+      content.replaceChildren(table(page));
       back.disabled = offset === 0;
-      on.disabled = offset + ROWS >= page.total;
-      where.textContent = `rows ${offset + 1} to ${offset + page.rows.length} of ${page.total}`;
+      next.disabled = offset + ROWS >= page.total;
+      status.textContent = `rows ${offset + 1} to ${offset + page.rows.length} of ${page.total}`;
     } catch (error) {
-      where.textContent = error.message;
+      status.textContent = error.message;
     }
   }
   load(0);
-  const bar = el("div", { className: "row" }, back, on, where);
+  const bar = el("div", { className: "row" }, back, next, status);
   bar.style.marginTop = ".6rem";
-  return el("div", {}, place, bar);
+  return el("div", {}, content, bar);
 }
 
 function table(page) {
@@ -157,7 +157,7 @@ function text(column, value) {
 
 function downloads(view) {
   const links = view.files.map((file) =>
-    el("a", { className: "button", href: api.file(view.id, file.key, true), download: true }, WORDS[file.key], el("small", {}, megabytes(file.bytes))),
+    el("a", { className: "button", href: api.file(view.id, file.key, true), download: true }, DOWNLOAD_NAMES[file.key], el("small", {}, megabytes(file.bytes))),
   );
   const box = el("div", { className: "row", role: "group", "aria-label": "Downloads" }, links);
   box.style.marginTop = "1rem";

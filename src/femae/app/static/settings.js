@@ -1,4 +1,4 @@
-// The form of settings: what can be chosen, and what was chosen.
+// The settings form: fills in the choices and reads what was chosen.
 
 import { $, el } from "./dom.js";
 
@@ -21,8 +21,8 @@ export function fillSettings(choices) {
   $("limits").textContent = `Films up to ${minutes}, ${size} a job, ${choices.maxPictures} pictures at once`;
 }
 
-/** What the form says, as the server wants it. Throws an Error with a sentence where something cannot be. */
-export function wish() {
+/** The form's values as the body of the request that creates a job. Throws an Error with a sentence if invalid. */
+export function readSettings() {
   const form = $("settings");
   for (const field of form.elements) {
     if (!field.checkValidity()) {

@@ -1,15 +1,15 @@
-// Who shows what when: a strip for each face under the film; a click goes there, and a line follows the film.
+// The timeline under the film: a strip of labels for each face, a cursor at the present time, and seeking by click.
 
 import { clock, el } from "./dom.js";
 
 const ABSTAINED = { colours: ["#b9bec4"], quiet: false };
 
-/** How a label is drawn: its colours one above the other, thin where it is quiet. */
+/** How a label is drawn: its colours from top to bottom; a quiet label is drawn thinner. */
 function styleOf(digest, name) {
   return digest.styles.find((style) => style.name === name) ?? ABSTAINED;
 }
 
-/** The mark of a label beside its name. */
+/** A small mark in the colours of a label, for the legend. */
 export function swatch(digest, name) {
   const { colours, quiet } = styleOf(digest, name);
   const [first, last] = [colours[0], colours[colours.length - 1]];
@@ -18,7 +18,7 @@ export function swatch(digest, name) {
   return spot;
 }
 
-/** The node under a film; `digest` as the server gives it. */
+/** The element under a film; `digest` is look.json of the server. */
 export function timeline(film, digest) {
   const readout = el("p", { className: "readout" });
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, "aria-label": "Time in the film" });
@@ -33,7 +33,7 @@ export function timeline(film, digest) {
     slider.value = now;
     slider.setAttribute("aria-valuetext", clock(now));
     for (const cursor of cursors) cursor.style.left = `${(100 * now) / end()}%`;
-    readout.textContent = `${clock(now)}  ${at(digest, now)}`;
+    readout.textContent = `${clock(now)}  ${textAt(digest, now)}`;
   };
   const seek = (time) => {
     film.currentTime = Math.max(0, Math.min(time, end()));
@@ -44,7 +44,7 @@ export function timeline(film, digest) {
     one.canvas.addEventListener("click", (event) => seek((event.offsetX / one.canvas.clientWidth) * end()));
     one.canvas.addEventListener("mousemove", (event) => {
       const time = (event.offsetX / one.canvas.clientWidth) * end();
-      one.canvas.title = `${clock(time)}  ${at(digest, time)}`;
+      one.canvas.title = `${clock(time)}  ${textAt(digest, time)}`;
     });
   }
   const redraw = () => tracks.forEach((one) => one.draw(end()));
@@ -56,8 +56,8 @@ export function timeline(film, digest) {
   return node;
 }
 
-/** What is known at a time, in words. */
-function at(digest, time) {
+/** The labels of all faces at a time, as text. */
+function textAt(digest, time) {
   const found = digest.faces.flatMap((face) => {
     const stretch = face.stretches.find(([start, stop]) => start <= time && time < stop);
     return stretch ? [`#${face.id} ${stretch[2] || "undecided"} (mean ${stretch[3].toFixed(2)})`] : [];
@@ -65,6 +65,7 @@ function at(digest, time) {
   return found.join("   ") || "no face";
 }
 
+/** The strip of one face, or of the times without a face ({ gaps }); `draw(end)` paints `end` seconds. */
 function track(face, digest) {
   const isGaps = face.gaps !== undefined;
   const name = isGaps ? "no face" : `face #${face.id}`;
@@ -101,7 +102,7 @@ function track(face, digest) {
   return { node: el("div", { className: "track" }, el("b", {}, name), strip), canvas, cursor, draw };
 }
 
-/** The strip in words, for those who cannot see it: the longest labels. */
+/** Text alternative of a strip: its four longest labels. */
 function describe(face) {
   const seconds = new Map();
   for (const [start, stop, name] of face.stretches) seconds.set(name, (seconds.get(name) ?? 0) + stop - start);
