@@ -1,10 +1,10 @@
 """ONNX Runtime with telemetry switched off, and its sessions on the requested device.
 
-Since 1.29 its packages send usage data to their maker, unless the environment has `ORT_DISABLE_TELEMETRY=1` before they
-are loaded. People who analyse faces in films need a program that sends nothing, so telemetry is switched off here, and
-everything in femae gets ONNX Runtime from here. A value that the user has set is kept.
+Since 1.29 its packages send usage data to their vendor unless `ORT_DISABLE_TELEMETRY=1` is set before they are loaded.
+Software for films of faces must not send anything, so the variable is set here (unless the user has set it), and all
+modules of femae import ONNX Runtime from here.
 
-When the provider of a device cannot start, ONNX Runtime silently continues on the CPU. Here that is an error, or with
+When the provider of a device cannot start, ONNX Runtime silently falls back to the CPU. Here that is an error, or with
 `auto` the next device is tried, and every session reports its device.
 """
 
@@ -29,15 +29,15 @@ __all__ = ["Session", "installed_devices", "onnxruntime", "open_session", "sessi
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Provider:
-    """How ONNX Runtime calls what runs a network, and which package has it."""
+    """An execution provider of ONNX Runtime, and the package that contains it."""
 
     name: str
     package: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-_PROVIDERS: Final[dict[str, _Provider]] = {  # from the fastest on
-    # TF32 would round products to 10 bits; labels shall not depend on the device
+_PROVIDERS: Final[dict[str, _Provider]] = {  # device -> provider, the fastest first
+    # Without TF32, which rounds factors to 10 bits: labels must not depend on the device.
     "cuda": _Provider(name="CUDAExecutionProvider", package="onnxruntime-gpu", settings={"use_tf32": "0"}),
     "directml": _Provider(name="DmlExecutionProvider", package="onnxruntime-directml"),
     "coreml": _Provider(
@@ -50,43 +50,44 @@ _PROVIDERS: Final[dict[str, _Provider]] = {  # from the fastest on
     ),
     "cpu": _Provider(name="CPUExecutionProvider", package="onnxruntime"),
 }
-_ONE_CALL: Final = ("directml",)  # devices whose sessions serve one call at a time
+_SERIAL: Final = ("directml",)  # devices whose sessions allow one call at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Session:
-    """A network that is ready to run, from any number of threads at once."""
+    """A loaded network; `run` may be called from several threads at once."""
 
     inner: Any  # onnxruntime.InferenceSession
     device: str  # where it runs: one of DEVICES without auto
-    _turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
+    _lock: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def run(self, feeds: Mapping[str, Any], options: Any = None) -> list[Any]:
-        """All outputs for these inputs, by name."""
-        with self._turn:
+        """All outputs, in the file's order, for inputs by name; `options`: onnxruntime.RunOptions."""
+        with self._lock:
             outputs: list[Any] = self.inner.run(None, dict(feeds), options)
             return outputs
 
 
 def installed_devices() -> list[str]:
-    """The devices that this ONNX Runtime was built for, the fastest first; whether there is one it does not say."""
+    """Devices supported by the installed ONNX Runtime, the fastest first; this machine may not have all of them."""
     available = onnxruntime.get_available_providers()
     return [device for device, provider in _PROVIDERS.items() if provider.name in available]
 
 
 def session_options(*, num_threads: int) -> Any:
-    """Options of a session whose calls take `num_threads` cores of the processor."""
+    """Session options with `num_threads` CPU threads for each call."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised as exceptions
     return options
 
 
 def open_session(model: bytes | Path, *, options: Any, device: DeviceName = "cpu") -> Session:
-    """A session of a network on a device. Raises what ONNX Runtime raises for a network that it cannot read.
+    """Load a network (ONNX bytes or file) on a device; `options` are those of `session_options`.
 
-    Raises ConfigError for a device that cannot be used here, MissingDependencyError for one whose package is missing.
+    Raises what ONNX Runtime raises for a network that it cannot read, ConfigError for a device that cannot be used
+    here, MissingDependencyError for a device whose package is not installed.
     """
     if device not in DEVICES:
         raise ConfigError(f"'{device}' is not a device; expected {', '.join(DEVICES)}")
@@ -111,11 +112,11 @@ def open_session(model: bytes | Path, *, options: Any, device: DeviceName = "cpu
 
 
 def _try(model: bytes | Path, options: Any, device: str, reasons: list[str]) -> Session | None:
-    """The session, or None where the device does not start, with the reason."""
+    """A session on one device; if it cannot start, appends the reason to `reasons` and returns None."""
     provider = _PROVIDERS[device]
     providers: Sequence[Any] = [(provider.name, dict(provider.settings))]
     if device != "cpu":
-        providers = [*providers, "CPUExecutionProvider"]  # for what the device has no kernel for
+        providers = [*providers, "CPUExecutionProvider"]  # for operators without a kernel on the device
     if device == "directml":
         options.enable_mem_pattern = False
     try:
@@ -130,4 +131,4 @@ def _try(model: bytes | Path, options: Any, device: str, reasons: list[str]) -> 
     if inner.get_providers()[0] != provider.name:
         reasons.append(f"{provider.name} does not start (no such device, or its driver or libraries are missing)")
         return None
-    return Session(inner=inner, device=device, _turn=threading.Lock() if device in _ONE_CALL else nullcontext())
+    return Session(inner=inner, device=device, _lock=threading.Lock() if device in _SERIAL else nullcontext())

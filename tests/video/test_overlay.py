@@ -9,7 +9,7 @@ import pytest
 from femae.labels import ABAW_COMPOUNDS, EMOTIONS, RAF_DB_COMPOUNDS, compound_from_pair
 from femae.types import Face, FaceResult, Frame, FrameResult, LabelView
 from femae.video.overlay import draw
-from femae.video.palette import DASH, EMOTION_COLOURS, NONE_COLOUR, Sheet, line_mask, line_width, text_mask
+from femae.video.palette import DASH, EMOTION_COLOURS, NONE_COLOUR, Layer, line_mask, line_width, text_mask
 
 Picture = npt.NDArray[np.uint8]
 VIEWS: list[LabelView] = ["expression", "compound"]
@@ -186,10 +186,10 @@ def test_frames_without_a_face_have_a_small_word_in_a_corner(status: str) -> Non
 
 
 def test_sheet_blends_by_its_opacity() -> None:
-    sheet = Sheet.empty(2, 2, opacity=51)
+    sheet = Layer.empty(2, 2, opacity=51)
     sheet.fill(x=0, y=0, width=1, height=1, colour=(10, 20, 30))
     picture = ground(4, 4, 100)
-    sheet.lay(picture, x=1, y=1)
+    sheet.blend_onto(picture, x=1, y=1)
     assert tuple(picture[1, 1]) == (10, 20, 30) and tuple(picture[2, 2]) == (80, 80, 80)
     assert (picture[0] == 100).all() and (picture[3] == 100).all()
 

@@ -25,7 +25,7 @@ from femae.types import FrameResult
 from femae.video.live import LiveSource, find_source
 from femae.video.overlay import draw
 from femae.webcam.live_window import LiveWindow
-from femae.webcam.picture import bar_height, lay_help, paint
+from femae.webcam.picture import bar_height, draw_help, paint
 from femae.webcam.recorder import Recorder
 from femae.webcam.screen import Screen
 from femae.webcam.session import ProcessedFrame, Session
@@ -222,11 +222,11 @@ def test_the_painted_window(astronaut: np.ndarray, predictor: Predictor) -> None
     x, y = (900 - (600 - bar)) // 2 + int(box[0]), int((box[1] + box[3]) / 2)
     assert plain[y, x - 2 : x + 4].max() == 255, "the box is where the face is"
     helped = plain.copy()
-    lay_help(helped)
+    draw_help(helped)
     assert (helped != plain).any()
     for width, height in ((1, 1), (30, 20), (200, 40)):
         tiny = paint(result, width=width, height=height, draw=annotate, parts=[("12 frames/s", (9, 9, 9))])
-        lay_help(tiny)
+        draw_help(tiny)
         assert tiny.shape == (height, width, 3)
 
 
@@ -258,8 +258,8 @@ def test_keys_in_a_window(
                 seen.append(newest.result)
             return real()
 
-        real = screen.strokes
-        monkeypatch.setattr(screen, "strokes", press)
+        real = screen.pressed_keys
+        monkeypatch.setattr(screen, "pressed_keys", press)
         window.run()
     assert [name.split()[1] for name in looks] == "r h s space space r q".split()
     assert looks["2 s"].max() == 255 and (looks["2 s"] != looks["1 h"]).mean() > 0.01

@@ -1,1 +1,1 @@
-"""Runs a femae model: ONNX Runtime, OpenVINO or torch behind one protocol (`spec`), found by path, name or address."""
+"""Inference engines: ONNX Runtime, OpenVINO and torch behind one protocol (`spec`); models by path, name or address."""

@@ -1,7 +1,7 @@
-"""Chooses an engine for a model file: ONNX Runtime, OpenVINO or PyTorch.
+"""Finds a model file and loads it with an engine: ONNX Runtime, OpenVINO or PyTorch.
 
 A path may be an address of the Hugging Face Hub: hf://owner/name, hf://owner/name@revision, hf://owner/name/file.onnx.
-Its files are kept in the Hub's own cache; HF_HUB_OFFLINE=1 reads from there alone.
+Its files are kept in the Hub's own cache; with HF_HUB_OFFLINE=1 they are read from there only.
 """
 
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from femae.shipped import shipped
 
 __all__ = ["engines_for", "find_model", "is_hub_address", "load_engine", "local_file"]
 
-_READERS: Final[dict[str, tuple[EngineName, ...]]] = {  # the first is taken where none is asked for
+_ENGINES: Final[dict[str, tuple[EngineName, ...]]] = {  # suffix -> engines that read it, the default first
     ".onnx": ("onnx", "openvino"),
     ".xml": ("openvino",),
     ".safetensors": ("torch",),
@@ -25,19 +25,22 @@ _EXTRAS: Final = {"openvino": "openvino", "torch": "train"}
 
 
 def engines_for(path: Path) -> tuple[EngineName, ...]:
-    """Engines that read a file of this kind, the usual one first. Raises ModelError when there are none."""
+    """Engines that read a file with this suffix, or a run's folder, the default first. Raises ModelError if none do."""
     if path.is_dir():
         return ("torch",)
-    if path.suffix.lower() not in _READERS:
+    if path.suffix.lower() not in _ENGINES:
         raise ModelError(
             f"{path.name} is not a kind of model file that femae can read; expected .onnx, .xml (with its .bin), "
             ".safetensors, or the folder of a run"
         )
-    return _READERS[path.suffix.lower()]
+    return _ENGINES[path.suffix.lower()]
 
 
 def find_model(path: Path, *, engine: EngineName | None = None) -> Path:
-    """The file or folder that a path, femae:NAME or hf://... stands for. Raises ModelError when there is none."""
+    """The existing file or folder that a path, femae:NAME or hf://... stands for; downloads it if needed.
+
+    Raises ModelError when there is none, MissingDependencyError for hf:// without huggingface_hub.
+    """
     if is_hub_address(path):
         path = local_file(path, engine=engine)
     path = shipped(path, suffixes=(".safetensors",) if engine == "torch" else (".onnx", ".safetensors"))
@@ -49,16 +52,16 @@ def find_model(path: Path, *, engine: EngineName | None = None) -> Path:
 def load_engine(
     path: Path, *, engine: EngineName | None = None, num_threads: int = 1, device: DeviceName = "cpu"
 ) -> Engine:
-    """Load a model file, run folder, femae:NAME (one that ships) or hf://owner/name[/file].
+    """Load a model file, run folder, femae:NAME (a shipped model) or hf://owner/name[/file].
 
-    num_threads: of one call of `run`. engine None: by the kind of file. Raises ModelError when the file is missing,
-    damaged or not for this engine, MissingDependencyError when the engine's or the device's package is not installed,
-    ConfigError for a device that cannot be used.
+    `engine` None: the default for the file's suffix. `num_threads`: CPU threads of one call of `run`. Raises ModelError
+    when the file is missing, damaged or not readable by the engine, MissingDependencyError when the package of the
+    engine or the device is not installed, ConfigError for a device that cannot be used.
     """
     path = find_model(path, engine=engine)
-    fitting = engines_for(path)
-    chosen = engine or fitting[0]
-    if chosen not in fitting:
+    suitable = engines_for(path)
+    chosen = engine or suitable[0]
+    if chosen not in suitable:
         raise ModelError(
             f"the engine {chosen} does not read {path.name}, only {_FILES[chosen]}: leave out --engine, or make a "
             "file for it with `femae export`"
@@ -86,14 +89,15 @@ def _open(engine: EngineName, path: Path, num_threads: int, device: DeviceName) 
 
 
 def is_hub_address(path: Path) -> bool:
-    """Whether a path reads hf://... (two slashes become one in a Path)."""
+    """Whether a path is hf://... (which Path turns into hf:/...)."""
     return path.parts[:1] == ("hf:",)
 
 
 def local_file(path: Path, *, engine: str | None = None) -> Path:
-    """The file in the Hub's cache, fetched if need be. Without a file name: model.onnx, for torch model.safetensors.
+    """Path in the Hub's cache of a file hf://owner/name[@revision][/file], downloaded if needed.
 
-    Raises ModelError when the address is wrong or the file cannot be had, MissingDependencyError without the package.
+    The default file is model.onnx, for torch model.safetensors. Raises ModelError when the address is wrong or the
+    download fails, MissingDependencyError without huggingface_hub.
     """
     _, *parts = path.parts
     if len(parts) < 2:
@@ -105,17 +109,17 @@ def local_file(path: Path, *, engine: str | None = None) -> Path:
     name, _, revision = parts[1].partition("@")
     file = "/".join(parts[2:]) or ("model.safetensors" if engine == "torch" else "model.onnx")
     repository = f"{parts[0]}/{name}"
-    fetched = _fetch(repository, file, revision)
+    downloaded = _download(repository, file, revision)
     if file.endswith(".xml"):
-        _fetch(repository, f"{file.removesuffix('.xml')}.bin", revision)  # lands beside it
-    return fetched
+        _download(repository, f"{file.removesuffix('.xml')}.bin", revision)  # into the same folder
+    return downloaded
 
 
-def _fetch(repository: str, file: str, revision: str) -> Path:
+def _download(repository: str, file: str, revision: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(repository, file, revision=revision or None))
-    except Exception as error:  # of the network, the Hub and the disk, without a common base
+    except Exception as error:  # errors of the network, the Hub and the disk have no common base class
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"hf://{repository}/{file} cannot be downloaded: {reason[0]}") from error

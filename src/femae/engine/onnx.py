@@ -1,4 +1,4 @@
-"""Runs a femae model through ONNX Runtime."""
+"""Runs a femae model with ONNX Runtime."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ __all__ = ["OnnxEngine"]
 
 
 class OnnxEngine:
-    """Engine over an ONNX file with input `pixels` f32[N, C, S, S] and the outputs of ModelSpec.output_names."""
+    """Engine for an ONNX file with input `pixels` f32[N, C, S, S] and the outputs of ModelSpec.output_names."""
 
     def __init__(self, path: Path, *, num_threads: int = 1, device: DeviceName = "cpu") -> None:
         """Load the file. Raises ModelError when it is missing, not ONNX, or not a femae model.
@@ -27,7 +27,7 @@ class OnnxEngine:
             self._session = open_session(path, options=session_options(num_threads=num_threads), device=device)
         except FemaeError:
             raise
-        except Exception as error:  # onnxruntime raises a family of its own without a common public base
+        except Exception as error:  # onnxruntime's exceptions have no common public base class
             raise ModelError(f"{path} cannot be read as an ONNX model; give an .onnx file written by femae") from error
         self.device = self._session.device
         self.spec = ModelSpec.from_metadata(self._session.inner.get_modelmeta().custom_metadata_map, path=str(path))
@@ -38,7 +38,7 @@ class OnnxEngine:
         )
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> their probabilities."""
+        """Probabilities of N crops u8[N, S, S, 3] RGB."""
         if len(crops) == 0:
             return self.spec.no_faces()
         return self.spec.to_probabilities(self._session.run({"pixels": preprocess(crops, spec=self.spec)}))

@@ -1,7 +1,8 @@
-"""Runs a femae model through OpenVINO, from its own files (.xml beside .bin) or from ONNX.
+"""Runs a femae model with OpenVINO, from its own format (.xml beside .bin) or from ONNX.
 
-The CPU plug-in would compute in bfloat16 wherever the processor can; float32 is asked for, so that the numbers are
-those of the other engines. Calls from several threads run side by side, each on a request of its own.
+By default the CPU plug-in computes in bfloat16 where the processor supports it; here it is set to float32, so that the
+results agree with those of the other engines. Calls from several threads run in parallel, each with its own inference
+request.
 """
 
 import threading
@@ -19,18 +20,18 @@ from femae.errors import ConfigError, ModelError
 
 __all__ = ["OpenVinoEngine"]
 
-openvino: Any = import_module("openvino")  # its own annotations differ from release to release
+openvino: Any = import_module("openvino")  # untyped: its annotations differ between releases
 
 
 class OpenVinoEngine:
-    """Engine over an .xml or .onnx file: input `pixels` f32[N, C, S, S], outputs as ModelSpec.output_names says."""
+    """Engine for an .xml or .onnx file with input `pixels` f32[N, C, S, S] and outputs ModelSpec.output_names."""
 
     device = "cpu"
 
     def __init__(self, path: Path, *, num_threads: int = 1, device: DeviceName = "cpu") -> None:
-        """Load the file; num_threads: of one call. Raises ModelError when it is missing or not a femae model.
+        """Load the file; `num_threads`: of one call. Raises ModelError when it is missing or not a femae model.
 
-        Raises ConfigError for another device than the CPU.
+        Raises ConfigError for any device but auto, cpu and openvino, all of which run on the CPU.
         """
         if device not in ("auto", "cpu", "openvino"):
             raise ConfigError(f"--engine openvino runs on the CPU, not on {device}: leave out --engine or --device")
@@ -40,7 +41,7 @@ class OpenVinoEngine:
         try:
             model = core.read_model(path)
         except RuntimeError as error:
-            raise ModelError(_unreadable(path)) from error
+            raise ModelError(_explain_unreadable(path)) from error
         self.spec = ModelSpec.from_metadata(_metadata(model), path=str(path))
         self.spec.check_names(
             inputs=[port.any_name for port in model.inputs],
@@ -61,7 +62,7 @@ class OpenVinoEngine:
         self._local = threading.local()
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> their probabilities."""
+        """Probabilities of N crops u8[N, S, S, 3] RGB."""
         if len(crops) == 0:
             return self.spec.no_faces()
         if not hasattr(self._local, "request"):
@@ -70,15 +71,15 @@ class OpenVinoEngine:
         return self.spec.to_probabilities([np.array(result[name]) for name in self.spec.output_names])
 
 
-def _unreadable(path: Path) -> str:
+def _explain_unreadable(path: Path) -> str:
     if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
         return f"{path} lacks its weights: {path.with_suffix('.bin').name} must be in the same folder"
     return f"{path} cannot be read as an OpenVINO or ONNX model; give a file written by femae"
 
 
 def _metadata(model: Any) -> dict[str, str]:
-    """The entry `femae`: of an .xml file its own, of an .onnx file under `framework`."""
-    for place in ([METADATA_KEY], ["framework", METADATA_KEY]):
-        if model.has_rt_info(place):
-            return {METADATA_KEY: str(model.get_rt_info(place).value)}
+    """The entry `femae` of the model's rt_info: at the top level from .xml, under `framework` from .onnx."""
+    for path in ([METADATA_KEY], ["framework", METADATA_KEY]):
+        if model.has_rt_info(path):
+            return {METADATA_KEY: str(model.get_rt_info(path).value)}
     return {}

@@ -1,7 +1,7 @@
 """The metadata of a model file, and the protocol of the engines that run it.
 
-A model carries its size, colour, mean, std, label order and framing in the file's own metadata, so that no number of
-the preprocessing stands anywhere else (DESIGN, house rule 6).
+A model file carries its input size, colour mode, mean, std, label order and framing in its own metadata, so that
+preprocessing needs no other source of constants (DESIGN, house rule 6).
 """
 
 import json
@@ -23,11 +23,11 @@ METADATA_KEY = "femae"
 
 
 class Probabilities(NamedTuple):
-    """What a model says of N crops."""
+    """Outputs of a model for N crops, each 0..1."""
 
     probs: npt.NDArray[np.float32]  # f32[N, 6] in the order of EMOTIONS
     au_probs: npt.NDArray[np.float32]  # f32[N, A] in the order of ModelSpec.au_names
-    none_probs: npt.NDArray[np.float32]  # f32[N, 1]: none of the six; f32[N, 0] where the model does not say
+    none_probs: npt.NDArray[np.float32]  # f32[N, 1]: none of the six; f32[N, 0] for models without this output
 
 
 class ModelSpec(Config):
@@ -35,16 +35,16 @@ class ModelSpec(Config):
 
     name: str
     version: str = ""
-    image_size: int = Field(gt=0)  # pixels a side
+    image_size: int = Field(gt=0)  # side of the square input, pixels
     color: Literal["gray", "rgb"]  # gray: ITU-R 601 luma
-    mean: tuple[float, ...]  # of values in 0..1, one per channel
-    std: tuple[float, ...]
+    mean: tuple[float, ...]  # per channel, of values in 0..1
+    std: tuple[float, ...]  # per channel, of values in 0..1
     emotions: tuple[str, ...]
     au_names: tuple[str, ...] = ()
-    says_none: bool = False  # a further output: the probability of none of the six
+    says_none: bool = False  # whether there is an output for the probability of none of the six
     framing: str = ""  # JSON of faces.crop.Framing; empty: the default framing
-    thresholds: tuple[float, ...] = ()  # per emotion, where it counts as shown; empty: 0.5
-    expression: ExpressionParams | None = None  # of the label for people; None: the defaults of compound.expression
+    thresholds: tuple[float, ...] = ()  # probability per emotion above which it counts as shown; empty: 0.5
+    expression: ExpressionParams | None = None  # of the expression label; None: the defaults of compound.expression
     precision: Literal["fp32", "int8"] = "fp32"
     description: str = ""
     terms: str = ""
@@ -55,7 +55,7 @@ class ModelSpec(Config):
 
     @property
     def output_names(self) -> list[str]:
-        """Names of the outputs of a file, in order."""
+        """Names of the file's outputs, in order."""
         return ["probs", *(["au_probs"] if self.au_names else []), *(["none_probs"] if self.says_none else [])]
 
     def to_metadata(self) -> dict[str, str]:
@@ -63,7 +63,7 @@ class ModelSpec(Config):
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], *, path: str) -> "ModelSpec":
-        """Read the entry `femae` of a file's metadata. Raises ModelError when it is absent or damaged."""
+        """Parse the entry `femae` of a file's metadata. Raises ModelError when it is absent, damaged or wrong."""
         if METADATA_KEY not in metadata:
             raise ModelError(
                 f"{path} is not a femae model: its metadata has no entry '{METADATA_KEY}' with size, mean, std and "
@@ -88,7 +88,7 @@ class ModelSpec(Config):
         return spec
 
     def check_names(self, *, inputs: list[str], outputs: list[str], path: str) -> None:
-        """Raise ModelError unless a file has the input `pixels` and the outputs that its entry promises."""
+        """Raise ModelError unless a file has the input `pixels` and the outputs `output_names`."""
         if inputs != ["pixels"] or outputs != self.output_names:
             raise ModelError(
                 f"{path} has outputs {outputs}; expected input 'pixels' and outputs {self.output_names}: give a file "
@@ -96,12 +96,12 @@ class ModelSpec(Config):
             )
 
     def no_faces(self) -> Probabilities:
-        """What any model says of no crops."""
+        """The result for zero crops."""
         sizes = (len(EMOTIONS), len(self.au_names), int(self.says_none))
         return Probabilities(*(np.zeros((0, size), np.float32) for size in sizes))
 
     def to_probabilities(self, outputs: Sequence[Any]) -> Probabilities:
-        """A network's outputs, in the order of output_names, as every engine gives them."""
+        """Convert a network's outputs, in the order of output_names; those it does not have become f32[N, 0]."""
         given = dict(zip(self.output_names, (np.asarray(output, np.float32) for output in outputs), strict=True))
         empty = np.zeros((len(given["probs"]), 0), np.float32)
         return Probabilities(given["probs"], given.get("au_probs", empty), given.get("none_probs", empty))
@@ -111,15 +111,15 @@ class Engine(Protocol):
     """Runs a model on crops; `run` may be called from several threads at once."""
 
     spec: ModelSpec
-    device: str  # where it runs: cpu, cuda ...
+    device: str  # where it runs: cpu, cuda, ...
 
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> their probabilities."""
+        """Probabilities of N crops u8[N, S, S, 3] RGB."""
         ...
 
 
 def preprocess(crops: npt.NDArray[np.uint8], *, spec: ModelSpec) -> npt.NDArray[np.float32]:
-    """u8[N, S, S, 3] RGB -> normalised f32[N, C, S, S]. Gray is ITU-R 601 luma, rounded as Pillow's mode L does."""
+    """Normalise u8[N, S, S, 3] RGB to f32[N, C, S, S]. Gray is ITU-R 601 luma, rounded as Pillow's mode L is."""
     assert crops.ndim == 4 and crops.shape[1:] == (spec.image_size, spec.image_size, 3), crops.shape
     if spec.color == "gray":
         rgb = crops.astype(np.uint32)

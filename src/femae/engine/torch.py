@@ -1,4 +1,4 @@
-"""Runs trained weights as they are, through PyTorch. The only part of the engines that imports torch."""
+"""Runs trained weights with PyTorch, without an export. The only engine that imports torch."""
 
 from pathlib import Path
 from typing import Self
@@ -18,7 +18,7 @@ __all__ = ["TorchEngine", "spec_of"]
 
 
 def spec_of(info: WeightsInfo) -> ModelSpec:
-    """What a file made from these weights says of itself."""
+    """The metadata of a model exported from weights with this `info`."""
     model = info.model
     return ModelSpec(
         name=info.name,
@@ -38,10 +38,10 @@ def spec_of(info: WeightsInfo) -> ModelSpec:
 
 
 class TorchEngine:
-    """Engine over a model.safetensors or the folder of a run or an ensemble, in float32 on the CPU or a CUDA device."""
+    """Engine for a model.safetensors or the folder of a run or an ensemble, in float32 on the CPU or a CUDA device."""
 
     def __init__(self, path: Path, *, num_threads: int = 1, device: DeviceName = "cpu") -> None:
-        """Load the weights; num_threads: of one call, set for torch in the whole process.
+        """Load the weights; `num_threads` is set for torch in the whole process.
 
         Raises ModelError, and ConfigError for a device that cannot be used.
         """
@@ -55,7 +55,7 @@ class TorchEngine:
 
     @classmethod
     def of(cls, model: FaceModel | Ensemble, *, info: WeightsInfo) -> Self:
-        """An engine over a model in memory; torch keeps its number of threads."""
+        """An engine for a model in memory, on the CPU; leaves torch's number of threads unchanged."""
         engine = cls.__new__(cls)
         engine._load(model, info, device="cpu")
         return engine
@@ -66,7 +66,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def run(self, crops: npt.NDArray[np.uint8]) -> Probabilities:
-        """u8[N, S, S, 3] RGB crops -> their probabilities."""
+        """Probabilities of N crops u8[N, S, S, 3] RGB."""
         if len(crops) == 0:
             return self.spec.no_faces()
         outputs = self._net(torch.from_numpy(preprocess(crops, spec=self.spec)).to(self.device))

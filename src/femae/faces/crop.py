@@ -1,12 +1,12 @@
 """Square crops that frame a detected face as the training pictures frame theirs (paper, section 4.1: face crops).
 
-The network sees the pictures of FER+, which a frontal face detector cut long ago: a face fills the square, its chin
-near the lower edge. A crop of a film frame has to look the same, or accuracy is lost. The constants of `Framing` were
-measured by detecting faces in FER+ itself; benchmarks/framing.py repeats the measurement.
+The network is trained on FER+, whose pictures were cropped by a frontal face detector: the face fills the square, with
+the chin near the lower edge. Crops of film frames must be framed in the same way, or accuracy drops. The constants of
+`Framing` were measured by detecting faces in FER+ itself; benchmarks/framing.py repeats the measurement.
 
 Coordinates are continuous, in pixels, y downwards: pixel (column i, row j) covers [i, i + 1) x [j, j + 1), its centre
-lies at (i + 0.5, j + 0.5), and (0, 0) is the upper left corner of the picture. Boxes, landmarks and `frame_to_crop`
-all keep to this, so a frame of twice the size has exactly twice the coordinates.
+is (i + 0.5, j + 0.5), and (0, 0) is the upper left corner of the picture. Boxes, landmarks and `frame_to_crop` follow
+this convention, so that scaling a frame by 2 scales all coordinates by exactly 2.
 """
 
 import json
@@ -23,37 +23,37 @@ from femae.types import Face, FaceCrop
 
 __all__ = ["FERPLUS_FRAMING", "Framing", "crop_face", "crop_square", "whole_crop"]
 
-_REDUCE_FROM: Final = 5.0  # frame pixels per crop pixel from which the frame is first averaged in whole blocks
-_MAX_REDUCE: Final = 64  # the largest block; Pillow's integer arithmetic stays exact
+_REDUCE_FROM: Final = 5.0  # frame pixels per crop pixel, from which the frame is first averaged in blocks
+_MAX_REDUCE: Final = 64  # largest block size for which Pillow's integer arithmetic is exact
 _MAX_COORDINATE: Final = 1e9  # pixels
-_MAX_SIDE: Final = 3  # of a crop, in longer sides of its frame
+_MAX_SIDE: Final = 3  # of a crop, as a multiple of the frame's longer side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Framing:
-    """How the square of a crop lies about a detected face. The defaults are those of FER+ for RetinaFace boxes.
+    """How the square of a crop is placed around a detected face. The defaults reproduce FER+ for RetinaFace boxes.
 
     Raises ConfigError when a value is out of its range.
     """
 
     side_per_box: float = 1.06
-    """Side of the square over the geometric mean of the box's width and height (> 0). The mean of both changes least
-    when a mouth opens or smiles and when a head turns."""
+    """Side of the square divided by the geometric mean of the box's width and height (0.1..10). The geometric mean
+    changes least when the mouth opens or smiles and when the head turns."""
 
     eyes_weight: float = 0.5
-    """Share, 0..1, of the point between the eyes in the anchor of the square; the rest is the middle of the box. The
-    eyes hold the square still when the mouth moves, the box holds it on heads seen from the side."""
+    """Weight (0..1) of the midpoint between the eyes in the anchor of the square; the rest is that of the box's centre.
+    The eyes keep the square still when the mouth moves, the box keeps it on the head in profile views."""
 
     below_eyes: float = 0.11
-    """Middle of the square below the point between the eyes, in sides."""
+    """Distance of the square's centre below the midpoint between the eyes, as a fraction of its side (-2..2)."""
 
     below_box: float = 0.0
-    """Middle of the square below the middle of the box, in sides."""
+    """Distance of the square's centre below the box's centre, as a fraction of its side (-2..2)."""
 
     keep_roll_deg: float = 5.0
-    """Heads tilted up to this angle are left as they are; what exceeds it is turned back. 0: heads always upright; 180:
-    never turned. FER+ holds tilted heads (eight of ten within 12 degrees), so that on its own pictures the angle makes
-    no difference; on heads tilted by 20 degrees and more, the smaller the better."""
+    """Roll angle up to which a head stays tilted in its crop; any excess is rotated back. 0: heads are always upright;
+    180: crops are never rotated. FER+ contains tilted heads (80 % within 12 degrees), so that on its own pictures this
+    value makes no difference; for heads tilted by 20 degrees or more, smaller values are better."""
 
     def __post_init__(self) -> None:
         ranges = {"side_per_box": (0.1, 10), "eyes_weight": (0, 1), "keep_roll_deg": (0, 180)}
@@ -64,12 +64,12 @@ class Framing:
                 raise ConfigError(f"framing: {field.name} is {value!r}, expected a number from {low} to {high}")
 
     def to_json(self) -> str:
-        """One line of JSON, as model files carry it."""
+        """The framing as one line of JSON, for the metadata of a model."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Framing":
-        """The inverse of `to_json`; keys left out take their default. Raises ModelError for anything else."""
+        """The inverse of `to_json`; missing keys take their defaults. Raises ModelError for invalid JSON or values."""
         known = [field.name for field in fields(cls)]
         try:
             values = json.loads(text)
@@ -88,11 +88,11 @@ FERPLUS_FRAMING: Final = Framing()
 
 
 def crop_square(face: Face, *, framing: Framing = FERPLUS_FRAMING) -> tuple[npt.NDArray[np.float64], float, float]:
-    """Where the crop of a face lies: centre f64[2] (x, y) and side in frame pixels, angle in radians.
+    """The square of a face's crop: centre f64[2] (x, y) and side in frame pixels, rotation angle in radians.
 
-    The angle is that of the crop's x axis in the frame, clockwise as displayed: a positive angle follows a head whose
-    right eye (as seen) stands lower. Landmarks that are absent, not finite or outside the box are not used.
-    Raises InputError when the box is not finite or has no area.
+    The angle is that of the crop's x axis in the frame, clockwise as displayed: it is positive for a head whose right
+    eye (as seen) is lower. Landmarks are ignored where they are not finite or lie outside the box. Raises InputError
+    when the box is not finite or has no area.
     """
     box = face.box_xyxy.astype(np.float64)
     width, height = box[2] - box[0], box[3] - box[1]
@@ -115,23 +115,23 @@ def crop_square(face: Face, *, framing: Framing = FERPLUS_FRAMING) -> tuple[npt.
 
 
 def crop_face(image: npt.NDArray[np.uint8], *, face: Face, size: int, framing: Framing = FERPLUS_FRAMING) -> FaceCrop:
-    """Cut one face out of a frame u8[H, W, 3] RGB as a square picture u8[size, size, 3].
+    """Crop one face from a frame u8[H, W, 3] RGB to a square picture u8[size, size, 3].
 
-    Larger faces are reduced with an antialiasing filter (Lanczos), smaller ones enlarged; where the square reaches
-    beyond the frame, the frame is mirrored at its border, as training does it. `frame_to_crop` f32[2, 3] maps points
-    of the frame to points of the crop exactly, both in the continuous coordinates that the module states. Raises
-    InputError as `crop_square` does.
+    Larger faces are downsampled with an antialiasing filter (Lanczos), smaller ones upsampled (bicubic); beyond the
+    frame's border its content is mirrored, as in training. `frame_to_crop` f32[2, 3] maps points of the frame to points
+    of the crop, in the coordinates described above. Raises InputError as `crop_square` does, and for a box far larger
+    than the frame.
     """
     centre, side, angle = crop_square(face, framing=framing)
     return _cut(image, face=face, centre=centre, side=side, angle=angle, size=size)
 
 
 def whole_crop(image: npt.NDArray[np.uint8], *, size: int) -> FaceCrop:
-    """Take a picture u8[H, W, 3] RGB that is a face crop already: nothing is detected, all of it is resized.
+    """Resize a picture u8[H, W, 3] RGB that is a face crop already to u8[size, size, 3], without detection.
 
-    A picture that is not square keeps its proportions: its longer side fills the crop and the shorter one is
-    continued by mirroring, the picture in the middle. (Upright boxes about faces come close to FER+ that way;
-    stretching would make every face wider.) The face's box is the whole picture, its score 1, no landmarks.
+    The aspect ratio is kept: the longer side fills the crop, and the shorter one is padded by mirroring, with the
+    picture in the middle. (Upright boxes around faces come close to FER+ in this way; stretching would make faces
+    wider.) The face's box is the whole picture, its score 1, without landmarks. Raises InputError for an empty picture.
     """
     height, width = image.shape[:2]
     if not height or not width:
@@ -142,7 +142,7 @@ def whole_crop(image: npt.NDArray[np.uint8], *, size: int) -> FaceCrop:
 
 
 def _trusted_landmarks(face: Face) -> npt.NDArray[np.float64] | None:
-    """Landmarks f64[5, 2], or None when there are none that can be believed."""
+    """Landmarks f64[5, 2]; None if there are none or they are implausible."""
     if face.landmarks is None or not np.isfinite(face.landmarks).all():
         return None
     points = face.landmarks.astype(np.float64)
@@ -153,9 +153,9 @@ def _trusted_landmarks(face: Face) -> npt.NDArray[np.float64] | None:
 
 
 def _roll(points: npt.NDArray[np.float64]) -> float:
-    """Tilt of a head in radians, from the line of the eyes and the line from eyes to mouth.
+    """Roll of a head in radians, from the vector between the eyes and the vector from the eyes to the mouth.
 
-    The longer of the two counts for more: seen from the side, the eyes lie almost on one point.
+    The longer vector has more weight: in profile, the eyes almost coincide.
     """
     across = points[1] - points[0]
     down = (points[3] + points[4] - points[0] - points[1]) / 2
@@ -163,14 +163,14 @@ def _roll(points: npt.NDArray[np.float64]) -> float:
 
 
 def _frame_to_crop(centre: npt.NDArray[np.float64], *, side: float, angle: float, size: int) -> npt.NDArray[np.float64]:
-    """f64[2, 3] of the similarity that takes the square to [0, size) x [0, size)."""
+    """Similarity transform f64[2, 3] that maps the square to [0, size) x [0, size)."""
     cos, sin = math.cos(angle) * size / side, math.sin(angle) * size / side
     linear = np.array([[cos, sin], [-sin, cos]])
     return np.column_stack([linear, size / 2 - linear @ centre])
 
 
 def _mirrored(start: int, stop: int, length: int) -> npt.NDArray[np.intp]:
-    """Indices of start..stop in a row of `length`, continued beyond both ends by mirroring."""
+    """Indices of positions start..stop in a row of `length`, mirrored beyond both ends."""
     index = np.arange(start, stop) % (2 * length)
     return np.minimum(index, 2 * length - 1 - index)
 
@@ -178,7 +178,7 @@ def _mirrored(start: int, stop: int, length: int) -> npt.NDArray[np.intp]:
 def _region(
     image: npt.NDArray[np.uint8], *, centre: npt.NDArray[np.float64], half: float, margin: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """The part of a frame about the square of half side `half`, and the centre in that part's own coordinates."""
+    """The region of a frame around the square of half side `half`, and the centre in that region's coordinates."""
     x1, y1 = (math.floor(value - half) - margin for value in centre)
     x2, y2 = (math.ceil(value + half) + margin for value in centre)
     height, width = image.shape[:2]
@@ -194,7 +194,7 @@ def _region(
 def _cut(
     image: npt.NDArray[np.uint8], *, face: Face, centre: npt.NDArray[np.float64], side: float, angle: float, size: int
 ) -> FaceCrop:
-    """Resample the square of a frame."""
+    """Crop and resample a square of the frame."""
     assert size >= 1 and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
     if side > _MAX_SIDE * max(image.shape[:2]):
         raise InputError(
@@ -214,27 +214,28 @@ def _cut(
         resample = Image.Resampling.LANCZOS if step > 1 else Image.Resampling.BICUBIC
         square = picture.resize((size, size), resample, box=(*(centre - side / 2), *(centre + side / 2)))
     else:
-        square = _turned(picture, centre=centre, side=side, half=half, angle=angle, size=size)
+        square = _rotated(picture, centre=centre, side=side, half=half, angle=angle, size=size)
     return FaceCrop(face=face, image=np.asarray(square), frame_to_crop=matrix)
 
 
-def _turned(
+def _rotated(
     picture: Image.Image, *, centre: npt.NDArray[np.float64], side: float, half: float, angle: float, size: int
 ) -> Image.Image:
-    """Resample a square that stands at an angle: reduce to twice the crop's resolution, turn, halve."""
+    """Resample a rotated square: downsample to twice the crop's resolution, rotate, then halve the size."""
     double = 2 * size
     step = max(1.0, side / double)
-    count = math.ceil(2 * half / step) + 4
-    reach = count * step / 2
+    side_px = math.ceil(2 * half / step) + 4
+    reach = side_px * step / 2
     if step > 1:
         box = (*(centre - reach), *(centre + reach))
-        picture, centre = picture.resize((count, count), Image.Resampling.HAMMING, box=box), np.full(2, count / 2)
+        picture = picture.resize((side_px, side_px), Image.Resampling.HAMMING, box=box)
+        centre = np.full(2, side_px / 2)
     cos, sin = math.cos(angle) * side / double / step, math.sin(angle) * side / double / step
     offset_x, offset_y = centre[0] - (cos - sin) * size, centre[1] - (sin + cos) * size
-    turned = picture.transform(
+    rotated = picture.transform(
         (double, double),
         Image.Transform.AFFINE,
         (cos, -sin, offset_x, sin, cos, offset_y),
         resample=Image.Resampling.BICUBIC,
     )
-    return turned.resize((size, size), Image.Resampling.LANCZOS)
+    return rotated.resize((size, size), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Opens a face detector: the built-in one, or the user's ONNX file, recognised by its outputs."""
+"""Loads a face detector: the built-in one, or an ONNX file whose kind is recognised by its outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from femae.faces.strided import SCRFD, YuNet
 __all__ = ["load_detector"]
 
 _KINDS = (RetinaFace, SCRFD, YuNet)
-_WEAK = 0.25  # share of the threshold from which on a face counts as seen, where another scale is sure of it
+_WEAK = 0.25  # of the threshold: lowest score at which a detection may confirm one that exceeds it at another scale
 
 
 def load_detector(
@@ -23,13 +23,13 @@ def load_detector(
     score_threshold: float | None = None,
     device: DeviceName = "cpu",
 ) -> ScaledDetector:
-    """A detector for pictures of any size; many threads may share it.
+    """Load a detector for pictures of any size, which may be shared by several threads.
 
-    `path` None is the built-in RetinaFace, else an ONNX file of a RetinaFace, an SCRFD or a YuNet. `num_threads` is the
-    number of cores that one picture takes; where several threads call the detector, 1 is best. `score_threshold` 0..1,
-    None for the kind's own. Raises ModelError when the file is missing, not ONNX, or a network of another kind, and
-    MissingDependencyError when the package that carries the built-in network, or the device's, is not installed;
-    ConfigError when the device cannot be used.
+    `path` None: the built-in RetinaFace; else an ONNX file of a RetinaFace, an SCRFD or a YuNet. `num_threads`: CPU
+    threads for one picture; where several threads call the detector, 1 is best. `score_threshold`: 0..1; None: the
+    kind's default. Raises ModelError when the file is missing, not ONNX, or another kind of network,
+    MissingDependencyError when the package of the built-in network or of the device is not installed, ConfigError when
+    the device cannot be used.
     """
     if path is None:
         net = open_net(builtin_weights(), num_threads=num_threads, device=device)
@@ -42,9 +42,7 @@ def load_detector(
     raise ModelError(
         f"'{path}' is not a supported face detector: for a picture of {net.probe_hw[1]}x{net.probe_hw[0]} it "
         f"returns {shapes}. Supported are RetinaFace (boxes, classes, landmarks over all anchors), SCRFD of "
-        f"InsightFace (6 "
-        f"or 9 "
-        "outputs) and YuNet of OpenCV (12 outputs)"
+        "InsightFace (6 or 9 outputs) and YuNet of OpenCV (12 outputs)"
     )
 
 

@@ -1,4 +1,4 @@
-"""An ONNX face network in an onnxruntime session: opened, inspected, and run on u8 pictures."""
+"""Opens an ONNX face detection network, inspects its inputs and outputs, and runs it on u8 pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxNet", "PixelFormat", "open_net"]
 
-_LARGE_PIXELS = 1_000_000  # above, the memory of a run is given back after it; that costs a tenth of its time
-_PROBE_PX = 64  # side of the blank picture that shows what an unknown network gives; a multiple of every stride
+_LARGE_PIXELS = 1_000_000  # above, the memory arena is shrunk after a run, which costs a tenth of the run's time
+_PROBE_PX = 64  # side of the blank picture that networks are probed with; a multiple of every stride
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelFormat:
-    """How a network wants its pixels: (value - mean) * scale, channels in the order RGB or BGR."""
+    """Input normalisation of a network: (value - mean) * scale, channels in the order RGB or BGR."""
 
     bgr: bool
-    mean_rgb: tuple[float, float, float]  # of 0..255
+    mean_rgb: tuple[float, float, float]  # of values in 0..255
     scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OnnxNet:
-    """A session whose one input is f32[1, 3, H, W]. Safe to run from many threads."""
+    """A session with one input f32[1, 3, H, W]; `run` may be called from several threads at once."""
 
     session: "Session"
     input_name: str
-    input_hw: tuple[int, int] | None  # fixed by the file; None: any height and width
-    probe_hw: tuple[int, int]  # size of the blank picture that it was shown when opened
-    probe_outputs: tuple[npt.NDArray[Any], ...]  # what it gave for that
+    input_hw: tuple[int, int] | None  # height and width fixed by the file; None: any
+    probe_hw: tuple[int, int]  # size of the blank picture that it was probed with
+    probe_outputs: tuple[npt.NDArray[Any], ...]  # its outputs for that picture
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
@@ -44,9 +44,9 @@ class OnnxNet:
         return [output.shape for output in self.probe_outputs]
 
     def by_width(self, *, strides: tuple[int, ...], per_cell: int) -> dict[int, list[list[int]]]:
-        """Positions of the outputs [1, N, width] or [N, width], as result[width][level]; level is that of the stride.
+        """Indices of the outputs [1, N, width] or [N, width] as result[width][level], `level` indexing `strides`.
 
-        N is `per_cell` for each cell of one of the strides. Empty when an output does not fit.
+        N must be `per_cell` times the number of cells of a stride. Empty if any output does not fit.
         """
         height, width = self.probe_hw
         counts = [per_cell * (height // stride) * (width // stride) for stride in strides]
@@ -61,10 +61,10 @@ class OnnxNet:
     def run(
         self, image: npt.NDArray[np.uint8], *, pixels: PixelFormat, multiple: int = 32
     ) -> tuple[list[npt.NDArray[np.float32]], tuple[int, int]]:
-        """u8[H, W, 3] RGB -> the outputs, and height and width of the padded input they belong to.
+        """Run on u8[H, W, 3] RGB; returns the outputs, and height and width of the padded input.
 
-        A picture is padded at the right and below, with the mean, to the fixed size or to multiples of `multiple`.
-        Raises ModelError when it is larger than a fixed size.
+        The picture is padded with the mean at the right and at the bottom, to the fixed size or to multiples of
+        `multiple`. Raises ModelError when it is larger than the fixed size.
         """
         height, width = image.shape[:2]
         if self.input_hw is not None:
@@ -82,15 +82,15 @@ class OnnxNet:
             np.subtract(image[..., channel], np.float32(mean), out=plane)
             if pixels.scale != 1.0:
                 plane *= pixels.scale
-        options = _giving_back_memory() if padded[0] * padded[1] > _LARGE_PIXELS else None
+        options = _shrinking_options() if padded[0] * padded[1] > _LARGE_PIXELS else None
         return self.session.run({self.input_name: blob}, options), padded
 
 
 def open_net(model: bytes | Path, *, num_threads: int, device: DeviceName = "cpu") -> OnnxNet:
-    """Open an ONNX network and run it once on a blank picture to see the shapes it gives.
+    """Open an ONNX network and run it once on a blank picture to learn its output shapes.
 
-    `num_threads` is the number of cores for one picture. Raises ModelError: no such file, not ONNX, or the network does
-    not take one batch of RGB pictures; ConfigError or MissingDependencyError for a device that cannot be used.
+    `num_threads`: CPU threads for one picture. Raises ModelError when the file is missing or not ONNX, or the network's
+    input is not a batch of RGB pictures; ConfigError or MissingDependencyError for a device that cannot be used.
     """
     name = "the built-in network" if isinstance(model, bytes) else f"'{model}'"
     session = _open_session(model, name=name, num_threads=num_threads, device=device)
@@ -126,17 +126,17 @@ def _open_session(model: bytes | Path, *, name: str, num_threads: int, device: D
     if isinstance(model, Path) and not model.is_file():
         raise ModelError(f"there is no file {name}: give the path of a face detector in ONNX format")
     options = session_options(num_threads=num_threads)
-    options.enable_mem_pattern = False  # would keep a plan for every size of picture ever seen
+    options.enable_mem_pattern = False  # would cache a memory plan for every picture size
     try:
         return open_session(model, options=options, device=device)
     except FemaeError:
         raise
-    except Exception as error:  # onnxruntime has a tree of its own, without a common root of use here
+    except Exception as error:  # onnxruntime's exceptions have no common public base class
         raise ModelError(f"{name} is not an ONNX file that can be run ({_first_line(error)})") from error
 
 
-def _giving_back_memory() -> Any:
-    """Options of one run after which onnxruntime frees what it kept for the next one."""
+def _shrinking_options() -> Any:
+    """Run options with which onnxruntime shrinks its memory arena after the run."""
     from femae.ort import onnxruntime as ort
 
     options = ort.RunOptions()

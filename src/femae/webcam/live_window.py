@@ -13,19 +13,19 @@ from femae.errors import OutputError
 from femae.files import replacing
 from femae.inference.item import Draw
 from femae.video.palette import WHITE
-from femae.webcam.picture import RED, Part, bar_height, lay_help, paint
+from femae.webcam.picture import RED, Part, bar_height, draw_help, paint
 from femae.webcam.screen import Screen
 from femae.webcam.session import ProcessedFrame, Session
 
 __all__ = ["LiveWindow"]
 
-_NOTICE_S: Final = 3.0  # for which a message stays in the bar
-_REDRAW_S: Final = 0.2  # between two pictures of the window when nothing new comes
-_FIRST_SIZE: Final = (640, 480)  # of a source that does not tell its own
+_NOTICE_S: Final = 3.0  # for which a message is shown in the bar
+_REDRAW_S: Final = 0.2  # between two redraws of the window without a new result
+_DEFAULT_SIZE: Final = (640, 480)  # width and height of a source that does not state its size
 
 
 class LiveWindow:
-    """Runs a session in a thread of its own and shows it until a key, or the end of the source, ends both."""
+    """Runs a session in its own thread and shows its results until a key, or the end of the source, ends both."""
 
     def __init__(self, screen: Screen, session: Session, *, draw: Draw, out: Path, stem: str) -> None:
         """Pictures are saved as `<out>/<stem>-1.png` and so on."""
@@ -33,7 +33,7 @@ class LiveWindow:
         self._out, self._stem = out, stem
         self._latencies: deque[float] = deque(maxlen=15)
         self._frozen: ProcessedFrame | None = None
-        self._helps = False
+        self._shows_help = False
         self._is_recording = session.recording_s is not None
         self._notice, self._notice_until_s = "", 0.0
         self._num_pictures = 0
@@ -42,7 +42,7 @@ class LiveWindow:
     def run(self) -> None:
         """Show the session until it ends. Raises what the session raises."""
         info = self._session.source.info
-        width, height = info.width or _FIRST_SIZE[0], info.height or _FIRST_SIZE[1]
+        width, height = info.width or _DEFAULT_SIZE[0], info.height or _DEFAULT_SIZE[1]
         self._screen.open(width=width, height=height, extra=bar_height(720))
         worker = threading.Thread(target=self._session.run_quietly, name="femae-session", daemon=True)
         worker.start()
@@ -59,68 +59,69 @@ class LiveWindow:
         shown: ProcessedFrame | None = None
         shown_s = 0.0
         while not self._session.is_over:
-            strokes = self._screen.strokes()
-            if "q" in strokes:
+            keys = self._screen.pressed_keys()
+            if "q" in keys:
                 return
-            for stroke in strokes:
-                self._do(stroke)
-            sight = self._frozen or self._session.newest
-            is_new = sight is not shown
-            if is_new or strokes or time.monotonic() - shown_s > _REDRAW_S:
-                self._show(sight)
+            for key in keys:
+                self._on_key(key)
+            processed = self._frozen or self._session.newest
+            is_new = processed is not shown
+            if is_new or keys or time.monotonic() - shown_s > _REDRAW_S:
+                self._show(processed)
                 shown_s = time.monotonic()
-            if is_new and sight is not None and self._frozen is None:
-                self._latencies.append(time.monotonic() - sight.arrived_s)
-            shown = sight
+            if is_new and processed is not None and self._frozen is None:
+                self._latencies.append(time.monotonic() - processed.arrived_s)
+            shown = processed
             self._screen.wait()
 
-    def _do(self, stroke: str) -> None:
-        if stroke == "h":
-            self._helps = not self._helps
-        elif stroke == "space":
+    def _on_key(self, key: str) -> None:
+        if key == "h":
+            self._shows_help = not self._shows_help
+        elif key == "space":
             self._frozen = None if self._frozen is not None else self._session.newest
-        elif stroke == "r":
+        elif key == "r":
             self._is_recording = not self._is_recording
             self._session.record(self._is_recording)
-            self._say("recording" if self._is_recording else "recording ended")
-        elif stroke == "s":
+            self._notify("recording" if self._is_recording else "recording ended")
+        elif key == "s":
             self._save()
 
-    def _say(self, text: str) -> None:
+    def _notify(self, text: str) -> None:
+        """Show a message in the bar for some seconds."""
         self._notice, self._notice_until_s = text, time.monotonic() + _NOTICE_S
 
     def _save(self) -> None:
-        """Save what is shown, at the source's own size."""
-        sight = self._frozen or self._session.newest
-        if sight is None or sight.result.frame.image is None:
-            self._say("no frame to save yet")
+        """Save the annotated frame that is shown, at the source's own size. Raises OutputError."""
+        processed = self._frozen or self._session.newest
+        if processed is None or processed.result.frame.image is None:
+            self._notify("no frame to save yet")
             return
         self._num_pictures += 1
         path = self._out / f"{self._stem}-{self._num_pictures}.png"
         try:
             self._out.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
-                Image.fromarray(self._draw(sight.result.frame.image, sight.result)).save(partial, format="PNG")
+                Image.fromarray(self._draw(processed.result.frame.image, processed.result)).save(partial, format="PNG")
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}; give another --out") from error
         self.saved.append(path)
-        self._say(f"saved {path.name}")
+        self._notify(f"saved {path.name}")
 
-    def _show(self, sight: ProcessedFrame | None) -> None:
+    def _show(self, processed: ProcessedFrame | None) -> None:
         width, height = self._screen.size
         picture = paint(
-            sight.result if sight is not None else None,
+            processed.result if processed is not None else None,
             width=width,
             height=height,
             draw=self._draw,
-            parts=self._figures(sight),
+            parts=self._bar_texts(processed),
             parts_right=[("h: help", WHITE)],
         )
-        if self._helps:
-            lay_help(picture)
+        if self._shows_help:
+            draw_help(picture)
         self._screen.show(picture)
 
-    def _figures(self, sight: ProcessedFrame | None) -> list[Part]:
+    def _bar_texts(self, processed: ProcessedFrame | None) -> list[Part]:
         """The texts of the bar, the most important first."""
         parts: list[Part] = []
         recording_s = self._session.recording_s
@@ -128,12 +129,12 @@ class LiveWindow:
             parts.append((f"REC {recording_s // 60:.0f}:{recording_s % 60:04.1f}", RED))
         if self._frozen is not None:
             parts.append(("frozen", RED))
-        if sight is None:
+        if processed is None:
             return [*parts, ("waiting for the first frame", WHITE)]
-        parts.append((f"{sight.rate:.1f} frames/s", WHITE))
+        parts.append((f"{processed.rate:.1f} frames/s", WHITE))
         if self._latencies:
             parts.append((f"latency {1000 * statistics.median(self._latencies):.0f} ms", WHITE))
-        parts.append((f"{sight.num_dropped} dropped", WHITE))
+        parts.append((f"{processed.num_dropped} dropped", WHITE))
         if time.monotonic() < self._notice_until_s:
             parts.append((self._notice, WHITE))
         return parts

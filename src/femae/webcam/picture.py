@@ -1,4 +1,4 @@
-"""What the window shows, painted as one picture: the annotated frame, a bar with figures below it, a panel of help."""
+"""Renders the window's picture: the annotated frame, a bar with rate and latency below it, and the help panel."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,13 +10,13 @@ import numpy.typing as npt
 from femae.faces.pixels import resize_rgb
 from femae.inference.item import Draw
 from femae.types import FrameResult
-from femae.video.palette import WHITE, Rgb, Sheet, text_mask
+from femae.video.palette import WHITE, Layer, Rgb, text_mask
 
-__all__ = ["KEYS", "RED", "bar_height", "lay_help", "paint"]
+__all__ = ["KEYS", "RED", "bar_height", "draw_help", "paint"]
 
 RED: Final[Rgb] = (255, 90, 80)
 _GREY: Final[Rgb] = (190, 190, 190)
-_GROUND: Final[Rgb] = (24, 26, 30)
+_BACKGROUND: Final[Rgb] = (24, 26, 30)
 
 KEYS: Final = (
     ("r", "record table and film; again: stop"),
@@ -29,14 +29,14 @@ KEYS: Final = (
 Part = tuple[str, Rgb]  # a text of the bar and its colour
 
 
-def _letters(height: int) -> int:
-    """Size of letters for a window so high, pixels."""
+def _font_size(height: int) -> int:
+    """Size of letters, in pixels, for a window of this height."""
     return int(np.clip(round(height / 36), 12, 40))
 
 
 def bar_height(height: int) -> int:
-    """Height of the bar of a window so high, pixels."""
-    return round(_letters(height) * 1.9)
+    """Height of the bar, in pixels, for a window of this height."""
+    return round(_font_size(height) * 1.9)
 
 
 def paint(
@@ -48,22 +48,23 @@ def paint(
     parts: Sequence[Part],
     parts_right: Sequence[Part] = (),
 ) -> npt.NDArray[np.uint8]:
-    """u8[height, width, 3] RGB: the frame as large as fits above the bar, everything else dark.
+    """Render u8[height, width, 3] RGB: the frame as large as fits above the bar, on a dark background.
 
-    Box, bars and texts are painted at the window's own size, so that they are sharp whatever the camera gives.
+    Boxes, bars and texts are drawn at the window's resolution, so that they are sharp for a camera of any size.
     """
     canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = _GROUND
+    canvas[:] = _BACKGROUND
     bar = min(bar_height(height), height)
     if result is not None and result.frame.image is not None and height > bar:
-        picture = _fitted(result, width=width, height=height - bar, draw=draw)
+        picture = _annotated(result, width=width, height=height - bar, draw=draw)
         y, x = (height - bar - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
         canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
-    _lay_bar(canvas, parts, parts_right, bar=bar)
+    _draw_bar(canvas, parts, parts_right, bar=bar)
     return canvas
 
 
-def _fitted(result: FrameResult, *, width: int, height: int, draw: Draw) -> npt.NDArray[np.uint8]:
+def _annotated(result: FrameResult, *, width: int, height: int, draw: Draw) -> npt.NDArray[np.uint8]:
+    """The annotated frame, resized to fit into width x height pixels."""
     image = result.frame.image
     assert image is not None
     old_height, old_width = image.shape[:2]
@@ -75,46 +76,46 @@ def _fitted(result: FrameResult, *, width: int, height: int, draw: Draw) -> npt.
     return draw(larger, replace(result, faces=faces))
 
 
-def _lay_bar(canvas: npt.NDArray[np.uint8], left: Sequence[Part], right: Sequence[Part], *, bar: int) -> None:
-    """Texts from the left, and from the right what is left of the room; what does not fit is left out."""
+def _draw_bar(canvas: npt.NDArray[np.uint8], left: Sequence[Part], right: Sequence[Part], *, bar: int) -> None:
+    """Write the bar's texts: `left` from the left edge, then `right` from the right edge, as many as fit."""
     height, width = canvas.shape[:2]
-    size = _letters(height)
-    sheet = Sheet.empty(bar, width, opacity=255)
+    size = _font_size(height)
+    layer = Layer.empty(bar, width, opacity=255)
     y, free = (bar - round(size * 1.25)) // 2, width - size
     x = size
     for text, colour in left:
         mask = text_mask(text, size)
         if x + mask.shape[1] > free:
             break
-        sheet.write(mask, x=x, y=y, colour=colour)
+        layer.write(mask, x=x, y=y, colour=colour)
         x += mask.shape[1] + round(1.5 * size)
     for text, colour in reversed(right):
         mask = text_mask(text, size)
         if free - mask.shape[1] < x:
             break
         free -= mask.shape[1]
-        sheet.write(mask, x=free, y=y, colour=colour)
+        layer.write(mask, x=free, y=y, colour=colour)
         free -= size
-    sheet.lay(canvas, x=0, y=height - bar)
+    layer.blend_onto(canvas, x=0, y=height - bar)
 
 
-def lay_help(canvas: npt.NDArray[np.uint8]) -> None:
-    """The keys, on a panel in the middle of the window's picture, in place."""
+def draw_help(canvas: npt.NDArray[np.uint8]) -> None:
+    """Draw the panel of keys onto the middle of u8[H, W, 3] RGB, in place; nothing where it does not fit."""
     height, width = canvas.shape[:2]
-    size = _letters(height)
+    size = _font_size(height)
     while size > 8:
         row, pad = round(size * 1.6), size
         column = max(text_mask(key, size).shape[1] for key, _ in KEYS) + 2 * size
-        words = max(text_mask(text, size).shape[1] for _, text in KEYS)
-        panel_width, panel_height = pad + column + words + pad, pad + row * len(KEYS) + pad // 2
+        text_width = max(text_mask(text, size).shape[1] for _, text in KEYS)
+        panel_width, panel_height = pad + column + text_width + pad, pad + row * len(KEYS) + pad // 2
         if panel_width <= width and panel_height <= height:
             break
         size -= 1
     else:
         return
-    sheet = Sheet.empty(panel_height, panel_width, opacity=232)
+    layer = Layer.empty(panel_height, panel_width, opacity=232)
     for number, (key, text) in enumerate(KEYS):
         y = pad + number * row
-        sheet.write(text_mask(key, size), x=pad, y=y, colour=WHITE)
-        sheet.write(text_mask(text, size), x=pad + column, y=y, colour=_GREY)
-    sheet.lay(canvas, x=(width - panel_width) // 2, y=max(0, (height - panel_height) // 2))
+        layer.write(text_mask(key, size), x=pad, y=y, colour=WHITE)
+        layer.write(text_mask(text, size), x=pad + column, y=y, colour=_GREY)
+    layer.blend_onto(canvas, x=(width - panel_width) // 2, y=max(0, (height - panel_height) // 2))

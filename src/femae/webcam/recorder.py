@@ -1,4 +1,4 @@
-"""One recording: the table and the annotated film of the frames that were processed."""
+"""Writes one recording: the table and the annotated film of the processed frames."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,8 +20,8 @@ __all__ = ["Recorder"]
 class Recorder:
     """Writes `<out>/<stem>.<format>` and `<out>/<stem>.annotated.mp4`; both begin at 0 s with the first frame added.
 
-    The table has one column more than others, `num_dropped`: frames that came and were dropped since the recording
-    began. `frame` counts the frames that came, so it has gaps where some were dropped.
+    The table has an additional column `num_dropped`, the number of frames dropped since the recording began. `frame`
+    counts all frames that arrived, so it has gaps where frames were dropped.
     """
 
     def __init__(
@@ -51,27 +51,27 @@ class Recorder:
             raise
 
     def add(self, result: FrameResult) -> None:
-        """Add the next frame. Raises OutputError; then nothing of the recording stays."""
+        """Add the next frame, which has an image and a time. Raises OutputError after deleting the recording."""
         frame = result.frame
         assert frame.image is not None and frame.time_s is not None
         if self._first is None:
             self._first = (frame.index, frame.time_s)
-        moved = replace(frame, index=frame.index - self._first[0] + 1, time_s=frame.time_s - self._first[1])
+        shifted = replace(frame, index=frame.index - self._first[0] + 1, time_s=frame.time_s - self._first[1])
         self._num_frames += 1
-        self._num_dropped = moved.index - self._num_frames
-        self.length_s = moved.time_s or 0.0
+        self._num_dropped = shifted.index - self._num_frames
+        self.length_s = shifted.time_s or 0.0
         try:
-            batch = results_to_batch([replace(result, frame=moved)], schema=self._schema)
+            batch = results_to_batch([replace(result, frame=shifted)], schema=self._schema)
             dropped = pa.array([self._num_dropped] * batch.num_rows, pa.int64())
             self._tables.write(pa.record_batch([*batch.columns, dropped], schema=self._extended))
-            self._film.write(moved, self._draw(frame.image, result))
+            self._film.write(shifted, self._draw(frame.image, result))
         except OutputError:
             self._tables.abort()
             self._film.abort()
             raise
 
     def close(self) -> str:
-        """Complete both files; returns a sentence that names them."""
+        """Complete both files, or delete them if no frame was added; returns a sentence for the user."""
         if self._num_frames == 0:
             self._tables.abort()
             self._film.abort()

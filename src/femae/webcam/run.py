@@ -1,4 +1,4 @@
-"""`femae webcam`: source, models, window or no window, and the summary at the end."""
+"""`femae webcam`: opens the source and the networks, runs with or without a window, and prints a summary."""
 
 import signal
 import statistics
@@ -26,15 +26,15 @@ __all__ = ["run_webcam"]
 
 
 def run_webcam(config: WebcamConfig) -> int:
-    """Run until the source ends, --seconds are over, or somebody ends it; returns 0.
+    """Run until the source ends, --seconds are over, or the user quits; returns 0.
 
     Raises InputError (no such source), OutputError (no display, nothing can be written), ConfigError, ModelError,
     MissingDependencyError (no pygame-ce).
     """
     if config.headless and not config.record:
         raise ConfigError("--headless shows nothing, so it must record: add --record, or leave out --headless")
-    opening = find_source(config.source)
-    screen = None if config.headless else Screen(f"femae webcam: {opening.name}")
+    spec = find_source(config.source)
+    screen = None if config.headless else Screen(f"femae webcam: {spec.name}")
     predictor = Predictor(
         model=config.model,
         device=config.device,
@@ -43,16 +43,16 @@ def run_webcam(config: WebcamConfig) -> int:
         **config.rules.model_dump(),
     )
     annotate = partial(draw, compounds=predictor.compounds, labels=config.labels)
-    drop = config.realtime or opening.kind != "film"
-    paced = config.realtime and opening.kind == "film"
-    with LiveSource(opening, drop=drop, paced=paced, size=config.size, rate=config.rate or 0) as source:
-        namer = _Namer()
+    drop = config.realtime or spec.kind != "film"
+    paced = config.realtime and spec.kind == "film"
+    with LiveSource(spec, drop=drop, paced=paced, size=config.size, rate=config.rate or 0) as source:
+        unique = UniqueStems()
         session = Session(
             source,
             predictor,
             new_recorder=lambda: Recorder(
                 config.out,
-                stem=namer.recording(),
+                stem=unique(f"webcam-{_timestamp()}"),
                 formats=config.formats,
                 schema=predictor.schema(),
                 draw=annotate,
@@ -61,41 +61,31 @@ def run_webcam(config: WebcamConfig) -> int:
             max_s=config.seconds,
         )
         session.record(config.record)
-        latencies: list[float] = []
+        latencies: list[float] = []  # seconds
         saved: list[Any] = []
         if screen is None:
-            with _signals_stop(session):
-                session.run(lambda sight: _note(latencies, sight))
+            with _stop_on_signals(session):
+                session.run(lambda processed: _add_latency(latencies, processed))
         else:
-            window = LiveWindow(screen, session, draw=annotate, out=config.out, stem=f"webcam-{_stamp()}")
+            window = LiveWindow(screen, session, draw=annotate, out=config.out, stem=f"webcam-{_timestamp()}")
             window.run()
             saved = window.saved
-        _report(session, latencies, saved)
+        _print_summary(session, latencies, saved)
     return 0
 
 
-class _Namer:
-    """Names of recordings: the time at which they begin; never one twice."""
-
-    def __init__(self) -> None:
-        self._unique = UniqueStems()
-
-    def recording(self) -> str:
-        return self._unique(f"webcam-{_stamp()}")
-
-
-def _stamp() -> str:
+def _timestamp() -> str:
     return datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
-def _note(latencies: list[float], sight: ProcessedFrame) -> None:
-    if len(latencies) < 100_000:
-        latencies.append(sight.ready_s - sight.arrived_s)
+def _add_latency(latencies: list[float], processed: ProcessedFrame) -> None:
+    if len(latencies) < 100_000:  # bounds memory
+        latencies.append(processed.ready_s - processed.arrived_s)
 
 
 @contextmanager
-def _signals_stop(session: Session) -> Iterator[None]:
-    """Ctrl-C and a plain `kill` end the session after the frame under way, so that the recording is whole."""
+def _stop_on_signals(session: Session) -> Iterator[None]:
+    """SIGINT and SIGTERM end the session after the current frame, so that the recording is completed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -111,11 +101,11 @@ def _signals_stop(session: Session) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _report(session: Session, latencies: list[float], saved: list[Any]) -> None:
+def _print_summary(session: Session, latencies: list[float], saved: list[Any]) -> None:
     console = Console(soft_wrap=True, highlight=False)
-    sight = session.newest
-    if sight is not None:
-        line = f"{session.source.name}: {sight.number} frames processed, {session.source.num_dropped} dropped"
+    last = session.newest
+    if last is not None:
+        line = f"{session.source.name}: {last.number} frames processed, {session.source.num_dropped} dropped"
         if latencies:
             line += f", latency {1000 * statistics.median(latencies):.0f} ms"
         console.print(line, markup=False)

@@ -1,4 +1,4 @@
-"""The window itself, through pygame-ce: opens, shows pictures, returns key strokes. Nothing else uses pygame."""
+"""The window of the operating system, through pygame-ce: shows pictures and returns pressed keys."""
 
 import os
 import sys
@@ -11,9 +11,9 @@ from femae.errors import MissingDependencyError, OutputError
 
 __all__ = ["Screen"]
 
-_BLIND: Final = ("dummy", "offscreen")  # drivers that SDL falls back to where there is nothing to show on
+_HEADLESS_DRIVERS: Final = ("dummy", "offscreen")  # that SDL falls back to without a display
 _LINUX_DISPLAYS: Final = ("DISPLAY", "WAYLAND_DISPLAY")
-_LEAST_WIDTH: Final = 960  # of a new window's picture, pixels, where the display has them
+_MIN_WIDTH: Final = 960  # of a new window's picture, pixels, if the display is large enough
 _NO_DISPLAY: Final = (
     "there is no display to open a window on: run this on a desktop, or record without a window with "
     "`femae webcam --headless --record`"
@@ -24,7 +24,7 @@ class Screen:
     """A window of the operating system; use it from the main thread only."""
 
     def __init__(self, title: str) -> None:
-        """Find the display. Raises MissingDependencyError without pygame-ce, OutputError without a display."""
+        """Initialise the display. Raises MissingDependencyError without pygame-ce, OutputError without a display."""
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         try:
             import pygame
@@ -33,13 +33,13 @@ class Screen:
         self._pygame: Any = pygame
         driver = os.environ.get("SDL_VIDEODRIVER", "")
         if sys.platform.startswith("linux") and not (driver or any(os.environ.get(name) for name in _LINUX_DISPLAYS)):
-            raise OutputError(_NO_DISPLAY)  # SDL would say the same, in words of its own before ours
+            raise OutputError(_NO_DISPLAY)  # SDL would print a message of its own before failing
         try:
             pygame.display.init()
-            is_blind = pygame.display.get_driver() in _BLIND
+            is_headless = pygame.display.get_driver() in _HEADLESS_DRIVERS
         except pygame.error as error:
             raise OutputError(_NO_DISPLAY) from error
-        if is_blind and driver not in _BLIND:
+        if is_headless and driver not in _HEADLESS_DRIVERS:
             pygame.display.quit()
             raise OutputError(_NO_DISPLAY)
         pygame.display.set_caption(title)
@@ -54,10 +54,13 @@ class Screen:
         self._clock = pygame.time.Clock()
 
     def open(self, *, width: int, height: int, extra: int) -> None:
-        """Open the window for pictures of this size, enlarged if they are small, with `extra` pixels of height more."""
+        """Open the window for pictures of this size, scaled to suit the desktop, plus `extra` pixels of height.
+
+        Raises OutputError where no window can be opened.
+        """
         desktop = min(self._pygame.display.get_desktop_sizes(), default=(1280, 800))
-        room = (max(320, int(desktop[0] * 0.9)), max(240, int(desktop[1] * 0.85) - extra))
-        scale = min(max(1.0, _LEAST_WIDTH / width), room[0] / width, room[1] / height)
+        largest = (max(320, int(desktop[0] * 0.9)), max(240, int(desktop[1] * 0.85) - extra))
+        scale = min(max(1.0, _MIN_WIDTH / width), largest[0] / width, largest[1] / height)
         size = (round(width * scale), round(height * scale) + extra)
         try:
             self._pygame.display.set_mode(size, self._pygame.RESIZABLE)
@@ -70,8 +73,8 @@ class Screen:
         width, height = self._pygame.display.get_surface().get_size()
         return max(1, width), max(1, height)
 
-    def strokes(self) -> list[str]:
-        """Keys pressed since the last call, as q, r, s, space or h; closing the window is q."""
+    def pressed_keys(self) -> list[str]:
+        """Keys pressed since the last call: q, r, s, space or h; Escape and closing the window count as q."""
         pressed = []
         for event in self._pygame.event.get():
             if event.type == self._pygame.QUIT:
@@ -81,14 +84,14 @@ class Screen:
         return pressed
 
     def show(self, picture: npt.NDArray[np.uint8]) -> None:
-        """Show u8[H, W, 3] RGB in the upper left corner of the window."""
+        """Show u8[H, W, 3] RGB, aligned to the upper left corner of the window."""
         height, width = picture.shape[:2]
         surface = self._pygame.image.frombuffer(np.ascontiguousarray(picture).tobytes(), (width, height), "RGB")
         self._pygame.display.get_surface().blit(surface, (0, 0))
         self._pygame.display.flip()
 
     def wait(self) -> None:
-        """Rest until the next of sixty moments a second."""
+        """Sleep until the next tick of a 60 Hz clock."""
         self._clock.tick(60)
 
     def close(self) -> None:
