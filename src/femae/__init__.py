@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = ["FemaeError", "Predictions", "Predictor", "__version__", "predict"]
 
-_HOME = {
+_MODULES = {
     "FemaeError": "femae.errors",
     "Predictions": "femae.inference.tables",
     "Predictor": "femae.inference.predictor",
@@ -21,7 +21,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used, so that `import femae` stays fast."""
-    if name not in _HOME:
+    """Import a public name on first access, which keeps `import femae` fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'femae' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULES[name]), name)

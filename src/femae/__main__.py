@@ -4,5 +4,5 @@ import sys
 
 from femae.cli import main
 
-if __name__ == "__main__":  # not in the worker processes that import it
+if __name__ == "__main__":  # spawned worker processes import this module, too
     sys.exit(main())

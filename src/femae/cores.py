@@ -1,4 +1,4 @@
-"""How many cores there are for this process: in a container, or under a scheduler, often fewer than the machine has."""
+"""Number of cores available to this process, which containers and schedulers may limit."""
 
 import math
 import os
@@ -12,14 +12,17 @@ _OWN_GROUPS: Final = Path("/proc/self/cgroup")
 
 
 def num_cores() -> int:
-    """Cores that this process may use, 1 or more: those it is bound to, and on Linux no more than its control groups
-    allow (`docker run --cpus`, limits of Kubernetes and SLURM), where a part of a core counts as one."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(bound, _quota(_GROUPS, _OWN_GROUPS))))
+    """Number of cores that this process may use, at least 1.
+
+    It is limited by the CPU affinity and, on Linux, by the quota of the control groups (`docker run --cpus`, limits of
+    Kubernetes and SLURM), rounded up.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(affinity, _quota(_GROUPS, _OWN_GROUPS))))
 
 
 def _quota(groups: Path, own_groups: Path) -> float:
-    """The least share of time, in cores, of this process's control groups and those around them; inf: no limit."""
+    """The smallest CPU quota, in cores, of this process's control groups and their parents; inf without a limit."""
     try:
         lines = own_groups.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -29,7 +32,7 @@ def _quota(groups: Path, own_groups: Path) -> float:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = groups / controllers if controllers else groups  # version 1 has a tree for each set of controllers
+        root = groups / controllers if controllers else groups  # cgroup v1 has a tree for each set of controllers
         folder = root / path.lstrip("/")
         for group in (folder, *folder.parents):
             least = min(least, _limit_of(group))
@@ -39,11 +42,12 @@ def _quota(groups: Path, own_groups: Path) -> float:
 
 
 def _limit_of(group: Path) -> float:
+    """CPU quota of one control group (v2 or v1), in cores."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text("ascii").split()
         else:
             quota, period = ((group / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # there is none, or it says "max"
+    except (OSError, ValueError):  # no such file, or the quota is "max"
         return math.inf

@@ -1,4 +1,4 @@
-"""A table of keys and values outside this process's memory: in temporary files of SQLite, deleted when it is closed."""
+"""A key-value table on disk, in a temporary SQLite database that is deleted when it is closed."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from femae.errors import OutputError
 
 __all__ = ["DiskTable"]
 
-_PAGE: Final = 1000  # keys asked for at once
+_PAGE: Final = 1000  # keys of one query
 
 
 class DiskTable:
-    """Texts or whole numbers -> bytes; some megabytes of it in memory, the rest in a temporary file without a name.
+    """Maps strings or integers to bytes; SQLite caches some megabytes in memory and keeps the rest in a temporary file.
 
-    Safe for several threads. All that write raise OutputError where the temporary folder is full.
+    Thread-safe. Methods that write raise OutputError where the temporary folder is full.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class DiskTable:
         return self.get(key) is not None
 
     def get(self, key: str | int) -> bytes | None:
-        """The value of a key, None without one."""
+        """The value of a key; None if there is none."""
         with self._lock:
             found = self._db.execute("SELECT value FROM entries WHERE key = ?", (_stored(key),)).fetchone()
         return None if found is None else bytes(found[0])
@@ -41,11 +41,11 @@ class DiskTable:
         """Set the value of a key."""
         try:
             with self._lock:
-                place = _stored(key)
-                if self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (place, value)).rowcount:
+                stored = _stored(key)
+                if self._db.execute("INSERT OR IGNORE INTO entries VALUES (?, ?)", (stored, value)).rowcount:
                     self._num += 1
                 else:
-                    self._db.execute("UPDATE entries SET value = ? WHERE key = ?", (value, place))
+                    self._db.execute("UPDATE entries SET value = ? WHERE key = ?", (value, stored))
         except sqlite3.Error as error:
             raise OutputError(
                 f"the temporary folder is full, or cannot be written ({error}): free some space, or set TMPDIR to a "
@@ -53,26 +53,26 @@ class DiskTable:
             ) from error
 
     def add(self, key: str) -> None:
-        """As of a set."""
+        """Add a key with an empty value, as to a set."""
         self.put(key, b"")
 
     def texts(self, prefix: str = "") -> Iterator[str]:
-        """The keys that begin so, by code points; those that are added meanwhile may be among them."""
-        begin = first = prefix.encode("utf-8", "surrogatepass")
-        sql = "SELECT key FROM entries WHERE key >= ? ORDER BY key LIMIT ?"  # to SQLite all numbers are less than texts
+        """The string keys with this prefix, sorted by code points; may include keys added during the iteration."""
+        start = first = prefix.encode("utf-8", "surrogatepass")
+        sql = "SELECT key FROM entries WHERE key >= ? ORDER BY key LIMIT ?"  # in SQLite, integers sort before blobs
         while True:
             with self._lock:
                 keys = [bytes(row[0]) for row in self._db.execute(sql, (first, _PAGE))]
             for key in keys:
-                if not key.startswith(begin):
+                if not key.startswith(start):
                     return
                 yield key.decode("utf-8", "surrogatepass")
             if len(keys) < _PAGE:
                 return
-            first = keys[-1] + b"\0"  # no text is between the two
+            first = keys[-1] + b"\0"  # the smallest key greater than the last
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the database, which deletes its file."""
         self._db.close()
 
     def __del__(self) -> None:
@@ -87,5 +87,5 @@ class DiskTable:
 
 
 def _stored(key: str | int) -> bytes | int:
-    """Names of files may hold what is no UTF-8."""
+    """A key as it is stored; file names may contain surrogates for bytes that are not UTF-8."""
     return key if isinstance(key, int) else key.encode("utf-8", "surrogatepass")

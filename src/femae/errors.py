@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message says what was wrong, what was expected and what to do."""
+"""Exceptions for errors that a user can cause. Each message says what was wrong, what was expected and what to do."""
 
 __all__ = [
     "ConfigError",
@@ -14,7 +14,7 @@ __all__ = [
 
 
 class FemaeError(Exception):
-    """Root of every error that is the user's to mend. Anything else is a fault of femae itself."""
+    """Base class of all errors that the user can fix. Any other exception is a bug in femae."""
 
 
 class ConfigError(FemaeError):
@@ -22,7 +22,7 @@ class ConfigError(FemaeError):
 
 
 class DataError(FemaeError):
-    """A data set, manifest or shard is not in the form its reader expects."""
+    """A data set, manifest or shard does not have the expected format."""
 
 
 class InputError(FemaeError):
@@ -34,16 +34,16 @@ class LabelError(FemaeError):
 
 
 class MissingDependencyError(FemaeError):
-    """A package of an extra is needed and not installed."""
+    """A required package, usually of an extra, is not installed."""
 
 
 class ModelError(FemaeError):
-    """A file of weights is missing, damaged or of another kind than the one asked for."""
+    """A model file is missing, damaged or of the wrong kind."""
 
 
 class OutputError(FemaeError):
-    """An output cannot be written: no permission, full disk, a folder in the way."""
+    """An output cannot be written: no permission, full disk, a folder of that name."""
 
 
 class TrainingError(FemaeError):
-    """A run cannot go on: the loss is not finite or explodes, a process was lost, a state is damaged."""
+    """A training run cannot continue: the loss is not finite or explodes, a process died, a checkpoint is damaged."""

@@ -1,4 +1,4 @@
-"""Files that appear only when complete."""
+"""Atomic writing of files: they appear under their final name only when complete."""
 
 import os
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ __all__ = ["move_into_place", "replacing"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path` to write to. After the block the file takes the place of `path`.
+    """Yield a temporary path beside `path` to write to; after the `with` block it replaces `path`.
 
-    Where the block raises, `path` stays as it was and nothing is left behind.
+    If the block raises, `path` is unchanged and the temporary file is deleted.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(partial: Path, *, target: Path) -> None:
-    """Flush a finished file to the disk and rename it: whoever looks finds the old file or the whole new one."""
+    """Flush a finished file to disk and rename it, so that readers see the old or the complete new file."""
     with partial.open("rb+") as file:
         os.fsync(file.fileno())
     partial.replace(target)

@@ -1,8 +1,8 @@
-"""Every label the project knows: six basic emotions, compound classes, action units.
+"""All labels of the project: six basic emotions, compound classes, action units.
 
-The orders below are the only ones in the project. `EMOTIONS` is the order of the paper (section 1), `ABAW_COMPOUNDS`
-the integers of the 6th ABAW challenge, `RAF_DB_COMPOUNDS` the labels 1..11 of RAF-DB's compound part, `LABEL_ORDERS`
-the numbers of every data set, the `*_AUS` the order of its action units.
+Label orders are defined only here. `EMOTIONS` is the order of the paper (section 1), `ABAW_COMPOUNDS` that of the class
+indices of the 6th ABAW challenge, `RAF_DB_COMPOUNDS` that of the labels 1..11 of RAF-DB's compound part, `LABEL_ORDERS`
+the numbering of each data set, the `*_AUS` the order of its action units.
 """
 
 import re
@@ -40,10 +40,10 @@ __all__ = [
 Emotion = Literal["surprise", "fear", "disgust", "happiness", "sadness", "anger"]
 EMOTIONS: Final[tuple[Emotion, ...]] = get_args(Emotion)
 
-# What a face shows that shows none of the six, and the output for it that training has beside them.
+# The label of a face that shows none of the six emotions, and the name of the corresponding model output.
 NO_EXPRESSION: Final = "none"
 
-# How an emotion is said as the first and as the second word of a compound's name.
+# Forms of an emotion as the first and the second word of a compound's name.
 _ADVERBS: Final = {
     "surprise": "surprisedly",
     "fear": "fearfully",
@@ -66,13 +66,13 @@ _ADJECTIVES: Final = {
 class Compound:
     """A compound expression: two different basic emotions and the name of the pair."""
 
-    name: str  # in words: "Fearfully Surprised"
-    column: str  # of the tables: "fearfully_surprised"
+    name: str  # for people: "Fearfully Surprised"
+    column: str  # column of the tables: "fearfully_surprised"
     pair: tuple[Emotion, Emotion]
 
 
 def compound_from_pair(first: str, second: str) -> Compound:
-    """Name the compound of two emotions, e.g. ("fear", "surprise") -> Fearfully Surprised.
+    """The compound of two emotions, e.g. ("fear", "surprise") -> Fearfully Surprised.
 
     Raises LabelError when a name is not one of EMOTIONS or both are the same.
     """
@@ -120,9 +120,9 @@ CLASS_SETS: Final = {"abaw": ABAW_COMPOUNDS, "raf-db": RAF_DB_COMPOUNDS}
 
 
 def parse_class_set(text: str) -> tuple[Compound, ...]:
-    """`abaw`, `raf-db`, or pairs of the user's own such as `fear+surprise,anger+disgust`.
+    """Parse a class set: `abaw`, `raf-db`, or pairs of emotions such as `fear+surprise,anger+disgust`.
 
-    Raises LabelError for an unknown set, a malformed pair or a pair named twice.
+    Raises LabelError for an unknown set, a malformed pair or a duplicate pair.
     """
     if text in CLASS_SETS:
         return CLASS_SETS[text]
@@ -142,14 +142,14 @@ def parse_class_set(text: str) -> tuple[Compound, ...]:
 
 
 def emotion_indices(compounds: tuple[Compound, ...]) -> list[tuple[int, int]]:
-    """Positions in EMOTIONS of each compound's two emotions."""
+    """Indices in EMOTIONS of each compound's two emotions."""
     return [(EMOTIONS.index(c.pair[0]), EMOTIONS.index(c.pair[1])) for c in compounds]
 
 
-# Every compound that a data set in use labels: RAF-DB's eleven hold the seven of ABAW.
+# All compounds that occur in the supported data sets: RAF-DB's eleven include the seven of ABAW.
 COMPOUNDS: Final = RAF_DB_COMPOUNDS
 
-# What data sets label besides the six emotions and their compounds.
+# Labels of data sets besides the six emotions and their compounds.
 OTHER_EXPRESSIONS: Final = ("neutral", "contempt", "other", "none", "uncertain", "unknown", "no face")
 
 
@@ -157,7 +157,7 @@ def _numbered(first: int, words: str) -> Mapping[int, str]:
     return dict(enumerate(words.split(), first))
 
 
-# A data set's number -> word as `parse_label` gives it: an emotion, a compound's name or one of OTHER_EXPRESSIONS.
+# Data set -> its label number -> label as returned by `parse_label`.
 LABEL_ORDERS: Final[Mapping[str, Mapping[int, str]]] = {
     "abaw-compound": {**{i: c.name for i, c in enumerate(ABAW_COMPOUNDS)}, 7: "other"},
     "affectnet": {
@@ -170,7 +170,7 @@ LABEL_ORDERS: Final[Mapping[str, Mapping[int, str]]] = {
     "raf-db-compound": {i: c.name for i, c in enumerate(RAF_DB_COMPOUNDS, 1)},
 }
 
-# The ten vote columns of FER+ in the order of its csv; the last two say that no expression can be told.
+# The ten vote columns of FER+ in the order of its CSV file; the last two mean that there is no recognisable expression.
 FERPLUS_VOTES: Final = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
     *("unknown", "NF"),
@@ -181,7 +181,7 @@ def _units(numbers: str) -> tuple[str, ...]:
     return tuple(f"AU{int(number):02d}" for number in numbers.split())
 
 
-# What moves, in the words of the Facial Action Coding System (Ekman, Friesen and Hager 2002).
+# Names of the action units in the Facial Action Coding System (Ekman, Friesen and Hager 2002).
 ACTION_UNIT_WORDS: Final[Mapping[str, str]] = {
     "AU01": "inner brow raiser",
     "AU02": "outer brow raiser",
@@ -236,10 +236,10 @@ _WORDS: Final = {word: label for label, words in _SYNONYMS.items() for word in w
 
 @lru_cache(maxsize=4096)
 def parse_label(text: str) -> str:
-    """A label in a person's words -> its one name: an emotion, a compound ("Sadly Angry"), or of OTHER_EXPRESSIONS.
+    """Normalise a label to an emotion, a compound's name ("Sadly Angry"), or one of OTHER_EXPRESSIONS.
 
-    Takes synonyms (`Happy`, `joy`), any case, and for compounds `Fearfully_Surprised`, `fear+surprise` and
-    `surprise, fear` alike. Raises LabelError.
+    Accepts synonyms (`Happy`, `joy`), any case, and for compounds `Fearfully_Surprised`, `fear+surprise` and
+    `surprise, fear`. Raises LabelError for any other text.
     """
     words = [word for word in re.split(r"[\W_]+", text.strip().lower()) if word]
     if words and "".join(words) in _WORDS:
@@ -258,7 +258,7 @@ def parse_label(text: str) -> str:
 
 
 def action_unit_name(text: str | int) -> str:
-    """`AU1`, `au_01`, `AU01` or 1 -> `AU01`. Raises LabelError when it is no number of FACS (1..99)."""
+    """Normalise `AU1`, `au_01`, `AU01` or 1 to `AU01`. Raises LabelError unless the number is in 1..99."""
     match = re.fullmatch(r"(?:au[ _-]?)?0*([1-9]\d?)", str(text).strip().lower())
     if match is None:
         raise LabelError(f"'{text}' is not an action unit: expected a name such as AU1, AU01 or 1")

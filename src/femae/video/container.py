@@ -1,7 +1,7 @@
-"""Containers: opening a film, or explaining in one sentence why that fails; and its index, to detect damage.
+"""Opens the container of a film, or explains in one sentence why that fails; reads its index to detect damage.
 
-Promised are the frames that an index names and the length of the film. The outermost boxes of MP4 and MOV are read
-without FFmpeg, to tell what is missing in a damaged file.
+Damage is detected by comparing the frames that were read with those listed in the container's index, or with the
+film's stated length. The top-level boxes of MP4 and MOV are parsed without FFmpeg, to tell what a damaged file lacks.
 """
 
 import os
@@ -19,41 +19,42 @@ from femae.config.storage import is_remote
 from femae.errors import InputError
 from femae.video.storage import RemoteFile, open_bytes, size_of
 
-__all__ = ["AviIndex", "breaks_off", "open_film", "outer_boxes", "promised_by_mov"]
+__all__ = ["AviIndex", "is_truncated", "open_film", "unread_mov_frames"]
 
-_TEXT_ART: Final = {"adf", "bin", "idf", "tty", "xbin"}  # FFmpeg shows plain text as film; nobody means that
+_TEXT_ART: Final = {"adf", "bin", "idf", "tty", "xbin"}  # formats as which FFmpeg renders plain text
 
-# Titles in other encodings than UTF-8 must not make a film unreadable; from PyAV 19 on they never do.
+# Metadata in other encodings than UTF-8 must not make a film unreadable; PyAV 19 and later ignore it.
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 def open_film(path: Path) -> tuple[Any, Any]:
-    """The container (PyAV's InputContainer) and its stream of moving pictures; cover art of a song is not one.
+    """Open a film; returns its container (PyAV's InputContainer) and its video stream, never the cover art of a song.
 
-    Raises InputError: missing, a folder, empty, no permission, not a film, sound only, a codec that cannot be decoded.
+    Raises InputError: missing, a folder, empty, no permission, not a film, sound only, an unsupported codec.
     """
     _check_file(path)
     try:
-        # The absolute path, so that a name like "a:b.mp4" is not taken for a protocol.
+        # An absolute path, so that "a:b.mp4" is not parsed as an URL.
         file = RemoteFile(path) if is_remote(path) else str(path.absolute())
         container: Any = av.open(file, **_LENIENT)
     except AVPermissionError as error:
         raise InputError(f"'{path}' may not be read: ask its owner for permission") from error
     except FFmpegError as error:
         raise InputError(
-            _unfinished(path)
+            _explain_unfinished(path)
             or f"'{path}' is not a film that can be read: it is another kind of file, or damaged at its beginning"
         ) from error
     try:
         if container.format.name in _TEXT_ART:
             raise InputError(f"'{path}' is a text file, not a film: name a video file or pictures")
-        return container, _picture_stream(container, path)
+        return container, _video_stream(container, path)
     except InputError:
         container.close()
         raise
 
 
 def _check_file(path: Path) -> None:
+    """Raise InputError unless `path` is a readable file with content."""
     if is_remote(path):
         if size_of(path) == 0:
             raise InputError(f"'{path}' is empty (0 bytes): upload it again")
@@ -68,7 +69,7 @@ def _check_file(path: Path) -> None:
         raise InputError(f"'{path}' is empty (0 bytes): copy or download it again")
 
 
-def _picture_stream(container: Any, path: Path) -> Any:
+def _video_stream(container: Any, path: Path) -> Any:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         holds = "has sound but no video" if container.streams.audio else "has no video stream"
@@ -82,9 +83,9 @@ def _picture_stream(container: Any, path: Path) -> Any:
     return stream
 
 
-def _unfinished(path: Path) -> str:
-    """What to say of an MP4 or MOV whose index was never written or is cut; empty for other files."""
-    boxes = set(outer_boxes(path))
+def _explain_unfinished(path: Path) -> str:
+    """A sentence about an MP4 or MOV whose index was never written or is cut off; empty for other files."""
+    boxes = set(_top_level_boxes(path))
     if "ftyp" not in boxes or boxes & {"moov", "moof"}:
         return ""
     return (
@@ -96,11 +97,11 @@ def _unfinished(path: Path) -> str:
 _RECENT: Final = 64  # packets; more than any decoder reorders
 
 
-def promised_by_mov(entries: Any, *, last_pos: int | None, delay: int, given_pts: Collection[int]) -> list[int]:
-    """MP4, MOV: presentation times, in ticks, of the frames whose index entries come after the byte `last_pos`.
+def unread_mov_frames(entries: Any, *, last_pos: int | None, delay: int, recent_pts: Collection[int]) -> list[int]:
+    """MP4, MOV: presentation times, in ticks, of frames whose index entries follow the packet at byte `last_pos`.
 
-    The index knows decoding times only. Shifted by the usual delay they are the film's time slots; those that the last
-    frames, `given_pts`, have not taken belong to the missing ones.
+    The index holds decoding times only. Shifted by `delay`, they are the presentation times of all frames in some
+    order; those that do not occur in `recent_pts`, the times of the last packets, belong to the missing frames.
     """
     num_unread = next((n for n in range(len(entries)) if entries[-1 - n].pos == last_pos), 0)
     if not num_unread:
@@ -108,28 +109,28 @@ def promised_by_mov(entries: Any, *, last_pos: int | None, delay: int, given_pts
     tail = [entries[i] for i in range(max(0, len(entries) - num_unread - _RECENT), len(entries))]
     num_lost = sum(not entry.is_discard for entry in tail[len(tail) - num_unread :])
     slots = sorted(entry.timestamp + delay for entry in tail if not entry.is_discard)
-    free = [slot for slot in slots if slot not in given_pts]
+    free = [slot for slot in slots if slot not in recent_pts]
     return free[len(free) - num_lost :] if len(free) >= num_lost else slots[len(slots) - num_lost :]
 
 
 class AviIndex:
-    """Follows the packets of an AVI file in its index, and names those that were passed over.
+    """Follows the packets of an AVI file in its index, finds those that FFmpeg skipped, and corrects times.
 
-    FFmpeg numbers AVI frames as it meets them; behind a passed-over one all times would be too early. The index of a
-    file that was cut off is missing; then the header, which counts the frames, tells how many there should be.
+    FFmpeg counts AVI frames as it reads them, so that after a skipped one all times would be too early. A file that was
+    cut off has no index; then the header states how many frames there should be.
     """
 
     def __init__(self, stream: Any, path: Path) -> None:
         entries = stream.index_entries
         self._entries = entries if len(entries) > 1 and len(entries) == stream.frames else None
         self._num_frames = stream.frames if self._entries is None and _is_cut_avi(path) else 0
-        self._next = 0  # entry that should come next
-        self._offset: int | None = None  # bytes from where an entry points to where its packet begins
+        self._next = 0  # number of the next expected entry
+        self._offset: int | None = None  # bytes from the position of an entry to that of its packet
         self._num_packets = 0
         self._last_dts = -1
 
     def note(self, packet: Any) -> list[int]:
-        """Decoding times of the entries passed over before this packet, whose times are set right."""
+        """Register the next packet and correct its times; returns decoding times of entries skipped before it."""
         self._num_packets += 1
         if packet.dts is not None:
             self._last_dts = max(self._last_dts, packet.dts)
@@ -146,31 +147,31 @@ class AviIndex:
                 packet.dts += shift
                 packet.pts = None if packet.pts is None else packet.pts + shift
                 return lost
-            if entry.size:  # one without bytes means "as before"
+            if entry.size:  # an empty entry repeats the frame before it
                 lost.append(entry.timestamp)
-        self._entries = None  # not a packet of the index: nothing can be told
+        self._entries = None  # the packet is not in the index, which is of no use then
         return []
 
-    def rest(self) -> list[int]:
-        """Decoding times of the frames promised behind the last packet."""
+    def unread(self) -> list[int]:
+        """Decoding times of the frames that should follow the last packet."""
         if self._entries is not None:
-            behind = (self._entries[number] for number in range(self._next, len(self._entries)))
-            return [entry.timestamp for entry in behind if entry.size]
+            rest = (self._entries[number] for number in range(self._next, len(self._entries)))
+            return [entry.timestamp for entry in rest if entry.size]
         return [self._last_dts + 1 + n for n in range(self._num_frames - self._num_packets)]
 
 
 def _is_cut_avi(path: Path) -> bool:
-    """Whether the file is shorter than its first chunk says."""
+    """Whether the file is shorter than its RIFF header states."""
     with open_bytes(path) as file:
         head = file.read(8)
     return head[:4] == b"RIFF" and int.from_bytes(head[4:], "little") + 8 > size_of(path)
 
 
-def breaks_off(path: Path, format_name: str, stream: Any, *, end_s: float) -> bool:
-    """Whether a film without an index of all its frames ends too early: `end_s` is where its last frame is over."""
+def is_truncated(path: Path, format_name: str, stream: Any, *, end_s: float) -> bool:
+    """Whether a film without an index of all its frames ends too early; `end_s` is the end of its last frame."""
     if "mov" in format_name:
-        boxes = outer_boxes(path)
-        return boxes[-1:] == ["?"] and "moof" in boxes  # in pieces, each with an index of its own
+        boxes = _top_level_boxes(path)
+        return boxes[-1:] == ["?"] and "moof" in boxes  # fragmented MP4, each fragment with its own index
     if format_name == "gif":
         with open_bytes(path) as file:
             return not _is_whole_gif(file)
@@ -181,14 +182,14 @@ def breaks_off(path: Path, format_name: str, stream: Any, *, end_s: float) -> bo
 
 
 def _is_whole_gif(file: BinaryIO) -> bool:
-    """Whether block follows block as far as the end mark."""
-    _skip_colours(file, file.read(13)[10:11])
+    """Whether the chain of blocks is complete up to the trailer."""
+    _skip_colour_table(file, file.read(13)[10:11])
     while True:
         kind = file.read(1)
-        if kind == b"\x2c":  # a picture: place and size, colours, code size, data
-            _skip_colours(file, file.read(9)[8:])
+        if kind == b"\x2c":  # image: descriptor, colour table, code size, data
+            _skip_colour_table(file, file.read(9)[8:])
             file.seek(1, 1)
-        elif kind == b"\x21":  # an extension: label, data
+        elif kind == b"\x21":  # extension: label, data
             file.seek(1, 1)
         else:
             return kind == b"\x3b"
@@ -196,15 +197,15 @@ def _is_whole_gif(file: BinaryIO) -> bool:
             file.seek(length, 1)
 
 
-def _skip_colours(file: BinaryIO, flags: bytes) -> None:
+def _skip_colour_table(file: BinaryIO, flags: bytes) -> None:
     if flags and flags[0] & 0x80:
         file.seek(3 << ((flags[0] & 7) + 1), 1)
 
 
-def outer_boxes(path: Path) -> list[str]:
-    """Names of the outermost boxes that lie wholly in the file, in order; "?" at the end where the chain breaks.
+def _top_level_boxes(path: Path) -> list[str]:
+    """Names of the complete top-level boxes of an MP4 or MOV, in order, then "?" if the chain of boxes breaks.
 
-    Empty for a file that does not begin as an MP4 or MOV does.
+    Empty for a file that does not begin like an MP4 or MOV.
     """
     found: list[str] = []
     size, at = size_of(path), 0

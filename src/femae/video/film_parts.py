@@ -1,8 +1,8 @@
-"""Long films in parts: where a film is cut depends only on the film and the requested length.
+"""Splits long films into parts, at times that depend only on the film and the requested length.
 
-A part begins a while before its own frames, so that whoever follows the faces knows by then who is who. Only films
-whose index names every frame are cut (MP4 and MOV): there a reader gets to any place, and damage is told without the
-rest of the file.
+Reading a part starts some time before its own frames (the warm-up), so that the tracker knows its faces by then. Only
+films whose index lists every frame (MP4 and MOV) are split: there a reader can seek to any frame, and damage can be
+detected without reading the rest of the file.
 """
 
 import math
@@ -16,22 +16,22 @@ from femae.video.storage import size_of
 
 __all__ = ["WARM_UP_S", "FilmPart", "parts_of"]
 
-WARM_UP_S: Final = 120.0  # seconds before a part's own frames: as long as a person out of sight is remembered
+WARM_UP_S: Final = 120.0  # before a part's own frames; as long as the tracker remembers a person who is not seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmPart:
-    """One stretch of a film, in ticks of its time base: own frames are shown from `start` to before `end`."""
+    """A part of a film, in ticks of its time base; its own frames have times from `start` to before `end`."""
 
     number: int  # from 0
-    first: int  # where looking begins; before `start` only for the faces' sake
+    first: int  # where reading starts; frames before `start` are warm-up
     start: int
     end: int | None  # None: to the end of the film
-    delay: int  # ticks from decoding to presentation
+    delay: int  # from decoding to presentation, of the film's first packet
 
 
 def parts_of(path: Path, *, part_s: float) -> tuple[FilmPart, ...]:
-    """Equal parts of at most `part_s` seconds each; none for a film that is shorter, or cannot be cut.
+    """Split a film into equal parts of at most `part_s` seconds; () for a film that is shorter or cannot be split.
 
     Raises InputError as container.open_film does.
     """
@@ -68,7 +68,7 @@ def _parts(reader: PacketReader, part_s: float) -> tuple[FilmPart, ...]:
 
 
 def _is_indexed(reader: PacketReader) -> bool:
-    """Whether an index names all frames, and the file holds the bytes of all of them."""
+    """Whether the index lists all frames, and the file contains all of their bytes."""
     entries = reader.stream.index_entries
     if not reader.is_mov or not reader.stream.frames or len(entries) != reader.stream.frames:
         return False

@@ -1,4 +1,4 @@
-"""Tables that name inputs: CSV or Parquet with a column `path`; further columns go with each input into the summary."""
+"""Reads tables of inputs: CSV or Parquet with a column `path`; further columns are copied into the summary."""
 
 import re
 from collections.abc import Iterator
@@ -20,23 +20,22 @@ _BATCH: Final = 4096  # rows
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PathEntry:
-    """One row of such a table."""
+    """One row of a table of inputs."""
 
-    path: str  # a relative one is completed by the table's folder
+    path: str  # path or address; relative ones in the table are resolved against its folder
     columns: Columns
-    place: str  # "row 3 of films.csv: "
+    place: str  # prefix for messages: "row 3 of films.csv: "
 
 
 def is_path_table(text: str) -> bool:
-    """By the suffix; a pattern is none."""
+    """Whether an input is a table: by its suffix, and not a glob pattern."""
     return Path(text).suffix.lower() in _SUFFIXES and re.search(r"[*?\[]", text) is None
 
 
 def read_path_table(text: str) -> Iterator[PathEntry]:
-    """The rows of a table by path or address, in order, in memory flat in their number.
+    """Yield the rows of a table (path or address) in order, in constant memory.
 
-    Raises InputError: not there, no such table, no column path; and for the first row that cannot be read, after those
-    before it.
+    Raises InputError when it is missing, no table, or has no column `path`, and at the first row that cannot be read.
     """
     folder = text.rpartition("/")[0] if is_address(text) else str(Path(text).parent)
     number = 0
@@ -50,23 +49,23 @@ def read_path_table(text: str) -> Iterator[PathEntry]:
                 if not named:
                     raise InputError(f"{place}the path is empty")
                 columns = tuple((name, None if row[name] is None else str(row[name])) for name in others)
-                yield PathEntry(path=_complete(named, folder), columns=columns, place=place)
+                yield PathEntry(path=_resolve(named, folder), columns=columns, place=place)
 
 
-def _complete(named: str, folder: str) -> str:
+def _resolve(named: str, folder: str) -> str:
     if is_address(named) or Path(named).is_absolute() or named.startswith("~"):
         return named
     return f"{folder}/{named}" if folder != "." else named
 
 
 def _local(text: str) -> AbstractContextManager[Path]:
-    """The file of a table; of one in a store a copy. Raises InputError."""
+    """The table's file, or a temporary copy of a remote one. Raises InputError."""
     return local_copy(address(text)) if is_address(text) else nullcontext(Path(text).expanduser())
 
 
 @contextmanager
 def _batches(text: str, file: Path) -> Iterator[Iterator[Any]]:
-    """The table's record batches, read as they are asked for. Raises InputError, also while they are."""
+    """The table's record batches, read lazily. Raises InputError, also from within the `with` block."""
     import pyarrow as pa
 
     try:
@@ -96,7 +95,7 @@ def _parquet(file: Path) -> Iterator[tuple[list[str], Iterator[Any]]]:
 
 @contextmanager
 def _csv(file: Path) -> Iterator[tuple[list[str], Iterator[Any]]]:
-    """All columns are texts, whatever stands in them."""
+    """Column names and batches of a CSV file, all columns as strings."""
     import pyarrow as pa
     from pyarrow import csv
 
@@ -111,6 +110,6 @@ def _csv(file: Path) -> Iterator[tuple[list[str], Iterator[Any]]]:
 
 
 def _split(batch: Any) -> Iterator[Any]:
-    """Parts of which the Python objects are few."""
+    """Slices small enough to convert to Python objects."""
     for start in range(0, batch.num_rows, _BATCH):
         yield batch.slice(start, _BATCH)

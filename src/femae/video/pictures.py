@@ -1,9 +1,8 @@
-"""Pictures as a source of frames: upright, 8 bits, RGB, whatever the file or the array holds.
+"""Picture files and arrays as sources of frames, converted to upright 8-bit RGB.
 
-Pictures may be in memory already. One array is a picture. Several, in a list or as they come from a generator, are
-frames of a film where their rate is known, so that faces keep their ids and times are counted; without a rate they are
-pictures that have nothing to do with each other. Nothing is kept: a generator is read as results are taken, a few
-frames ahead.
+Arrays may be a single picture or an iterable. With a frame rate, an iterable is a film: its frames have times, and
+faces keep their ids; without one, its pictures are unrelated. A generator is consumed lazily, a few frames ahead of the
+results.
 """
 
 import threading
@@ -33,11 +32,11 @@ from femae.video.storage import file_name, read_remote, state_of
 
 __all__ = ["ArraySource", "Order", "PictureSource", "is_array", "read_picture", "rgb_of", "to_rgb"]
 
-_THREADS: Final = 4  # that read pictures
-_Read = tuple[npt.NDArray[np.uint8] | None, str]  # the picture, or why there is none
+_THREADS: Final = 4  # for reading pictures
+_Read = tuple[npt.NDArray[np.uint8] | None, str]  # the picture, or None and why
 
 _ORIENTATION_TAG: Final = 0x0112
-_TURNS: Final = {  # EXIF orientation -> what makes the picture upright
+_TRANSPOSES: Final = {  # EXIF orientation -> transposition that makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,11 +48,11 @@ _TURNS: Final = {  # EXIF orientation -> what makes the picture upright
 
 
 class PictureSource:
-    """Pictures, each a Frame of index 1 without a time; `source` is the file's name.
+    """Picture files, each a Frame with index 1 and no time; `source` is the file's name.
 
-    Where two of them have the same name, `source` is the path as given. A picture that cannot be read is a Frame whose
-    image is None; it is counted in `problems`, and the others follow. Of a file with several pictures (TIFF, animated
-    WebP) the first is taken.
+    Where several files have the same name, `source` is the path as given. A picture that cannot be read is a Frame
+    whose image is None, and is counted in `problems`. Of a file with several pictures (TIFF, animated WebP), the first
+    is used.
     """
 
     def __init__(self, paths: Sequence[Path], *, name: str) -> None:
@@ -63,11 +62,11 @@ class PictureSource:
 
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
-        num_of_name = Counter(map(file_name, self.paths))
+        name_counts = Counter(map(file_name, self.paths))
         unreadable: list[str] = []
         for path, (image, problem) in zip(self.paths, self._read_ahead(), strict=True):
             name = file_name(path)
-            source = name if num_of_name[name] == 1 else path.as_posix()
+            source = name if name_counts[name] == 1 else path.as_posix()
             if problem:
                 unreadable.append(problem)
             yield Frame(index=1, time_s=None, image=image, source=source, problem=problem)
@@ -77,17 +76,17 @@ class PictureSource:
             )
 
     def _read_ahead(self) -> Iterator[_Read]:
-        """Each picture, or what is wrong with it, in order; some are read while earlier ones are looked at."""
+        """Yield each picture, or the error, in order; the next ones are prefetched by a thread pool."""
         threads = max(1, min(_THREADS, num_cores(), len(self.paths)))
-        coming, under_way = iter(self.paths), deque[Future[_Read]]()
+        paths, pending = iter(self.paths), deque[Future[_Read]]()
         with ThreadPoolExecutor(threads, thread_name_prefix="femae-pictures") as pool:
             try:
-                under_way.extend(pool.submit(_read, path) for path in islice(coming, threads + 1))
-                while under_way:
-                    yield under_way.popleft().result()
-                    under_way.extend(pool.submit(_read, path) for path in islice(coming, 1))
+                pending.extend(pool.submit(_read, path) for path in islice(paths, threads + 1))
+                while pending:
+                    yield pending.popleft().result()
+                    pending.extend(pool.submit(_read, path) for path in islice(paths, 1))
             finally:
-                for future in under_way:
+                for future in pending:
                     future.cancel()
 
     def __enter__(self) -> Self:
@@ -96,18 +95,18 @@ class PictureSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing stays open between two pictures."""
+        """No file stays open between two pictures."""
 
 
 def _read(path: Path) -> _Read:
     try:
         return read_picture(path), ""
-    except Exception as error:  # decoders of damaged pictures raise nearly anything
-        return None, f"'{path}' cannot be read as a picture: {_reason(path, error)}"
+    except Exception as error:  # decoders raise all kinds of exceptions for damaged pictures
+        return None, f"'{path}' cannot be read as a picture: {_explain(path, error)}"
 
 
-class _Unwarned:
-    """No warnings while any thread is inside; warnings.catch_warnings alone would mix the threads up."""
+class _NoWarnings:
+    """Suppresses warnings while any thread is inside the context; warnings.catch_warnings is not thread-safe."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
@@ -128,17 +127,17 @@ class _Unwarned:
                 self._caught.__exit__(None, None, None)
 
 
-_UNWARNED: Final = _Unwarned()
+_NO_WARNINGS: Final = _NoWarnings()
 
 
-def _know_heif() -> None:
-    """Let Pillow read HEIC and HEIF, as phones take them. Raises MissingDependencyError without pillow-heif."""
+def _register_heif() -> None:
+    """Enable HEIC and HEIF in Pillow. Raises MissingDependencyError without pillow-heif."""
     if find_spec("pillow_heif") is None:
         raise MissingDependencyError("HEIC needs the package pillow-heif: pip install 'femae[heic]'")
     import_module("pillow_heif").register_heif_opener()
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _explain(path: Path, error: Exception) -> str:
     if isinstance(error, MissingDependencyError):
         return str(error)
     if isinstance(error, FileNotFoundError):
@@ -147,7 +146,7 @@ def _reason(path: Path, error: Exception) -> str:
         return "there is no permission to read it"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; make it smaller first"
-    if isinstance(error, InputError):  # of a store
+    if isinstance(error, InputError):  # of an object store
         return str(error)
     if state_of(path)[1] == 0:
         return "it is empty (0 bytes)"
@@ -157,19 +156,20 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def read_picture(path: Path | IO[bytes]) -> npt.NDArray[np.uint8]:
-    """u8[H, W, 3] RGB as displayed: turned by its EXIF tag, transparent parts over white, 16 bits scaled to 8.
+    """Read a picture as u8[H, W, 3] RGB: EXIF orientation applied, transparent parts over white, 16 bits scaled to 8.
 
-    Raises whatever Pillow raises for a file that it cannot read, InputError where a store does not give it.
+    Raises what Pillow raises for a file that it cannot read, InputError for a remote file that cannot be fetched, and
+    MissingDependencyError for HEIC without pillow-heif.
     """
     if getattr(path, "suffix", "").lower() in HEIF_SUFFIXES:
-        _know_heif()
+        _register_heif()
     if is_remote(path):
         path = BytesIO(read_remote(cast(Path, path)))
-    with _UNWARNED, Image.open(path) as image:  # of large pictures and odd tags; what matters is raised
-        turn = _TURNS.get(_orientation(image))
+    with _NO_WARNINGS, Image.open(path) as image:  # warnings of large pictures and odd tags; errors are raised
+        transpose = _TRANSPOSES.get(_orientation(image))
         rgb = to_rgb(image)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
+    if transpose is not None:
+        rgb = rgb.transpose(transpose)
     return np.array(rgb, np.uint8)
 
 
@@ -181,7 +181,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture in 8 bits RGB: transparent parts over white, deeper ones scaled."""
+    """Convert a picture of any mode to 8-bit RGB: transparent parts over white, higher bit depths scaled."""
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -191,7 +191,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(gray: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """[H, W] of 16-bit, 32-bit or floating values to u8[H, W, 3]; floats up to 1 count as 0..1, others as 0..255."""
+    """Gray [H, W] of 16-bit, 32-bit or float values to u8[H, W, 3]; floats are 0..1, or 0..255 if any exceeds 1.
+
+    The range of 32-bit integers is the smallest of 8, 16 and 31 bits that holds the largest value.
+    """
     highest = float(gray.max(initial=0))
     if gray.dtype.kind == "f":
         white = 1.0 if highest <= 1 else 255.0
@@ -208,14 +211,15 @@ Order = Literal["rgb", "bgr"]
 
 
 def is_array(value: Any) -> bool:
-    """A picture in memory: an array, or an image of Pillow."""
+    """Whether a value is a picture in memory: an array, or a Pillow image."""
     return isinstance(value, np.ndarray | Image.Image)
 
 
 def rgb_of(value: Any, *, order: Order, name: str) -> npt.NDArray[np.uint8]:
-    """u8[H, W, 3] RGB of an array u8[H, W], u8[H, W, 1], u8[H, W, 3] or u8[H, W, 4], or of a Pillow image.
+    """Convert an array u8[H, W] or u8[H, W, 1, 3 or 4], or a Pillow image, to u8[H, W, 3] RGB.
 
-    order: of the colours of an array; a fourth channel is transparency, laid over white. Raises InputError.
+    `order`: of the channels of an array; a fourth channel is opacity, blended over white. `name`: for messages. Raises
+    InputError for anything else.
     """
     if isinstance(value, Image.Image):
         return np.asarray(to_rgb(value), np.uint8)
@@ -241,10 +245,10 @@ def rgb_of(value: Any, *, order: Order, name: str) -> npt.NDArray[np.uint8]:
 
 
 class ArraySource:
-    """Frames of one array, or of many; see the file's docstring. What a generator gives can be read once.
+    """Frames from one array or an iterable of arrays (see `rgb_of`); a generator can be iterated only once.
 
-    frame_rate: frames a second, above 0; None: pictures. Raises InputError for another order or rate, and, as they are
-    read, for what is no picture.
+    `frame_rate`: frames per second, above 0; None: unrelated pictures. Raises InputError for an invalid order or rate,
+    and during iteration for a value that is not a picture.
     """
 
     def __init__(self, arrays: Any, *, order: Order = "rgb", frame_rate: float | None = None) -> None:
@@ -260,6 +264,7 @@ class ArraySource:
 
     @property
     def film(self) -> bool:
+        """Whether the arrays are frames of a film, as they have a frame rate."""
         return self._rate is not None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -276,4 +281,4 @@ class ArraySource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing is open."""
+        """There is nothing to close."""

@@ -1,4 +1,4 @@
-"""Films of every kind FFmpeg reads, as a source of RGB frames with the file's own presentation times."""
+"""A film in any format that FFmpeg reads, as a source of RGB frames with the file's own presentation times."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
@@ -10,7 +10,7 @@ from typing import Any, Self
 from femae.config.storage import folder_address
 from femae.errors import InputError
 from femae.types import Frame, SourceInfo
-from femae.video.decode import Decoding, Shot
+from femae.video.decode import DecodedFrame, FilmDecoder
 from femae.video.demux import PacketReader
 from femae.video.film_parts import FilmPart
 from femae.video.rgb import RgbConverter, as_fraction
@@ -23,24 +23,24 @@ _DEFAULT_STEP_S = 0.04  # between frames of a film that states neither times nor
 
 
 class PyAVSource:
-    """One film, here or in a store: MP4, MOV, MKV, WebM, AVI, MPG, GIF and whatever else FFmpeg reads.
+    """One film, local or in an object store: MP4, MOV, MKV, WebM, AVI, MPG, GIF and whatever else FFmpeg reads.
 
-    Frames are given as displayed: quarter turns and mirroring of the display matrix applied, colours by the stream's
-    tags, transparent parts over white. Pixels are taken as square: the sample aspect ratio is not applied.
+    Frames are yielded as displayed: rotated by quarter turns and mirrored as the display matrix says, with colours by
+    the stream's tags and transparent parts over white. The sample aspect ratio is not applied.
 
-    `index` counts from 1 in order of presentation; `time_s` is the presentation time the file states, neither shifted
-    nor smoothed (a film may begin later than 0). Frames without one follow at the average rate. Repeated and late
-    frames are all kept; frames that an edit list hides are none.
+    `index` counts from 1 in order of presentation; `time_s` is the presentation time that the file states, neither
+    shifted nor smoothed (a film may begin later than 0). Frames without one follow at the average rate. Repeated and
+    late frames are kept; frames hidden by an edit list are left out.
 
-    Damage does not end the film. A frame that cannot be had, or that the file's index promises beyond its end, is a
-    Frame whose image is None. A picture that the decoder marks as damaged is kept. `problems` counts both.
+    Damage does not end the film. A frame that cannot be decoded, or that the file's index lists beyond its end, is a
+    Frame whose image is None. A frame that the decoder marks as damaged is kept. `problems` counts both.
     """
 
     def __init__(self, path: str | Path, *, num_threads: int = 0, part: FilmPart | None = None) -> None:
-        """Open the film and decode its first picture. `num_threads` of the decoder; 0: by the size of the picture.
+        """Open the film and decode its first frame. `num_threads` of the decoder; 0: by the size of the frames.
 
-        `part`: only this part of the film. Its frames count from 1; those before it that it begins with, for the faces'
-        sake, all have the index 0 and are not in `problems`.
+        `part`: read only this part of the film. Its frames count from 1; the warm-up frames before it, which let the
+        tracker find its faces, all have the index 0 and are not counted in `problems`.
 
         Raises InputError: missing, a folder, empty, no permission, not a film, no picture in it.
         """
@@ -50,29 +50,29 @@ class PyAVSource:
         self.problems: list[str] = []
         self.tally = Tally()  # of the last pass
         self._num_threads, self._part = num_threads, part
-        self._running: Generator[Shot, None, None] | None = None
+        self._running: Generator[DecodedFrame, None, None] | None = None
         reader = self._reader()
         self._time_base = reader.time_base
         self.info = _info_of(reader)
-        self._opened: Iterator[Shot] | None = self._look_at_first_picture(self._start(reader))
+        self._opened: Iterator[DecodedFrame] | None = self._read_first_frame(self._start(reader))
         self._step_s = float(1 / self.info.frame_rate) if self.info.frame_rate else _DEFAULT_STEP_S
 
     def __iter__(self) -> Iterator[Frame]:
         self.problems.clear()
-        # The shots looked at when opening serve the first pass; a further pass starts again.
-        shots = self._opened or self._start(self._reader())
+        # The first pass continues the iterator that was started when opening; further passes start again.
+        frames = self._opened or self._start(self._reader())
         self._opened = None
         convert, tally = RgbConverter(), Tally()
         self.tally = tally
         time_s: float | None = None
-        for shot in shots:
-            time_s = self._time_of(shot, time_s)
-            image = None if shot.frame is None else convert(shot.frame)
+        for decoded in frames:
+            time_s = self._time_of(decoded, time_s)
+            image = None if decoded.frame is None else convert(decoded.frame)
             index = 0
-            if self._part is None or shot.pts is None or shot.pts >= self._part.start:
-                index = tally.add(time_s, lost=shot.frame is None, damaged=shot.is_damaged)
-            yield Frame(index=index, time_s=time_s, image=image, source=self._name, problem=shot.problem)
-        if time_s is not None and self._is_last and self._decoding.reader.breaks_off(self._step_s):
+            if self._part is None or decoded.pts is None or decoded.pts >= self._part.start:
+                index = tally.add(time_s, lost=decoded.frame is None, damaged=decoded.is_damaged)
+            yield Frame(index=index, time_s=time_s, image=image, source=self._name, problem=decoded.problem)
+        if time_s is not None and self._has_end and self._decoder.reader.is_truncated(self._step_s):
             tally.breaks_off_s = time_s
         self.problems.extend(tally.sentences())
 
@@ -85,13 +85,13 @@ class PyAVSource:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; not while another thread iterates. Iterating afterwards opens it again."""
+        """Close the file; not while another thread iterates. Iterating afterwards opens it again."""
         if self._running is not None:
             self._running.close()
         self._running = self._opened = None
 
     def part(self, part: FilmPart) -> "PyAVSource":
-        """A part of the same film, opened by itself. Raises InputError as opening does."""
+        """Open a part of the same film as a separate source. Raises InputError as the constructor does."""
         return PyAVSource(self.path, num_threads=self._num_threads, part=part)
 
     @property
@@ -100,40 +100,44 @@ class PyAVSource:
         return self._part is not None
 
     @property
-    def _is_last(self) -> bool:
+    def _has_end(self) -> bool:
+        """Whether the end of the film is read."""
         return self._part is None or self._part.end is None
 
     def _reader(self) -> PacketReader:
         part = self._part
         return PacketReader(self.path, delay=part.delay if part is not None and part.number else None)
 
-    def _start(self, reader: PacketReader) -> Iterator[Shot]:
+    def _start(self, reader: PacketReader) -> Iterator[DecodedFrame]:
         self.close()
-        self._decoding = Decoding(reader, num_threads=self._num_threads, part=self._part)
-        self._running = self._decoding.shots()
+        self._decoder = FilmDecoder(reader, num_threads=self._num_threads, part=self._part)
+        self._running = self._decoder.frames()
         return self._running
 
-    def _look_at_first_picture(self, shots: Iterator[Shot]) -> Iterator[Shot]:
-        """Only a decoded frame tells how the film is turned, and whether there is any picture in it."""
-        seen: list[Shot] = []
-        for shot in shots:
-            seen.append(shot)
-            if shot.frame is not None:
-                height, width = RgbConverter()(shot.frame).shape[:2]
+    def _read_first_frame(self, frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+        """Set width and height of `info` from the first decoded frame; returns an iterator over all frames.
+
+        Rotation is known only from a frame. Raises InputError for a whole film without any.
+        """
+        read: list[DecodedFrame] = []
+        for decoded in frames:
+            read.append(decoded)
+            if decoded.frame is not None:
+                height, width = RgbConverter()(decoded.frame).shape[:2]
                 self.info = replace(self.info, width=width, height=height)
-                return chain(seen, shots)
-        if self._part is not None:  # the other parts may hold some
-            return iter(seen)
+                return chain(read, frames)
+        if self._part is not None:  # other parts may have some
+            return iter(read)
         raise InputError(f"'{self.path}' holds no picture that can be decoded: the file is damaged, get another copy")
 
-    def _time_of(self, shot: Shot, last_s: float | None) -> float:
-        if shot.pts is not None:
-            return shot.pts * self._time_base.numerator / self._time_base.denominator
+    def _time_of(self, decoded: DecodedFrame, last_s: float | None) -> float:
+        if decoded.pts is not None:
+            return decoded.pts * self._time_base.numerator / self._time_base.denominator
         return 0.0 if last_s is None else last_s + self._step_s
 
 
 def _info_of(reader: PacketReader) -> SourceInfo:
-    """What the headers tell; width and height come from the first picture."""
+    """What the headers state; width and height come from the first frame."""
     stream: Any = reader.stream
     duration_s = None
     if stream.duration is not None:

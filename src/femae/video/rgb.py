@@ -1,7 +1,7 @@
-"""From a decoded frame to the RGB picture a viewer sees: colours, alpha, rotation and mirroring.
+"""Converts a decoded frame to RGB as displayed: colours, alpha, rotation and mirroring.
 
-Colours follow the tags of the stream (BT.601, BT.709, BT.2020; limited or full range); an untagged stream is read as
-BT.601, limited range, as FFmpeg does. Transfer curves are left alone: HDR films come out flat, not tone-mapped.
+Colours follow the tags of the stream (BT.601, BT.709, BT.2020; limited or full range); an untagged stream is taken for
+BT.601, limited range, as FFmpeg does. Transfer curves are not applied: HDR films are not tone-mapped and look flat.
 """
 
 import struct
@@ -26,20 +26,20 @@ _BY_ROTATION: Final[dict[int, Orientation]] = {  # degrees counter-clockwise
     270: (0, 1, -1, 0),
 }
 
-# Limited-range gray (16..235) to 0..255; the scaler leaves the range of gray frames as it is.
+# Limited-range gray (16..235) to 0..255, which the scaler does not convert.
 _EXPAND_GRAY: Final = np.clip(np.rint((np.arange(256) - 16) * (255 / 219)), 0, 255).astype(np.uint8)
 
 
 class RgbConverter:
-    """Turns decoded frames into u8[H, W, 3] RGB; keep one per film, so that the scaler's tables are made once."""
+    """Converts decoded frames to u8[H, W, 3] RGB; use one per film, since the scaler caches its tables."""
 
     def __init__(self) -> None:
         self._scaler = VideoReformatter()
         self._has_alpha: dict[str, bool] = {}
-        self._turned: tuple[int, Orientation] | None = None  # rotation and orientation of the frame last asked
+        self._last: tuple[int, Orientation] | None = None  # rotation and orientation of the last frame
 
     def __call__(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-        """Picture as displayed, u8[H, W, 3] RGB; where it is transparent, white shows through."""
+        """The frame as displayed, u8[H, W, 3] RGB; transparent parts are blended over white."""
         name = frame.format.name
         if name not in self._has_alpha:
             self._has_alpha[name] = any(component.is_alpha for component in frame.format.components)
@@ -52,18 +52,18 @@ class RgbConverter:
         return orient(picture, self._orientation_of(frame))
 
     def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
-        """As orientation_of, asked again only where the rotation changes.
+        """`orientation_of`, called only when the rotation has changed.
 
-        A frame whose side data were looked at holds itself alive until Python's collector comes (PyAV 18): of a film of
-        4K that was a gigabyte.
+        In PyAV 18, access to a frame's side data creates a reference cycle, which keeps the frame in memory until the
+        next garbage collection: a gigabyte for a 4K film.
         """
-        if self._turned is None or self._turned[0] != frame.rotation:
-            self._turned = (frame.rotation, orientation_of(frame))
-        return self._turned[1]
+        if self._last is None or self._last[0] != frame.rotation:
+            self._last = (frame.rotation, orientation_of(frame))
+        return self._last[1]
 
 
 def _over_white(rgba: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """u8[H, W, 4] -> u8[H, W, 3]. Alpha that is 0 all over carries no meaning (32-bit AVI) and is not applied."""
+    """Blend u8[H, W, 4] over white to u8[H, W, 3]. Alpha that is 0 everywhere (32-bit AVI) is ignored."""
     rgb, alpha = rgba[..., :3], rgba[..., 3:]
     if alpha.min() == 255 or alpha.max() == 0:
         return np.ascontiguousarray(rgb)
@@ -72,13 +72,13 @@ def _over_white(rgba: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """How the file wants the frame to be turned or mirrored, to the nearest quarter turn."""
+    """Rotation and mirroring of the frame's display matrix, to the nearest quarter turn."""
     try:
         side_data: Any = frame.side_data
         matrix = side_data[Type.DISPLAYMATRIX]
     except KeyError:
         return _UPRIGHT
-    except ValueError:  # a kind of side data that PyAV does not know stands beside it
+    except ValueError:  # the frame has side data of a type unknown to PyAV
         return _BY_ROTATION[round(frame.rotation / 90) * 90 % 360]
     a, b, _, c, d = struct.unpack("9i", bytes(matrix))[:5]
     if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -87,7 +87,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def orient(picture: npt.NDArray[np.uint8], orientation: Orientation) -> npt.NDArray[np.uint8]:
-    """Turn u8[H, W, 3] by whole quarter turns, exactly; u8[W, H, 3] for the odd ones."""
+    """Rotate and mirror u8[H, W, 3]; returns u8[W, H, 3] for odd quarter turns."""
     if orientation == _UPRIGHT:
         return picture
     a, b, c, d = orientation
@@ -98,7 +98,7 @@ def orient(picture: npt.NDArray[np.uint8], orientation: Orientation) -> npt.NDAr
 
 
 def as_fraction(value: Any) -> Fraction | None:
-    """PyAV's rational (a Fraction or its own type, by version) as a Fraction; None where it is unset or zero."""
+    """A rational of PyAV (a Fraction or its own type, by version) as a Fraction; None if it is unset or zero."""
     if not value:
         return None
     return Fraction(value.numerator, value.denominator)

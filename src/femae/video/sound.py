@@ -1,4 +1,4 @@
-"""The sound of a film, copied into the annotated one along with the pictures, a little at a time."""
+"""Copies the sound of a film into the annotated one, interleaved with the video."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -14,46 +14,38 @@ from femae.video.rgb import as_fraction
 
 __all__ = ["Sound"]
 
-_COPIED: Final = {
-    "aac",
-    "ac3",
-    "alac",
-    "eac3",
-    "flac",
-    "mp3",
-    "mp3float",
-    "opus",
-}  # MP4 holds them and players know them
+# Codecs that MP4 supports and players can play.
+_COPIED: Final = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "mp3float", "opus"}
 _AAC_RATES: Final = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000}
-_MIN_MP3_RATE: Final = 16000  # samples/s; MP4 has no slower MP3
+_MIN_MP3_RATE: Final = 16000  # samples/s; the lowest of MP3 in MP4
 _LAYOUTS: Final = {1: "mono", 2: "stereo", 6: "5.1"}  # by number of channels; others are mixed down to stereo
-_BITS_PER_CHANNEL: Final = 80_000
-_MAX_ERRORS: Final = 100
+_BIT_RATE: Final = 80_000  # bits/s of each channel
+_MAX_ERRORS: Final = 100  # consecutive reading errors, after which the rest of the file is given up
 
 
 class Sound:
-    """Every sound track of `source_path`, into `output` (an open container, nothing written to it yet).
+    """Copies all sound tracks of `source_path` to `output`, an open container without any packets yet.
 
-    Tracks of a kind that MP4 holds are copied packet by packet, others are re-encoded as AAC. Times are kept, moved by
-    `offset_s` as the pictures are. Meanwhile the end of the film's last picture is looked for.
+    Tracks with a codec that MP4 supports are copied packet by packet, others are re-encoded as AAC. Times are shifted
+    by `offset_s`, like those of the video. Meanwhile, the end of the source's last frame is determined.
     """
 
     def __init__(self, source_path: Path, output: Any, *, offset_s: Fraction = Fraction(0)) -> None:
-        """Raises InputError where the film cannot be opened."""
-        self._source, self._pictures = open_film(source_path)
+        """Open the source and add its tracks to `output`. Raises InputError where the film cannot be opened."""
+        self._source, self._video = open_film(source_path)
         self._tracks: dict[int, _CopiedTrack | _EncodedTrack] = {}
         for stream in self._source.streams:
             if stream.type == "audio" and stream.codec_context is not None:
                 self._tracks[stream.index] = _track(stream, output, offset_s)
-            elif stream is not self._pictures:
+            elif stream is not self._video:
                 stream.discard = Discard.all
         self._packets = self._read()
-        self._next: Any | None = None  # a packet read and not written yet
-        self.pictures_end_s = _stated_end_s(self._source, self._pictures)  # where not stated, complete after `finish`
-        self._must_measure_end = self.pictures_end_s is None
+        self._next: Any | None = None  # a packet that was read and not written yet
+        self.video_end_s = _stated_end_s(self._source, self._video)  # if not stated, known after `finish`
+        self._must_measure_end = self.video_end_s is None
 
     def write_until(self, time_s: float) -> None:
-        """Write the sound of the source up to this time. Raises FFmpegError where the output cannot be written."""
+        """Write packets that start up to this time of the source. Raises FFmpegError if the output is not writable."""
         while True:
             self._next = self._next or next(self._packets, None)
             if self._next is None or _start_s(self._next) > time_s:
@@ -62,7 +54,7 @@ class Sound:
             self._next = None
 
     def finish(self) -> None:
-        """Write what is left and flush the encoders. Raises FFmpegError where the output cannot be written."""
+        """Write the remaining packets and flush the encoders. Raises FFmpegError if the output cannot be written."""
         self.write_until(float("inf"))
         for track in self._tracks.values():
             track.finish()
@@ -71,35 +63,35 @@ class Sound:
         self._source.close()
 
     def _read(self) -> Iterator[Any]:
-        """Packets of sound, in the order of the file; a damaged place is passed over."""
-        wanted = [self._pictures, *(self._source.streams[index] for index in self._tracks)]
+        """Yield the packets of sound in file order, without damaged ones."""
+        streams = [self._video, *(self._source.streams[index] for index in self._tracks)]
         errors = 0
         while errors < _MAX_ERRORS:
             try:
-                for packet in self._source.demux(wanted):
+                for packet in self._source.demux(streams):
                     if not packet.size:
                         continue
                     errors = 0
-                    if packet.stream is self._pictures:
-                        self._note_end(packet)
+                    if packet.stream is self._video:
+                        self._update_end(packet)
                     elif packet.pts is not None and not packet.is_corrupt:
                         yield packet
                 return
             except FFmpegError:
                 errors += 1
 
-    def _note_end(self, packet: Any) -> None:
+    def _update_end(self, packet: Any) -> None:
         if self._must_measure_end and packet.pts is not None and packet.duration:
             end_s = (packet.pts + packet.duration) * (as_fraction(packet.time_base) or Fraction(0))
-            self.pictures_end_s = end_s if self.pictures_end_s is None else max(self.pictures_end_s, end_s)
+            self.video_end_s = end_s if self.video_end_s is None else max(self.video_end_s, end_s)
 
 
-def _stated_end_s(container: Any, pictures: Any) -> Fraction | None:
-    """MP4 and MOV state where the pictures end, edit list included; their packets tell only decoding steps."""
-    if "mov" not in container.format.name or pictures.duration is None:
+def _stated_end_s(container: Any, video: Any) -> Fraction | None:
+    """End of the video as MP4 and MOV state it, edit list included; their packets have only decoding durations."""
+    if "mov" not in container.format.name or video.duration is None:
         return None
-    end: int = (pictures.start_time or 0) + pictures.duration
-    return end * (as_fraction(pictures.time_base) or Fraction(0))
+    end: int = (video.start_time or 0) + video.duration
+    return end * (as_fraction(video.time_base) or Fraction(0))
 
 
 def _start_s(packet: Any) -> float:
@@ -114,7 +106,7 @@ def _track(stream: Any, output: Any, offset_s: Fraction) -> "_CopiedTrack | _Enc
 
 
 class _CopiedTrack:
-    """Sound packets as they are."""
+    """A track whose packets are copied."""
 
     def __init__(self, stream: Any, output: Any, offset_s: Fraction) -> None:
         self._output = output
@@ -125,18 +117,18 @@ class _CopiedTrack:
     def write(self, packet: Any) -> None:
         dts = packet.pts if packet.dts is None else packet.dts
         if self._last_dts is not None and dts <= self._last_dts:
-            return  # of a damaged file: MP4 has no place for it
+            return  # from a damaged file: MP4 requires increasing decoding times
         self._last_dts = dts
         packet.dts, packet.pts = dts + self._offset, packet.pts + self._offset
         packet.stream = self._stream
         self._output.mux(packet)
 
     def finish(self) -> None:
-        """Nothing is held back."""
+        """There is nothing to flush."""
 
 
 class _EncodedTrack:
-    """Sound that MP4 cannot hold, as AAC; gaps in its times become silence, so that it stays in step."""
+    """A track that is re-encoded as AAC; gaps in its timestamps are filled with silence, to keep it in sync."""
 
     def __init__(self, stream: Any, output: Any, offset_s: Fraction) -> None:
         context = stream.codec_context
@@ -146,14 +138,14 @@ class _EncodedTrack:
         rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48000
         self._stream = output.add_stream("aac", rate=rate)
         self._stream.layout = _LAYOUTS.get(context.layout.nb_channels, "stereo")
-        self._stream.bit_rate = _BITS_PER_CHANNEL * self._stream.layout.nb_channels
-        self._filler: AudioResampler | None = None
-        self._kind: tuple[Any, ...] = ()
+        self._stream.bit_rate = _BIT_RATE * self._stream.layout.nb_channels
+        self._resampler: AudioResampler | None = None
+        self._format: tuple[Any, ...] = ()  # sample format, layout and rate of the resampler's input
 
     def write(self, packet: Any) -> None:
         try:
             frames = self._decoder.decode(packet)
-        except FFmpegError:  # a damaged packet: the filler puts silence in its place
+        except FFmpegError:  # a damaged packet: the resampler replaces it by silence
             return
         self._encode(frames)
 
@@ -163,26 +155,27 @@ class _EncodedTrack:
         except FFmpegError:
             frames = []
         self._encode(frames)
-        self._encode_filled(None)
+        self._resample(None)
         self._output.mux(self._stream.encode(None))
 
     def _encode(self, frames: list[Any]) -> None:
         for frame in frames:
             if frame.pts is not None:
                 frame.pts += round(self._offset_s / (as_fraction(frame.time_base) or Fraction(1)))
-            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if kind != self._kind:  # the first frame, or sound that changes its kind half-way
-                self._encode_filled(None)
-                self._kind = kind
-                self._filler = AudioResampler(
+            audio_format = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if audio_format != self._format:  # the first frame, or the format changes within the film
+                self._resample(None)
+                self._format = audio_format
+                self._resampler = AudioResampler(
                     format=self._stream.format.name,
                     layout=self._stream.layout.name,
                     rate=self._stream.rate,
                     options={"async": "1"},
                 )
-            self._encode_filled(frame)
+            self._resample(frame)
 
-    def _encode_filled(self, frame: Any | None) -> None:
-        if self._filler is not None:
-            for filled in self._filler.resample(frame):
-                self._output.mux(self._stream.encode(filled))
+    def _resample(self, frame: Any | None) -> None:
+        """Resample a frame with gaps filled, and encode the result; None flushes the resampler."""
+        if self._resampler is not None:
+            for resampled in self._resampler.resample(frame):
+                self._output.mux(self._stream.encode(resampled))

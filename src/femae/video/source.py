@@ -1,4 +1,4 @@
-"""The protocol of all sources of frames (films, folders of pictures, cameras), and counts of what went wrong in one."""
+"""The protocol of all sources of frames (films, pictures, cameras), and counts of a film's lost and damaged frames."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ __all__ = ["Count", "FrameSource", "Tally"]
 
 
 class FrameSource(Protocol):
-    """Gives its frames in order of presentation, in constant memory, each of them once, `Frame.index` from 1.
+    """Yields each frame once, in order of presentation and in constant memory, with `Frame.index` from 1.
 
-    `info` is known before the first frame. `problems` holds whole sentences and is complete when the frames are at
-    their end: "12 of 72 frames could not be decoded, from frame 31 (1.000 s) on". Iterating again starts over.
+    `info` is known before the first frame. `problems` holds whole sentences and is complete at the end of the
+    iteration: "12 of 72 frames could not be decoded, from frame 31 (1.000 s) on". Iterating again starts over.
     """
 
     info: SourceInfo
@@ -31,7 +31,7 @@ class FrameSource(Protocol):
 
 @dataclass(slots=True)
 class Count:
-    """How many frames, and which was the first."""
+    """The number of frames of one kind, and index and time of the first of them."""
 
     number: int = 0
     first_index: int = 0
@@ -50,15 +50,15 @@ class Count:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the frames of a film, or of a part of one."""
+    """Counts all, lost and damaged frames of a film or of a part of it."""
 
     num_frames: int = 0
     lost: Count = field(default_factory=Count)
     damaged: Count = field(default_factory=Count)
-    breaks_off_s: float | None = None  # where the film ends too early
+    breaks_off_s: float | None = None  # time of the last frame of a film that ends too early
 
     def add(self, time_s: float, *, lost: bool, damaged: bool) -> int:
-        """One more frame; returns its number, from 1."""
+        """Count a frame; returns its number, from 1."""
         self.num_frames += 1
         if lost:
             self.lost.add(self.num_frames, time_s)
@@ -68,7 +68,7 @@ class Tally:
 
     @classmethod
     def joined(cls, parts: "Iterable[Tally]") -> Self:
-        """That of a film whose parts, in order, have these."""
+        """The tally of a whole film from those of its parts, in order."""
         whole = cls()
         for part in parts:
             for own, other in ((whole.lost, part.lost), (whole.damaged, part.damaged)):
@@ -80,7 +80,7 @@ class Tally:
         return whole
 
     def sentences(self) -> list[str]:
-        """What a user should know; empty: all is well."""
+        """Sentences about lost and damaged frames for the user; empty if there are none."""
         found = []
         if self.lost.number:
             found.append(self.lost.sentence(self.num_frames, "could not be decoded"))

@@ -1,8 +1,7 @@
-"""Films and pictures in object stores and on web servers: listed, checked, read or copied, through fsspec.
+"""Remote files, in object stores and on web servers, through fsspec: lists, checks, reads, copies and writes them.
 
-Addresses are universal_pathlib's paths (config.storage). What a store cannot do at once is tried again for some
-seconds; after that InputError says which address and why. A film there is a file that can be read from any place,
-without a copy of it on this machine.
+Remote paths are those of universal_pathlib (config.storage). Failed requests are retried for some seconds before an
+InputError names the address and the reason. `RemoteFile` reads a film at any position, without a local copy.
 """
 
 import io
@@ -33,7 +32,7 @@ __all__ = [
     "local_copy",
     "matches",
     "open_bytes",
-    "read_piece",
+    "read_range",
     "read_remote",
     "remote_kind",
     "remove",
@@ -43,33 +42,33 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_WAITS_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)  # between tries
-_PIECE: Final = 16 << 20  # bytes asked for at once
+_WAITS_S: Final = (0.2, 0.5, 1.0, 2.0, 4.0)  # between retries
+_CHUNK: Final = 16 << 20  # bytes of one request of a copy
 _WEB: Final = ("http", "https")
-_STORES: Final[set[Any]] = set()  # file systems in use; they remember what they listed
-_WHOLE: Final = ("s3", "gs", "gcs", "az", "abfs", "hf", "memory")  # a file is there when it is whole
+_STORES: Final[set[Any]] = set()  # file systems in use, which cache their listings
+_ATOMIC: Final = ("s3", "gs", "gcs", "az", "abfs", "hf", "memory")  # where a file appears only when complete
 
 
 def is_address(text: str) -> bool:
-    """Whether a text on the command line is an address: s3://..., https://..., file://..."""
+    """Whether an input is an address: s3://..., https://..., file://..."""
     return re.match(r"[a-z][a-z0-9+]*://", text) is not None
 
 
 def forget_listings() -> None:
-    """What stores were asked before in this process counts no more."""
+    """Clear the cached listings of all file systems used in this process."""
     for store in _STORES:
         store.invalidate_cache()
 
 
 def file_name(path: Path) -> str:
-    """The name of a file; of a web address without what follows `?`."""
+    """The name of a file; of a web address without its query."""
     if is_remote(path) and path.protocol in _WEB:  # type: ignore[attr-defined]
         return unquote(urlsplit(str(path)).path.rsplit("/", 1)[-1])
     return path.name
 
 
 def remote_kind(path: Path) -> str:
-    """`file`, `folder`, or empty where there is nothing. Raises InputError where the store does not say."""
+    """Returns "file", "folder", or "" where there is nothing. Raises InputError for a failed request."""
     try:
         kind = str(_info(path)["type"])
     except FileNotFoundError:
@@ -78,23 +77,23 @@ def remote_kind(path: Path) -> str:
 
 
 def list_folder(path: Path) -> list[Path]:
-    """The files of a folder, not of its subfolders, in no order. Raises InputError."""
-    found = _patiently(path, lambda: _fs(path).ls(_key(path), detail=True))
+    """The files of a folder, without subfolders, in no particular order. Raises FileNotFoundError, InputError."""
+    found = _retry(path, lambda: _fs(path).ls(_key(path), detail=True))
     names = [str(entry["name"]) for entry in found if entry["type"] == "file"]
-    return [_beside(path, name) for name in names if name[-1] != "/"]
+    return [_same_store(path, name) for name in names if name[-1] != "/"]
 
 
 def matches(text: str) -> list[Path]:
-    """The files that a pattern such as s3://bucket/*/a.mp4 stands for, in no order. Raises InputError, ConfigError."""
+    """Files that match a pattern such as s3://bucket/*/a.mp4, in no particular order. Raises as `address` does."""
     path = address(text)
     if path.protocol in _WEB:  # type: ignore[attr-defined]
         raise InputError(f"'{text}': web servers cannot list files: give each address, or a table of them")
-    found = _patiently(path, lambda: _fs(path).glob(_key(path), detail=True))
-    return [_beside(path, name) for name, entry in found.items() if entry["type"] == "file" and name[-1] != "/"]
+    found = _retry(path, lambda: _fs(path).glob(_key(path), detail=True))
+    return [_same_store(path, name) for name, entry in found.items() if entry["type"] == "file" and name[-1] != "/"]
 
 
 def state_of(path: Path) -> tuple[str, int, str]:
-    """(address, bytes, what changes with the contents) of a file here or there. Raises OSError."""
+    """(address, bytes, version tag) of a local or remote file; the tag changes with the content. Raises OSError."""
     if not is_remote(path):
         state = path.stat()
         return str(path.absolute()), state.st_size, str(state.st_mtime_ns)
@@ -102,43 +101,43 @@ def state_of(path: Path) -> tuple[str, int, str]:
         info = _info(path)
     except InputError as error:
         raise OSError(str(error)) from error
-    mark = next((info[name] for name in ("ETag", "etag", "LastModified", "mtime", "created") if info.get(name)), "")
-    return str(path), int(info.get("size") or 0), str(mark)
+    tag = next((info[name] for name in ("ETag", "etag", "LastModified", "mtime", "created") if info.get(name)), "")
+    return str(path), int(info.get("size") or 0), str(tag)
 
 
 def read_remote(path: Path) -> bytes:
-    """The whole of a small file. Raises FileNotFoundError, InputError."""
-    return bytes(_patiently(path, lambda: _fs(path).cat_file(_key(path))))
+    """The content of a small file. Raises FileNotFoundError, InputError."""
+    return bytes(_retry(path, lambda: _fs(path).cat_file(_key(path))))
 
 
-def read_piece(path: Path, start: int, end: int, *, size: int) -> bytes:
+def read_range(path: Path, start: int, end: int, *, size: int) -> bytes:
     """Bytes from `start` to before `end` of a file of `size` bytes; empty where end <= start. Raises InputError."""
     if end <= start:
         return b""
     try:
-        data = _patiently(path, lambda: _piece(path, start, end, size=size))
+        data = _retry(path, lambda: _request_range(path, start, end, size=size))
     except FileNotFoundError:
         raise InputError(f"'{path}' does not exist any more") from None
     return data[: end - start]
 
 
 def gives_pieces(path: Path) -> bool:
-    """Whether a file can be read from any place; a web server may give only the whole. Raises InputError."""
+    """Whether a file can be read in ranges; some web servers send only whole files. Raises InputError."""
     try:
         if _info(path).get("size") is None:
             return False
         if path.protocol not in _WEB:  # type: ignore[attr-defined]
             return True
-        return len(bytes(_patiently(path, lambda: _fs(path).cat_file(_key(path), start=0, end=1)))) == 1
+        return len(bytes(_retry(path, lambda: _fs(path).cat_file(_key(path), start=0, end=1)))) == 1
     except FileNotFoundError:
         raise InputError(f"'{path}' does not exist: check the address") from None
 
 
 @contextmanager
 def local_copy(path: Path) -> Iterator[Path]:
-    """While it lasts, a copy of a remote file under its own name in a temporary folder.
+    """A temporary copy of a remote file, with the same name, that is deleted at the end of the `with` block.
 
-    Raises InputError: it is not there, may not be read, does not fit on the disk, or breaks off again and again.
+    Raises InputError: it does not exist, may not be read, does not fit on the disk, or cannot be copied after retries.
     """
     with TemporaryDirectory(prefix="femae-") as folder:
         copy = Path(folder) / (file_name(path) or "film")
@@ -153,7 +152,7 @@ def local_copy(path: Path) -> Iterator[Path]:
                 if size is None:
                     file.write(read_remote(path))
                 else:
-                    _fetch(path, file, size=int(size))
+                    _copy_to(path, file, size=int(size))
         except FileNotFoundError:
             raise InputError(f"'{path}' does not exist: check the address") from None
         except OSError as error:
@@ -162,11 +161,11 @@ def local_copy(path: Path) -> Iterator[Path]:
 
 
 def upload(file: Path, path: Path) -> None:
-    """A file of this machine to an address, where it appears whole or not at all. Raises OutputError."""
+    """Copy a local file to a remote path, where it appears only when complete. Raises OutputError."""
     fs, key = _fs(path), _key(path)
 
     def put() -> None:
-        if path.protocol in _WHOLE:  # type: ignore[attr-defined]
+        if path.protocol in _ATOMIC:  # type: ignore[attr-defined]
             fs.put_file(str(file), key)
             return
         fs.makedirs(key.rpartition("/")[0], exist_ok=True)
@@ -174,7 +173,7 @@ def upload(file: Path, path: Path) -> None:
         fs.mv(f"{key}.part", key)
 
     try:
-        _patiently(path, put)
+        _retry(path, put)
     except (FileNotFoundError, InputError) as error:
         reason = str(error.__cause__ or error)
         raise OutputError(
@@ -183,14 +182,14 @@ def upload(file: Path, path: Path) -> None:
 
 
 def list_sizes(folder: Path) -> Iterator[tuple[str, int]]:
-    """(path in there, bytes) of each file under an address; none where there is nothing. Raises InputError."""
+    """(relative path, bytes) of each file below a folder; none if it does not exist. Raises InputError."""
     root = _key(folder).rstrip("/")
     _fs(folder).invalidate_cache()
     try:
-        found = _patiently(folder, lambda: _fs(folder).find(root, detail=True))
+        found = _retry(folder, lambda: _fs(folder).find(root, detail=True))
     except FileNotFoundError:
         return
-    _fs(folder).invalidate_cache()  # it would keep all of them
+    _fs(folder).invalidate_cache()  # frees the cached listing
     while found:
         name, entry = found.popitem()
         yield name.removeprefix(root).lstrip("/"), int(entry["size"] or 0)
@@ -198,20 +197,21 @@ def list_sizes(folder: Path) -> Iterator[tuple[str, int]]:
 
 def remove(path: Path) -> None:
     """Remove one file. Raises FileNotFoundError, InputError."""
-    _patiently(path, lambda: _fs(path).rm_file(_key(path)))
+    _retry(path, lambda: _fs(path).rm_file(_key(path)))
 
 
-def _fetch(path: Path, file: Any, *, size: int) -> None:
-    """Piece by piece, so that a cut connection costs one piece; a server that knows no pieces gives all at once."""
+def _copy_to(path: Path, file: Any, *, size: int) -> None:
+    """Copy in chunks, so that a lost connection costs one chunk; a server without ranges sends all at once."""
     start = 0
     while start < size:
-        end = min(start + _PIECE, size)
-        piece = _patiently(path, lambda start=start, end=end: _piece(path, start, end, size=size))  # type: ignore[misc]
-        file.write(piece)
-        start += len(piece)
+        end = min(start + _CHUNK, size)
+        chunk = _retry(path, lambda start=start, end=end: _request_range(path, start, end, size=size))  # type: ignore[misc]
+        file.write(chunk)
+        start += len(chunk)
 
 
-def _piece(path: Path, start: int, end: int, *, size: int) -> bytes:
+def _request_range(path: Path, start: int, end: int, *, size: int) -> bytes:
+    """One range request. Returns the whole file if the server ignores ranges and `start` is 0."""
     data = bytes(_fs(path).cat_file(_key(path), start=start, end=end))
     if len(data) == size and start == 0:
         return data
@@ -221,19 +221,19 @@ def _piece(path: Path, start: int, end: int, *, size: int) -> bytes:
 
 
 def _info(path: Path) -> dict[str, Any]:
-    """What the store says of a file. Raises FileNotFoundError, InputError."""
-    return dict(_patiently(path, lambda: _fs(path).info(_key(path))))
+    """fsspec's info of a file or folder. Raises FileNotFoundError, InputError."""
+    return dict(_retry(path, lambda: _fs(path).info(_key(path))))
 
 
-def _patiently(path: Path, ask: Callable[[], _T]) -> _T:
-    """What a store answers, asked again while it is busy. Raises FileNotFoundError, InputError."""
+def _retry(path: Path, request: Callable[[], _T]) -> _T:
+    """The result of a request, retried with increasing waits. Raises FileNotFoundError, InputError."""
     for wait_s in (*_WAITS_S, None):
         try:
-            return ask()
+            return request()
         except FemaeError:
             raise
-        except Exception as error:  # clients of stores have errors of their own
-            # a web server's answer, and that there was none, come as the cause of a FileNotFoundError
+        except Exception as error:  # the clients' exceptions have no common base class
+            # fsspec raises FileNotFoundError for any HTTP error, with the real one as its cause.
             cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
             status = getattr(cause, "status", 0)
             if status in (401, 403) or isinstance(cause, PermissionError):
@@ -248,7 +248,10 @@ def _patiently(path: Path, ask: Callable[[], _T]) -> _T:
 
 
 def address(text: str) -> Path:
-    """universal_pathlib's path. Raises InputError for an address of no known kind, MissingDependencyError."""
+    """The path of an address: universal_pathlib's where it is remote.
+
+    Raises InputError for an unknown protocol, MissingDependencyError without the protocol's package.
+    """
     try:
         return folder_address(text)
     except ValueError as error:
@@ -262,42 +265,42 @@ def _fs(path: Path) -> Any:
 
 
 def _key(path: Path) -> str:
-    """The name that its file system has for it."""
+    """The path's name within its file system."""
     return str(path.path)  # type: ignore[attr-defined]
 
 
-def _beside(path: Path, key: str) -> Path:
-    """The path of another file of the same store."""
+def _same_store(path: Path, key: str) -> Path:
+    """The path of another file of the same file system."""
     return folder_address(key if is_address(key) else f"{path.protocol}://{key.lstrip('/')}")  # type: ignore[attr-defined]
 
 
-_BLOCK: Final = 4 << 20  # bytes asked for at once
-_KEPT: Final = 6  # blocks; containers keep pictures and sound, or data and index, in some places at once
+_BLOCK: Final = 4 << 20  # bytes of one request of RemoteFile
+_MAX_BLOCKS: Final = 6  # in memory; demuxing alternates between several places (video and sound, data and index)
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """A file here or in a store, to be read. Raises OSError, InputError."""
+    """Open a local or remote file for reading. Raises OSError, InputError."""
     return cast("BinaryIO", RemoteFile(path)) if is_remote(path) else path.open("rb")
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file here or in a store. Raises OSError."""
+    """Size in bytes of a local or remote file. Raises OSError."""
     return state_of(path)[1]
 
 
 class RemoteFile(io.RawIOBase):
-    """Read only. Keeps some blocks in memory, and fetches the next one while the last is in use.
+    """A remote file opened for reading, with a cache of blocks and a prefetch of the next block.
 
-    What a store cannot do at once is tried again for some seconds; then reading raises InputError. A file that is
-    replaced by another of the same size while it is read is not noticed.
+    Failed requests are retried for some seconds; then reading raises InputError. It is not detected when the file is
+    replaced by another of the same size while it is read.
     """
 
     def __init__(self, path: Path) -> None:
-        """`path`: universal_pathlib's. Raises InputError: not there, may not be read."""
+        """`path`: universal_pathlib's. Raises InputError: it does not exist, or may not be read."""
         super().__init__()
-        self.name = file_name(path)  # by which FFmpeg guesses what it is
-        self._path, self._at = path, 0
-        self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()  # by number, the last used at the end
+        self.name = file_name(path)  # from which FFmpeg guesses the format
+        self._path, self._position = path, 0
+        self._blocks: OrderedDict[int, Future[bytes]] = OrderedDict()  # by number, the most recently used last
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="femae-fetch")
         try:
             self._size = size_of(path)
@@ -311,23 +314,23 @@ class RemoteFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(base + offset, 0)
-        return self._at
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as the block goes; 0 at the end."""
+        """Read into the buffer, at most to the end of a block; returns the number of bytes, 0 at the end."""
         view = memoryview(buffer).cast("B")
-        number, skip = divmod(self._at, _BLOCK)
-        count = min(len(view), _BLOCK - skip, self._size - self._at)
+        number, skip = divmod(self._position, _BLOCK)
+        count = min(len(view), _BLOCK - skip, self._size - self._position)
         if count <= 0:
             return 0
         data = self._block(number)
         view[:count] = data[skip : skip + count]
-        self._at += count
+        self._position += count
         return count
 
     def close(self) -> None:
@@ -337,22 +340,22 @@ class RemoteFile(io.RawIOBase):
 
     def _block(self, number: int) -> bytes:
         if number - 1 in self._blocks and (number + 1) * _BLOCK < self._size:
-            self._fetch(number + 1)  # whoever reads one after the other will want it
-        wanted = self._fetch(number)
-        while len(self._blocks) > _KEPT:
+            self._fetch(number + 1)  # sequential reading: prefetch
+        block = self._fetch(number)
+        while len(self._blocks) > _MAX_BLOCKS:
             self._blocks.popitem(last=False)[1].cancel()
         try:
-            return wanted.result()
+            return block.result()
         except BaseException:
-            self._blocks.pop(number, None)  # another try may find it
+            self._blocks.pop(number, None)  # so that the next read requests it again
             raise
 
     def _fetch(self, number: int) -> "Future[bytes]":
         if number not in self._blocks:
-            self._blocks[number] = self._pool.submit(self._piece, number)
+            self._blocks[number] = self._pool.submit(self._read_block, number)
         self._blocks.move_to_end(number)
         return self._blocks[number]
 
-    def _piece(self, number: int) -> bytes:
+    def _read_block(self, number: int) -> bytes:
         start = number * _BLOCK
-        return read_piece(self._path, start, min(start + _BLOCK, self._size), size=self._size)
+        return read_range(self._path, start, min(start + _BLOCK, self._size), size=self._size)

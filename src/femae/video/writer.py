@@ -1,4 +1,4 @@
-"""The annotated film: H.264 in MP4 with the source's own presentation times, length and sound."""
+"""Writes annotated films: H.264 in MP4 with the source's presentation times, length and sound."""
 
 import contextlib
 import errno
@@ -26,15 +26,15 @@ _DEFAULT_SIZE: Final = (360, 640)  # height, width
 
 
 class VideoWriter:
-    """Writes pictures one by one, in constant memory, with the sound of the source between them.
+    """Encodes frames one by one, in constant memory, interleaved with the sound of the source.
 
-    Each frame keeps its presentation time exactly, also where steps are uneven; one that does not come after the frame
-    before it is moved to the next tick. A source that begins before 0 is moved to begin at 0, its sound with it. The
-    last frame lasts as long as in the source. Pictures of odd width or height get their last column or row twice
-    (H.264 in 4:2:0 has even sizes only); one of another size than the first is scaled to it.
+    Each frame keeps its exact presentation time, also at a variable frame rate; one that is not later than the frame
+    before it is moved to the next tick. A source that begins before 0 is shifted to begin at 0, together with its
+    sound. The last frame lasts as long as in the source. Pictures of odd width or height are padded by repeating the
+    last column or row (H.264 in 4:2:0 needs even sizes); a picture that differs in size from the first is scaled to it.
 
-    The film is written to `<name>.part` beside `path` and takes its name when it is complete; if an exception leaves
-    the `with` block, the part is removed.
+    The film is written to `<name>.part` beside `path` and renamed when it is complete; if an exception leaves the
+    `with` block, the part is removed.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class VideoWriter:
         preset: str = "veryfast",
         num_threads: int = 0,
     ) -> None:
-        """`source_path`: film whose sound is kept, None: no sound. `crf`: 0 (lossless) to 51 (worst), of x264.
+        """`source_path`: film whose sound is copied; None: no sound. `crf`: of x264, 0 (lossless) to 51 (worst).
 
-        Raises OutputError where nothing can be written at `path`.
+        `num_threads`: of the encoder; 0: FFmpeg's choice. Raises OutputError where `path` cannot be written.
         """
         self.path = path
         self.info = info
         self._part = path.with_name(path.name + ".part")
         self._source_path = source_path
-        self._options = {"preset": preset, "crf": str(crf), "bf": "0"}  # without B-frames packets come in order
+        self._options = {"preset": preset, "crf": str(crf), "bf": "0"}  # without B-frames, packets are in order
         self._num_threads = num_threads
         self._rate = info.frame_rate or _DEFAULT_RATE
         self._time_base = info.time_base or 1 / self._rate
@@ -67,23 +67,23 @@ class VideoWriter:
         self._sound: Sound | None = None
         self._offset = 0  # ticks
         self._last_pts: int | None = None
-        self._held: Any | None = None  # the last packet, whose duration is known when the next one or the end comes
+        self._held: Any | None = None  # the last packet; held back, since at the end its duration is changed
         if path.is_dir():
             raise OutputError(f"'{path}' is a folder, so no film can be written there: give another name")
         try:
             self._part.open("wb").close()
         except OSError as error:
-            raise self._explained(error) from error
+            raise self._output_error(error) from error
 
     def blank(self) -> npt.NDArray[np.uint8]:
-        """A black picture of the film's size, u8[H, W, 3], to stand for a frame that could not be decoded."""
+        """A black picture u8[H, W, 3] of the film's size, as a substitute for a frame that could not be decoded."""
         height, width = _DEFAULT_SIZE
         return np.zeros((self.info.height or height, self.info.width or width, 3), np.uint8)
 
     def write(self, frame: Frame, image: npt.NDArray[np.uint8] | None = None) -> None:
-        """Add `image`, u8[H, W, 3] RGB, at the time of `frame`; None: black.
+        """Add `image`, u8[H, W, 3] RGB (None: black), at the time of `frame`.
 
-        Raises OutputError: disk full, no permission.
+        Raises OutputError: disk full, no permission, no H.264 encoder.
         """
         picture = self.blank() if image is None else image
         try:
@@ -91,10 +91,10 @@ class VideoWriter:
                 self._open(picture, frame)
             self._encode(picture, self._ticks(frame))
         except (FFmpegError, OSError) as error:
-            raise self._explained(error) from error
+            raise self._output_error(error) from error
 
     def close(self) -> None:
-        """Complete the film and give it its name. Raises OutputError, also where no frame was written."""
+        """Complete the film and rename it to `path`. Raises OutputError, also where no frame was written."""
         if self._container is None:
             self.abort()
             raise OutputError(f"'{self.path}' was not written: there was no frame")
@@ -103,10 +103,10 @@ class VideoWriter:
             self._part.replace(self.path)
         except (FFmpegError, OSError) as error:
             self.abort()
-            raise self._explained(error) from error
+            raise self._output_error(error) from error
 
     def abort(self) -> None:
-        """Give up: close what is open and remove the part."""
+        """Close all files and remove the part."""
         container, self._container = self._container, None
         if self._sound is not None:
             self._sound.close()
@@ -127,8 +127,8 @@ class VideoWriter:
             self.abort()
 
     def _open(self, picture: npt.NDArray[np.uint8], frame: Frame) -> None:
-        """Set up the streams; the first picture gives the size, the first frame the offset."""
-        # The finest scale in use, so that a film that does not begin at 0 begins exactly where it should.
+        """Set up the streams, with the size of the first picture and the time offset of the first frame."""
+        # The same time scale as the stream's, so that a film that does not begin at 0 begins at its exact time.
         scale = str(self._time_base.denominator)
         self._container = av.open(
             str(self._part.absolute()), "w", format="mp4", container_options={"movie_timescale": scale}
@@ -147,11 +147,11 @@ class VideoWriter:
         self._stream = stream
         self._offset = max(0, -round((frame.time_s or 0.0) / self._time_base))
         if self._source_path is not None:
-            with contextlib.suppress(InputError):  # gone meanwhile: a film without sound
+            with contextlib.suppress(InputError):  # deleted meanwhile: a film without sound
                 self._sound = Sound(self._source_path, self._container, offset_s=self._offset * self._time_base)
 
     def _ticks(self, frame: Frame) -> int:
-        """Presentation time of the frame in the film written; strictly rising."""
+        """Presentation time of the frame in the written film, in ticks; strictly increasing."""
         last = self._last_pts
         if frame.time_s is None:
             step = max(1, round(1 / self._rate / self._time_base))
@@ -179,7 +179,7 @@ class VideoWriter:
         self._mux(self._stream.encode(frame))
 
     def _mux(self, packets: list[Any]) -> None:
-        """Write all packets but the newest, and the sound that goes with them."""
+        """Write all packets but the newest, each after the sound up to its time."""
         assert self._container is not None
         for packet in packets:
             if self._held is not None:
@@ -201,15 +201,15 @@ class VideoWriter:
         self._container.close()
 
     def _last_duration(self) -> int:
-        """Ticks for which the last frame is shown."""
+        """Duration of the last frame, in ticks."""
         usual = max(1, round(1 / self._rate / self._time_base))
-        end_s = None if self._sound is None else self._sound.pictures_end_s
+        end_s = None if self._sound is None else self._sound.video_end_s
         if end_s is None or self._last_pts is None:
             return usual
         left = round(end_s / self._time_base) + self._offset - self._last_pts
         return left if left > 0 else usual
 
-    def _explained(self, error: Exception) -> OutputError:
+    def _output_error(self, error: Exception) -> OutputError:
         code = getattr(error, "errno", None)
         if code == errno.ENOSPC:
             return OutputError(f"'{self.path}' cannot be written: the disk is full; make room or choose another folder")
