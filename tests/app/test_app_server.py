@@ -389,7 +389,7 @@ def test_the_command_stops_clean_in_the_midst_of_a_job(number: int, tmp_path: Pa
     folder = tmp_path / "own"
     folder.mkdir()
     environment = os.environ | {"TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "femae.cli", "app", "--threads", "1"]
+    command = [sys.executable, "-m", "femae", "app", "--threads", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]

@@ -109,7 +109,7 @@ def workers() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.cmdline()[:1] == ["ray::_Worker.do"]:
+            if process.cmdline()[:1] == ["ray::_Worker.run"]:
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue

@@ -308,7 +308,7 @@ def site(tmp_path: Path) -> Iterator[Web]:
 def test_films_and_pictures_of_a_web_server(
     fault: str, web: Web, local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "_PIECE", 4_000)
+    monkeypatch.setattr(storage, "_CHUNK", 4_000)
     monkeypatch.setattr(storage, "_BLOCK", 4_000)
     kind = fault.removeprefix("sometimes ")
     web.fault = lambda number, again: kind if not fault.startswith("sometimes") or again % 2 == 0 else ""

@@ -175,7 +175,7 @@ def test_many_paths_come_in_the_same_order(names: list[str]) -> None:
     """Through a table on the disk, where memory sorts few."""
     paths = [Path(name) for name in names]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(discover_module, "_FEW", 0)
+        patch.setattr(discover_module, "_MAX_IN_MEMORY", 0)
         assert list(discover_module.in_natural_order(paths)) == sorted(set(paths), key=natural_key)
 
 
@@ -185,7 +185,7 @@ def test_a_folder_and_a_pattern_of_many_films(folder: Path, monkeypatch: pytest.
     picture(folder / "films" / "a.png")
     (folder / "films" / "notes.txt").touch()
     few = [(item, item.skipped) for text in ("films", "films/*") for item in discover([text])]
-    monkeypatch.setattr(discover_module, "_FEW", 5)
+    monkeypatch.setattr(discover_module, "_MAX_IN_MEMORY", 5)
     assert [(item, item.skipped) for text in ("films", "films/*") for item in discover([text])] == few
     assert [item.stem for item, _ in few[1:4]] == ["take0", "take1", "take2"] and few[0][1] == (".txt",)
 

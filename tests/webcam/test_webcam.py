@@ -286,7 +286,7 @@ def test_keys_on_a_virtual_display(tmp_path: Path, repeat_film: Callable[[Path, 
             display = f":{pipe.readline().strip()}"
         environment = os.environ | {"DISPLAY": display, "OMP_NUM_THREADS": "1"}
         environment.pop("SDL_VIDEODRIVER", None)
-        command = [sys.executable, "-m", "femae.cli", "webcam", str(film), "--realtime", "--out", str(tmp_path / "out")]
+        command = [sys.executable, "-m", "femae", "webcam", str(film), "--realtime", "--out", str(tmp_path / "out")]
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
             wait_for(lambda: "femae webcam" in _focused(environment))
             _press("r", environment)

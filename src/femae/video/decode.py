@@ -109,11 +109,11 @@ class _FastPass:
             yield from self._decode(packet)
             if self.met_damage:
                 return
-        if self.reader.promised():
+        if self.reader.unread():
             self.met_damage = True
             return
         yield from self._decode(None)
-        # With several threads an error at the end takes the frames behind it along, without a word.
+        # With several threads, an error near the end can drop the frames after it silently.
         self.met_damage |= self._is_threaded and self.num_given < num_sent
 
     def _decode(self, packet: Any | None) -> Iterator[DecodedFrame]:
