@@ -131,7 +131,7 @@ def clock_text(seconds: float, *, digits: int = 3) -> str:
 
 
 def label_words(labels: LabelView, of: str, *, settings: Mapping[str, str]) -> dict[str, str]:
-    """Words of a page: title and note of the shares, and what labels and their numbers are called.
+    """Texts of a page: title and note of the shares, and the words for labels and their numbers.
 
     `of`: one of SHARES_OF; `settings`: metadata of the table.
     """
