@@ -155,7 +155,7 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_ctrl_c_ends_soon_and_leaves_what_was_complete(tmp_path: Path, carphone: Path, repeat_film: Any) -> None:
     long = repeat_film(tmp_path / "long.mp4", 25)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "femae.cli", "predict", str(carphone), str(long), "--out", str(out)]
+    command = [sys.executable, "-m", "femae", "predict", str(carphone), str(long), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not (out / "carphone_pristine.csv").exists() and time.monotonic() < deadline:

@@ -133,7 +133,7 @@ def test_models_of_the_hub_load_by_address(tmp_path: Path) -> None:
     environment = hub_cache(tmp_path, [SHIPPED])
 
     def models(address: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "femae.cli", "models", address]
+        command = [sys.executable, "-m", "femae", "models", address]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     for address in ("hf://owner/name", "hf://owner/name@main/model.onnx"):

@@ -182,7 +182,7 @@ def _words(paths: list[Path], out: Path) -> list[str]:
 
 
 def _command(paths: list[Path], out: Path) -> list[str]:
-    return [sys.executable, "-m", "femae.cli", *_words(paths, out)]
+    return [sys.executable, "-m", "femae", *_words(paths, out)]
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
