@@ -1,4 +1,4 @@
-"""The page in a real browser: from upload to download, two jobs, cancel, bad files, camera; at a desk, on a phone."""
+"""The page in a real browser: upload to download, two jobs, cancel, bad files, camera; desktop and phone."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def browser(launch: Callable[..., Any]) -> Iterator[Any]:
 
 
 def until(page: Any, expression: str) -> None:
-    """Wait until a JavaScript expression is true; the browser's own way of waiting is against the page's policy."""
+    """Wait until a JavaScript expression is true; wait_for_function would violate the page's content policy."""
     for _ in range(_WAIT_MS // 50):
         if page.evaluate(expression):
             return
@@ -39,7 +39,7 @@ def until(page: Any, expression: str) -> None:
 
 @contextmanager
 def opened(browser: Any, url: str, *, expected_errors: tuple[str, ...] = (), **context: Any) -> Iterator[Any]:
-    """The page; afterwards: no error on the console, no request to anywhere else, no script from a name."""
+    """Open the page; asserts at the end that there were no console errors, foreign requests or injected scripts."""
     context.setdefault("viewport", {"width": 1280, "height": 850})
     inside = browser.new_context(**context)
     inside.set_default_timeout(_WAIT_MS)

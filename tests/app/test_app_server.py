@@ -1,4 +1,4 @@
-"""The server of the page: jobs from upload to download, limits, cancelling, and who is refused."""
+"""The server of the page: jobs from upload to download, limits, cancellation, refused requests."""
 
 import io
 import json
@@ -95,12 +95,12 @@ def test_the_label_that_is_shown_is_chosen_at_the_start_and_on_the_page(
     served = serve(make_report=report_of_labels, labels=started_with)
     assert served.client.get("api/choices").json()["labels"][0][0] == started_with
     shares = {}
-    for wish in ({}, {"labels": "expression"}, {"labels": "compound"}):
-        job = served.start_job(("a.png", png(astronaut)), **wish)
+    for settings in ({}, {"labels": "expression"}, {"labels": "compound"}):
+        job = served.start_job(("a.png", png(astronaut)), **settings)
         assert served.wait(job, "done", "failed")["state"] == "done"
         look = served.client.get(f"api/jobs/{job['id']}/files/look.json").json()
         seen.append(served.client.get(f"api/jobs/{job['id']}/files/report.html").text)
-        shares[wish.get("labels", "")] = look["shares"]
+        shares[settings.get("labels", "")] = look["shares"]
         assert look["labels"] == seen[-1]
         happy = next(style for style in look["styles"] if style["name"] == "Happily Surprised")
         assert len(happy["colours"]) == 2 and all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in happy["colours"])
@@ -193,7 +193,7 @@ def test_too_large_is_refused_while_it_streams(serve: Serve) -> None:
             sent += 65_536
             yield b"x" * 65_536
 
-    try:  # without a length the server has to count; it stops reading, and may close before all is sent
+    try:  # without a length, the server counts; it stops reading, and may close the connection early
         untold = served.post(f"api/jobs/{job['id']}/files", content=endless(), headers={"X-File-Name": "b.mp4"})
         assert untold.status_code == 413
     except (httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadError):

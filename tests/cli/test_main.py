@@ -1,4 +1,4 @@
-"""The command line's first word."""
+"""The command `femae`: subcommands, help, versions, exit status."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for command in ("predict", "demo", "models", "data"):
         assert f"  {command} " in said
-    assert main([]) == 2  # nothing asked for: the same text, wrong usage
+    assert main([]) == 2  # no command: the same text, wrong usage
     assert capsys.readouterr().out == said
 
 

@@ -66,7 +66,7 @@ def _build(kind: str) -> tuple[FaceModel | Ensemble, WeightsInfo]:
 
 
 def _faces(astronaut: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Overlapping squares of a photograph."""
+    """Overlapping square crops of a photograph."""
     places = np.random.default_rng(0).integers(0, 512 - size, (96, 2))
     return np.stack([astronaut[y : y + size, x : x + size] for y, x in places])
 

@@ -1,4 +1,4 @@
-"""Every engine on every kind of file: the same probabilities as the trained weights, whoever asks and however often."""
+"""Every engine on every kind of file: the same probabilities as the trained weights, from any thread."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from femae.errors import ModelError
 from femae.labels import EMOTIONS
 from femae.models.weights import load_model
 
-FP32, INT8 = 1e-4, 0.1  # largest difference of any probability; random networks suffer more than trained ones
+FP32, INT8 = 1e-4, 0.1  # largest difference of a probability; larger for random networks than for trained ones
 INT8_MEAN = 0.02
 KINDS = [
     ("onnx", "model.onnx", "fp32"),
@@ -47,7 +47,7 @@ def engine(kind, exported) -> Engine:
 
 
 def by_hand(exported) -> tuple[np.ndarray, ...]:
-    """The probabilities from the weights alone: preprocessing, calibration and sigmoid written out in float64."""
+    """Reference probabilities: preprocessing, calibration and sigmoid written out in float64."""
     model, info = load_model(exported.folder / "model.safetensors")
     spec, crops = exported.spec, exported.crops
     if spec.color == "gray":
@@ -117,7 +117,7 @@ def test_several_threads_at_once_get_what_one_gets(kind, exported, num_threads) 
 def test_results_stay_as_they_were_given(engine, exported) -> None:
     first = engine.run(exported.crops[:4])
     kept = [part.copy() for part in first]
-    engine.run(exported.crops[4:8])  # must not write into what was handed out
+    engine.run(exported.crops[4:8])  # must not overwrite results returned before
     for part, copy in zip(first, kept, strict=True):
         np.testing.assert_array_equal(part, copy)
 

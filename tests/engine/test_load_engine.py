@@ -1,4 +1,4 @@
-"""Which engine takes which file, and what is said when it does not."""
+"""Which engine reads which file, and the errors for other files."""
 
 import importlib.util
 import os
@@ -117,7 +117,7 @@ def test_only_the_engine_torch_imports_torch() -> None:
 
 
 def hub_cache(folder: Path, files: list[Path]) -> dict[str, str]:
-    """A Hub cache as huggingface_hub lays it out, and the environment that makes it the only place to look."""
+    """A Hub cache as huggingface_hub lays it out, and the environment that makes it the only source."""
     repository, commit = folder / "models--owner--name", "0" * 40
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(commit)

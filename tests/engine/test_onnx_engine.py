@@ -17,7 +17,7 @@ GRAY = ModelSpec(name="t", image_size=48, color="gray", mean=(0.5,), std=(0.25,)
 
 
 def write_onnx(path: Path, metadata: dict[str, str], *, output: str = "probs") -> Path:
-    """A real ONNX graph that gives the sigmoid of six numbers per picture."""
+    """A real ONNX graph whose output is the sigmoid of six numbers per picture."""
     pixels = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["n", 1, 48, 48])
     result = helper.make_tensor_value_info(output, TensorProto.FLOAT, ["n", 6])
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [0, 48 * 48])

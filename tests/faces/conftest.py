@@ -19,20 +19,20 @@ STRIDES = (8, 16, 32)
 
 @dataclass(frozen=True)
 class Head:
-    """One kind of output: cell values = (r, g, b) / 255 @ slopes + bias, with one row of them for each anchor."""
+    """One kind of output: cell values = (r, g, b) / 255 @ slopes + bias, with one row for each anchor."""
 
     slopes: npt.NDArray[np.float32]  # f32[3, anchors * width]
     bias: npt.NDArray[np.float32]  # f32[anchors * width]
     width: int
 
     def values(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        """What a cell on the pixel u8[3] gives: f64[anchors, width]."""
+        """Outputs f64[anchors, width] of a cell on the pixel u8[3]."""
         return (rgb / 255.0 @ self.slopes.astype(np.float64) + self.bias).reshape(-1, self.width)
 
 
 @dataclass(frozen=True)
 class PixelOrder:
-    """How a network wants its pixels: (value - mean) * scale."""
+    """Input normalisation of a network: (value - mean) * scale."""
 
     bgr: bool
     mean_rgb: tuple[float, float, float]
@@ -40,7 +40,7 @@ class PixelOrder:
 
 
 def head(seed: int, *, channel: int, anchors: int, width: int, low: float, high: float) -> Head:
-    """A head that follows one colour, with slopes and biases of its own for each value, so that no two agree."""
+    """A head that depends on one channel, with a different slope and bias for each value."""
     rng = np.random.default_rng(seed)
     slopes = np.zeros((3, anchors * width), np.float32)
     slopes[channel] = rng.uniform(low, high, anchors * width)
@@ -48,7 +48,7 @@ def head(seed: int, *, channel: int, anchors: int, width: int, low: float, high:
 
 
 def score_head(*rows: tuple[float, float], channel: int = 0, width: int = 1) -> Head:
-    """Values (bias, slope) one after the other, all following one colour."""
+    """A head whose values have these (bias, slope) and depend on one channel."""
     slopes = np.zeros((3, len(rows)), np.float32)
     slopes[channel] = [slope for _, slope in rows]
     return Head(slopes=slopes, bias=np.array([bias for bias, _ in rows], np.float32), width=width)
@@ -149,7 +149,7 @@ def write_scrfd(
 def write_yunet(path: Path, *, input_hw: tuple[int, int] | None = None) -> dict[str, Head]:
     """Twelve outputs; red gives the class, green the object score, blue moves boxes and points."""
     heads = {
-        "cls": score_head((0.0, 1.1)),  # above 1 for red 255: to be cut to 1
+        "cls": score_head((0.0, 1.1)),  # above 1 for red 255: must be clipped to 1
         "obj": score_head((0.0, 1.0), channel=1),
         "bbox": head(5, channel=2, anchors=1, width=4, low=0.2, high=0.8),
         "kps": head(6, channel=2, anchors=1, width=10, low=-1, high=1),
@@ -161,7 +161,7 @@ def write_yunet(path: Path, *, input_hw: tuple[int, int] | None = None) -> dict[
 
 @pytest.fixture(scope="session")
 def write_detector() -> Callable[..., dict[str, Head]]:
-    """Write a small network of a kind ("retinaface", "scrfd", "yunet") to a path; gives the heads it was made with."""
+    """Write a small network of a kind ("retinaface", "scrfd", "yunet") to a path; returns its heads."""
     writers = {"retinaface": write_retinaface, "scrfd": write_scrfd, "yunet": write_yunet}
 
     def write(kind: str, path: Path, **options: object) -> dict[str, Head]:

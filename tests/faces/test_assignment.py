@@ -1,4 +1,4 @@
-"""The cheapest way to pair rows with columns, against scipy's."""
+"""Linear assignment, compared with scipy."""
 
 import numpy as np
 import pytest

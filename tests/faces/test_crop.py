@@ -1,4 +1,4 @@
-"""Crops: where the square lies, that the matrix tells the truth, that no detail folds into false patterns."""
+"""Crops: the place of the square, the matrix, resampling without aliasing."""
 
 import json
 import math
@@ -19,7 +19,7 @@ UPRIGHT = Framing(keep_roll_deg=0)
 
 
 def make_face(x: float, y: float, *, side: float = 100.0, roll_deg: float = 0.0, shift: float = 0.0) -> Face:
-    """A face about (x, y): an upright box, and landmarks turned by roll_deg; `shift` moves the eyes off the middle."""
+    """A face around (x, y) with an upright box and landmarks rotated by roll_deg; `shift` moves the eyes."""
     half = side / 2 * np.array([0.84, 1.19])
     box = np.array([x - half[0], y - half[1], x + half[0], y + half[1]], np.float32)
     points = side * np.array([[-0.19, -0.13], [0.19, -0.13], [0, 0.08], [-0.15, 0.27], [0.15, 0.27]])
@@ -29,7 +29,7 @@ def make_face(x: float, y: float, *, side: float = 100.0, roll_deg: float = 0.0,
 
 
 def smooth_picture(height: int, width: int, *, seed: int = 0) -> Picture:
-    """Soft blotches without fine detail, u8[height, width, 3]."""
+    """A smooth random picture u8[height, width, 3]."""
     small = np.random.default_rng(seed).integers(0, 255, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -39,7 +39,7 @@ def apply(matrix: npt.NDArray[np.float32], points: npt.NDArray[np.float32]) -> n
 
 
 def with_dots(points: npt.NDArray[np.float32], *, height: int, width: int, radius: float) -> Picture:
-    """Gray, with a soft bright dot about each point (continuous coordinates), one after the other in R, G, B."""
+    """A gray picture with a soft bright dot at each point (continuous coordinates), in R, G, B in turn."""
     y, x = np.mgrid[:height, :width] + 0.5
     picture = np.full((height, width, 3), 40.0)
     for number, point in enumerate(points):
@@ -49,13 +49,13 @@ def with_dots(points: npt.NDArray[np.float32], *, height: int, width: int, radiu
 
 
 def dot_centre(picture: Picture, channel: int) -> npt.NDArray[np.float64]:
-    """Centre of gravity (x, y) of what is brighter than the ground, in continuous coordinates."""
+    """Centroid (x, y) of the pixels brighter than the background, in continuous coordinates."""
     weight = np.clip(picture[..., channel].astype(float) - 60, 0, None)
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
 
-# ---- where the square lies
+# ---- place of the square
 
 
 def test_a_frontal_face_lies_as_the_constants_say() -> None:
@@ -108,7 +108,7 @@ def test_a_turned_square_hangs_from_the_eyes_as_an_upright_one_does(roll_deg: fl
 
 
 def test_the_roll_of_a_head_seen_from_the_side_comes_from_its_mouth() -> None:
-    """Both eyes on nearly one point, their line upside down: the line from eyes to mouth decides."""
+    """Both eyes almost coincide, in reversed order: the line from eyes to mouth decides."""
     box = np.array([0, 0, 84, 119], np.float32)
     points = np.array([[41, 40], [39, 42], [20, 60], [40, 90], [40, 91]], np.float32)
     _, _, angle = crop_square(Face(box_xyxy=box, landmarks=points, score=0.9), framing=UPRIGHT)
@@ -153,7 +153,7 @@ def test_an_enlarged_frame_has_the_same_square_enlarged(
 def test_the_matrix_equals_an_independent_computation(
     x: float, y: float, side: float, roll_deg: float, size: int
 ) -> None:
-    """Complex numbers: a point's offset from the centre, turned back by the angle and scaled, lands about size / 2."""
+    """With complex numbers: a point's offset from the centre, rotated back and scaled, plus size / 2."""
     face = make_face(x, y, side=side, roll_deg=roll_deg)
     assert face.landmarks is not None
     crop = crop_face(np.zeros((480, 640, 3), np.uint8), face=face, size=size)
@@ -233,13 +233,13 @@ def test_a_crop_of_the_enlarged_frame_equals_the_crop(
 
 
 def test_a_turned_crop_is_as_sharp_as_a_straight_one(astronaut: Picture) -> None:
-    """The two ways of resampling meet at the angle 0 without a step that could be seen."""
+    """The two ways of resampling agree at the angle 0 up to an invisible difference."""
     box = np.array([177.7, 56.9, 273.1, 177.3], np.float32)
     points = np.array([[205, 101], [247, 101], [226, 129], [206, 141], [246, 141]], np.float32)
     for zoom in (0.4, 1.0, 2.0, 4.0):
         size = round(512 * zoom)
         frame = np.asarray(Image.fromarray(astronaut).resize((size, size), Image.Resampling.LANCZOS))
-        turn = np.array([0, 0.01])  # of one eye: far less than a degree
+        turn = np.array([0, 0.01])  # of one eye; far less than a degree
         face = Face(box_xyxy=box * zoom, landmarks=points * zoom, score=1.0)
         moved = (points + np.outer([0, 1, 0, 0, 0], turn)) * zoom
         turned = Face(box_xyxy=box * zoom, landmarks=moved.astype(np.float32), score=1.0)
@@ -256,7 +256,7 @@ def test_a_turned_crop_is_as_sharp_as_a_straight_one(astronaut: Picture) -> None
 @pytest.mark.parametrize("roll_deg", [0.0, 40.0])
 @pytest.mark.parametrize("side", [60.0, 400.0])
 def test_beyond_the_border_the_frame_is_mirrored(side: float, roll_deg: float) -> None:
-    """A face half outside: the crop equals one from a frame that was mirrored beforehand."""
+    """A face half outside the frame: the crop equals one from a frame padded by mirroring."""
     frame = smooth_picture(500, 500, seed=3)
     pad = 500
     padded = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
@@ -281,7 +281,7 @@ def test_beyond_the_border_the_frame_is_mirrored(side: float, roll_deg: float) -
     width=st.integers(64, 90),
 )
 def test_any_face_gives_a_crop(x: float, y: float, side: float, roll_deg: float, height: int, width: int) -> None:
-    """However small the frame, however far outside the face."""
+    """For any size of the frame and any place of the face outside it."""
     frame = smooth_picture(height, width)
     crop = crop_face(frame, face=make_face(x, y, side=side, roll_deg=roll_deg), size=48)
     assert crop.image.shape == (48, 48, 3) and np.isfinite(crop.frame_to_crop).all()
@@ -325,7 +325,7 @@ def test_square_pictures_are_resized() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(96, 48), (48, 96), (1, 40), (300, 1), (1, 1), (218, 178)])
 def test_other_pictures_keep_their_proportions(height: int, width: int) -> None:
-    """A round dot stays round, and the margins mirror the picture."""
+    """A round dot stays round, and the padding mirrors the picture."""
     crop = whole_crop(smooth_picture(height, width, seed=5), size=48)
     scale = 48 / max(height, width)
     middle = [24 - width / 2 * scale, 24 - height / 2 * scale]

@@ -1,4 +1,4 @@
-"""The built-in detector on real films. The bounds are what was measured, with a little room for other versions."""
+"""The built-in detector on real films; bounds are measured values with a small tolerance for other versions."""
 
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ def some_frames(path: Path, *, count: int, step: int) -> list[Picture]:
 
 
 def single_scale(detector: ScaledDetector, pictures: list[Picture], known: list[Face]) -> list[list[Face]]:
-    """One look at each picture, at the scale that the faces of the first one ask for."""
+    """Detect each picture once, at the scale that suits the faces of the first one."""
     height, width = pictures[0].shape[:2]
     smallest = min(float(face.box_xyxy[3] - face.box_xyxy[1]) for face in known)
     return detector.detect(pictures, long_side=choose_long_side(width, height, smallest_face_px=smallest))
@@ -66,7 +66,7 @@ def test_a_talking_man(detector: ScaledDetector, carphone: Path) -> None:
         ("hard/four_faces.mp4", 4, 1.0),
         ("hard/gray.mp4", 1, 1.0),
         ("hard/odd_size.mp4", 1, 1.0),
-        ("hard/phone_rotated_180.mp4", 1, 1.0),  # upside down here: the face is found, its landmarks are of no use
+        ("hard/phone_rotated_180.mp4", 1, 1.0),  # upside down here: the face is found, its landmarks are useless
         ("hard/tiny_64x36.mp4", 1, 1.0),
         ("hard/two_faces.mp4", 2, 1.0),
         ("hard/untagged_sideways.mp4", 1, 1.0),
@@ -95,7 +95,7 @@ def test_films_without_people(shared_data: Path, detector: ScaledDetector, name:
 
 @pytest.mark.shared
 def test_a_face_on_its_side_has_landmarks_to_turn_it_by(shared_data: Path, detector: ScaledDetector) -> None:
-    """The head points to the left of the picture: eyes over one another, the mouth to the right of them."""
+    """The head points to the left of the picture: one eye above the other, the mouth to their right."""
     for picture in some_frames(shared_data / "videos" / "hard" / "untagged_sideways.mp4", count=5, step=9):
         (face,) = detector.detect([picture])[0]
         left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks

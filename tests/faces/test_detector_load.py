@@ -1,4 +1,4 @@
-"""Which detector a file becomes, and what is said when it becomes none."""
+"""Recognition of the kind of detector in a file, and the errors for other files."""
 
 import subprocess
 import sys

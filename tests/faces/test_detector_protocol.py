@@ -1,4 +1,4 @@
-"""What every detector promises, checked on all of them: the built-in one and small networks of each kind."""
+"""The contract of FaceDetector, tested on the built-in network and small networks of each kind."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Pictures of all sizes before the built-in network, and the arithmetic of scales with a detector of squares."""
+"""The built-in network on pictures of all sizes, and the choice of scales with a detector of squares."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +22,7 @@ def detector() -> ScaledDetector:
 
 
 class Squares:
-    """Finds the one white square, if its side as it sees it is between 10 and 400 pixels."""
+    """Finds the white square if its side is between 10 and 400 pixels at the given scale."""
 
     name = "squares"
 
@@ -60,7 +60,7 @@ def square_at(x: int, y: int, *, side: int, width: int, height: int) -> Picture:
 def paste_face(
     canvas: Picture, astronaut: Picture, *, height: float, x: int, y: int, around: float = 1.2
 ) -> npt.NDArray[np.float64]:
-    """Paste the astronaut so that the face is `height` high and the picture begins at x, y; gives the face's box."""
+    """Paste the astronaut at (x, y), scaled to a face of `height`; returns the face's box."""
     middle, half = (FACE[:2] + FACE[2:]) / 2, (FACE[3] - FACE[1]) * around / 2
     left, top, right, bottom = (int(max(side, 0)) for side in (*(middle - half), *(middle + half)))
     scale = height / (FACE[3] - FACE[1])
@@ -133,7 +133,7 @@ def test_one_head_fills_pictures_of_all_sizes(
 @pytest.mark.parametrize("margin", [0.0, -0.1])
 @pytest.mark.parametrize("height", [40, 200, 1500])
 def test_a_tight_crop_of_only_a_face(detector: ScaledDetector, astronaut: Picture, height: int, margin: float) -> None:
-    """Also one that cuts a tenth off each side."""
+    """Also with a border that cuts off a tenth on each side."""
     left, top, right, bottom = (FACE + (FACE[3] - FACE[1]) * margin * np.array([-1, -1, 1, 1])).astype(int)
     width = round(height * (right - left) / (bottom - top))
     image = np.asarray(Image.fromarray(astronaut[top:bottom, left:right]).resize((width, height)))
@@ -179,7 +179,7 @@ def test_known_faces_are_found_where_they_have_moved(detector: ScaledDetector, a
 
 
 def test_threads_share_a_detector(detector: ScaledDetector, astronaut: Picture) -> None:
-    """Every picture's faces are bit for bit the same, whoever else is calling and whatever else is in the batch."""
+    """A picture's faces are bit-identical, whatever other threads call and whatever else is in the batch."""
     pictures = [astronaut[:400, dx : dx + 400] for dx in range(0, 100, 20)]
     alone = [detector.detect([picture])[0] for picture in pictures]
     near = np.array([[170, 50, 280, 180]], np.float32)
@@ -224,7 +224,7 @@ def test_the_fast_scale_resolves_the_smallest_face() -> None:
 
 @pytest.mark.parametrize("size", [(64, 36), (176, 144), (640, 360), (1080, 1920), (4000, 3000)])
 def test_a_search_covers_small_to_whole(size: tuple[int, int]) -> None:
-    """Each face from 20 pixels (or what the finest scale allows) to the whole picture is seen at 30 to 400 pixels."""
+    """Each face from 20 pixels (or what the finest scale allows) to the whole picture is shown at 30 to 400 pixels."""
     sides = search_long_sides(*size)
     assert sides == sorted(sides, reverse=True) and sides[0] <= MAX_LONG_SIDE
     smallest = max(20.0, 31.9 * max(size) / MAX_LONG_SIDE)
@@ -269,13 +269,13 @@ def test_networks_of_fixed_size_get_pictures_that_fit(input_hw: tuple[int, int])
         truth = np.array([50.0, 60, 50 + side, 60 + side])
         (faces,) = detector.detect([image])
         assert iou(faces[0].box_xyxy, truth) > 0.8
-        assert len(squares.seen) == len(set(squares.seen))  # no scale is looked at twice
+        assert len(squares.seen) == len(set(squares.seen))  # no scale is searched twice
         assert iou(detector.detect([image], long_side=5000)[0][0].box_xyxy, truth) > 0.8
         assert iou(detector.detect_near(image, boxes_xyxy=faces[0].box_xyxy[None])[0].box_xyxy, truth) > 0.8
 
 
 class Told:
-    """Gives, for pictures of each width, the boxes it was told."""
+    """A detector that returns given boxes for pictures of each width."""
 
     name = "told"
     input_hw = None
@@ -292,16 +292,16 @@ class Told:
 
 
 def test_a_face_seen_at_one_scale_of_three_is_a_false_alarm() -> None:
-    """A search of 400 x 400 looks at 640 and 320 (448 with its border of 64 on each side)."""
+    """A search of 400 x 400 pixels uses 640 and 320 (448 with a border of 64 on each side)."""
     image = np.zeros((400, 400, 3), np.uint8)
     real = {640: [([160, 160, 320, 320], 0.9)], 448: [([144, 144, 224, 224], 0.8)]}
     (faces,) = ScaledDetector(Told(real)).detect([image])
     assert len(faces) == 1 and faces[0].score == pytest.approx(0.9) and faces[0].landmarks is None
     np.testing.assert_allclose(faces[0].box_xyxy, [100, 100, 200, 200], atol=1e-3)
     assert ScaledDetector(Told({640: real[640]})).detect([image]) == [[]]
-    small = {640: [([160, 160, 200, 200], 0.9)]}  # 20 pixels at the coarse scale: it cannot be asked for there
+    small = {640: [([160, 160, 200, 200], 0.9)]}  # 20 pixels at the coarse scale: it need not be found there
     assert len(ScaledDetector(Told(small)).detect([image])[0]) == 1
-    assert len(ScaledDetector(Told(real)).detect([image], long_side=640)[0]) == 1  # one look asks no other
+    assert len(ScaledDetector(Told(real)).detect([image], long_side=640)[0]) == 1  # no confirmation needed
 
 
 def test_parts_of_a_face_too_large_for_a_scale_are_left_out() -> None:
@@ -326,7 +326,7 @@ def test_only_one_scale_must_reach_the_threshold() -> None:
     (faces,) = ScaledDetector(weak_whole, score_threshold=0.6).detect(
         [np.zeros((1000, 1000, 3), np.uint8)], long_side=1000
     )
-    assert len(faces) == 1  # a doubtful large face takes nothing away
+    assert len(faces) == 1  # a weak large face removes nothing
 
 
 def test_a_weak_sight_does_not_hide_a_known_face() -> None:

@@ -27,7 +27,7 @@ def detector() -> RetinaFace:
 
 
 def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Black, with coloured pixels on cells of all three strides and of stride 8 alone."""
+    """A black picture with coloured pixels on cells of all three strides and of stride 8 only."""
     image = np.zeros((height, width, 3), np.uint8)
     image[32, 64] = [255, 250, 30]
     image[24, 8] = [220, 190, 250]
@@ -39,7 +39,7 @@ def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
 def expected(
     image: npt.NDArray[np.uint8], heads: dict[str, Any], *, logits: bool
 ) -> list[tuple[float, list[float], list[float]]]:
-    """Score, box and points of every anchor above 0.6."""
+    """Score, box and landmarks of every anchor with a score above 0.6."""
     found = []
     for stride, sizes in SIZES.items():
         for row in range(math.ceil(image.shape[0] / stride)):
@@ -101,7 +101,7 @@ def test_landmarks_are_in_the_order_of_the_picture(detector: RetinaFace, astrona
 
 
 def test_colour_is_rgb(detector: RetinaFace, astronaut: npt.NDArray[np.uint8]) -> None:
-    """The face must be found as it is, and the channels must matter."""
+    """The face is found, and with a lower score if channels are swapped."""
     right, swapped = detector.detect(np.stack([astronaut, astronaut[..., ::-1]]))
     assert right[0].score > swapped[0].score
     assert np.abs(right[0].landmarks - swapped[0].landmarks).max() > 0.05
@@ -153,7 +153,7 @@ def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_damaged_or_other_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, words: str
 ) -> None:
-    """`retinaface` is also the import name of another package: its files must not be taken for ours."""
+    """`retinaface` is also the import name of another package: its files must not be read as the weights."""
     folder = tmp_path / "retinaface"
     folder.mkdir()
     if text is not None:

@@ -17,7 +17,7 @@ THRESHOLD = 0.6
 
 
 def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Black, with three coloured pixels on cells of all three strides and of stride 8 alone."""
+    """A black picture with three coloured pixels on cells of all three strides and of stride 8 only."""
     image = np.zeros((height, width, 3), np.uint8)
     image[32, 64] = [255, 200, 30]
     image[24, 8] = [230, 90, 250]
@@ -27,7 +27,7 @@ def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
 
 
 def expected(image: npt.NDArray[np.uint8], heads: dict[str, Any]) -> list[tuple[float, list[float], list[float]]]:
-    """Score, box and points of every anchor above the threshold."""
+    """Score, box and landmarks of every anchor above the threshold."""
     found = []
     for stride in (8, 16, 32):
         for y in range(0, image.shape[0], stride):
@@ -82,7 +82,7 @@ def test_a_picture_of_any_size_is_padded_to_whole_cells(tmp_path: Path, write_de
 
 
 def test_padding_has_the_value_of_the_mean(tmp_path: Path, write_detector: Write) -> None:
-    """This network scores a gray of 127.5 with one half, black with nothing: only the padding lights up."""
+    """This network gives gray 127.5 the score 0.5 and black the score 0: only the padding is detected."""
     path = tmp_path / "scrfd.onnx"
     write_detector("scrfd", path, input_hw=(128, 128))
     net = open_net(path, num_threads=1)

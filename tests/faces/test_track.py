@@ -1,4 +1,4 @@
-"""Face ids: real faces on moving paths with exact boxes, and real films."""
+"""Face ids: photographed faces on synthetic paths with exact boxes, and real films."""
 
 import pickle
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ FACE = 60.0  # side of a face in pixels
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sprite:
-    """A head and shoulders cut out of a photograph; the face's box is 60 pixels (geometric mean), its middle known."""
+    """A head and shoulders cut out of a photograph; the face's box is 60 pixels (geometric mean), its centre known."""
 
     picture: Picture  # u8[H, W, 3]
     mask: npt.NDArray[np.bool_]  # bool[H, W]
@@ -37,7 +37,7 @@ class Sprite:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """One person of a film. Later actors of a list stand in front of earlier ones."""
+    """One person of a synthetic film. Later actors of a list cover earlier ones."""
 
     sprite: Sprite
     path: Path2D
@@ -45,7 +45,7 @@ class Actor:
 
 
 def cut_out(photo: Picture, box: Sequence[float]) -> Sprite:
-    """The head (an ellipse) and the shoulders (a bell below it) about a face's box."""
+    """Mask of the head (an ellipse) and the shoulders (a bell curve below it) around a face's box."""
     x1, y1, x2, y2 = box
     scale = FACE / np.sqrt((x2 - x1) * (y2 - y1))
     size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
@@ -61,13 +61,13 @@ def cut_out(photo: Picture, box: Sequence[float]) -> Sprite:
 
 
 def backdrop(seed: int) -> Picture:
-    """Blotches of colour, the same for one seed."""
+    """A smooth random picture from a seed."""
     small = np.random.default_rng(seed).integers(30, 220, (7, 12, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(small).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
 
 
 def shoot(actors: Sequence[Actor], *, time_s: float, scene: Picture) -> tuple[Picture, dict[int, Face]]:
-    """A frame, and the faces in it by the number of their actor: those of which 60 % can be seen."""
+    """A frame, and by number of their actor the faces of which at least 60 % are visible."""
     picture = scene.copy()
     owner = np.full((HEIGHT, WIDTH), -1)
     boxes = {}
@@ -113,7 +113,7 @@ def ids_of(
     noise: float = 0.01,
     tracker: Tracker | None = None,
 ) -> list[list[int]]:
-    """Track a film; for each actor the ids given, in order, without repetitions. Boxes shake by `noise` faces."""
+    """Track a film; returns each actor's ids in order, without repetitions. Boxes jitter by `noise` face sides."""
     tracker, scene, rng = tracker or Tracker(), backdrop(0), np.random.default_rng(1)
     given_ids: list[list[int]] = [[] for _ in actors]
     for index, time_s in enumerate(times_s):
@@ -178,7 +178,7 @@ def test_ids_survive_a_crossing_with_full_occlusion(
 
 
 def test_the_one_behind_is_not_reported_while_hidden(cast: dict[str, Sprite]) -> None:
-    """The crossing above is one: there is a frame in which only one face can be seen."""
+    """In the crossing above, one face covers the other: there is a frame with only one visible face."""
     actors = [Actor(sprite=cast["woman"], path=line(60, 1)), Actor(sprite=cast["man"], path=line(420, -1))]
     counts = [len(shoot(actors, time_s=t, scene=backdrop(0))[1]) for t in film_times(6)]
     assert counts[0] == counts[-1] == 2 and 10 <= counts.count(1) <= 30
@@ -186,7 +186,7 @@ def test_the_one_behind_is_not_reported_while_hidden(cast: dict[str, Sprite]) ->
 
 @pytest.mark.parametrize("pair", PAIRS[:2])
 def test_two_who_meet_and_turn_back_keep_their_ids(cast: dict[str, Sprite], pair: tuple[str, str]) -> None:
-    """Speed says they passed each other, looks say they did not."""
+    """Motion suggests that they passed each other, appearance that they did not."""
 
     def path(start: float) -> Path2D:
         return lambda time_s: (start + (240 - start) * np.sin(np.pi * time_s / 5), 110)
@@ -220,7 +220,7 @@ def test_a_cut_to_another_person_at_the_same_place_and_back(cast: dict[str, Spri
 
 
 def test_after_a_cut_places_do_not_matter(cast: dict[str, Sprite]) -> None:
-    """Two people who change sides from one shot to the next."""
+    """Two people swap sides from one shot to the next."""
 
     def path(side: int) -> Path2D:
         return lambda time_s: (120.0 if int(time_s + side) % 2 else 360.0, 110.0)
@@ -310,7 +310,7 @@ def detector() -> FaceDetector:
 
 
 def decoded(path: Path, *, step: int = 1, limit: int = 10**9) -> list[Frame]:
-    """Every step-th frame of a real film, its presentation time beside it."""
+    """Every step-th frame of a real film with its presentation time."""
     frames = []
     with av.open(str(path)) as container:
         for number, picture in enumerate(container.decode(video=0)):

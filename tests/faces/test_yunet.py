@@ -17,16 +17,16 @@ Write = Callable[..., dict[str, Any]]
 
 
 def picture(height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Black, with coloured pixels on cells of all three strides and of stride 8 alone."""
+    """A black picture with coloured pixels on cells of all three strides and of stride 8 only."""
     image = np.zeros((height, width, 3), np.uint8)
     image[32, 64] = [255, 250, 30]
     image[24, 8] = [220, 190, 250]
-    image[56, 104] = [255, 60, 100]  # sure of the class, not of the object: a score of 0.49
+    image[56, 104] = [255, 60, 100]  # a high class score and a low object score: 0.49
     return image
 
 
 def expected(image: npt.NDArray[np.uint8], heads: dict[str, Any]) -> list[tuple[float, list[float], list[float]]]:
-    """Score, box and points of every cell above 0.7."""
+    """Score, box and landmarks of every cell with a score above 0.7."""
     found = []
     for stride in (8, 16, 32):
         for row in range(image.shape[0] // stride):

@@ -1,4 +1,4 @@
-"""Fixtures for films: moving pictures with structure, films with sound, films with damage."""
+"""Fixtures for films: textured moving pictures, films with sound, damaged films."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -14,7 +14,7 @@ Picture = npt.NDArray[np.uint8]
 
 @pytest.fixture(scope="session")
 def scene(astronaut: Picture) -> Callable[..., list[Picture]]:
-    """`scene(n, height=120, width=160)`: n pictures of a window that slides over the photograph."""
+    """`scene(n, height=120, width=160)`: n crops that slide over a photograph."""
 
     def cut(n: int, *, height: int = 120, width: int = 160) -> list[Picture]:
         return [
@@ -48,13 +48,13 @@ def _write_film(
     gop: int = 12,
     pix_fmt: str = "yuv420p",
 ) -> Path:
-    """25 pictures a second; the sound clicks every half second for 20 ms at 1 kHz."""
+    """25 frames per second; the sound has a click of 1 kHz for 20 ms every half second."""
     with av.open(str(path), "w", container_options=container_options or {}) as container:
         video = container.add_stream(codec, rate=25, options=options or {})
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt = pix_fmt
         video.codec_context.gop_size = gop
-        video.codec_context.thread_count = 3  # equal bytes on every machine: by default it follows the cores
+        video.codec_context.thread_count = 3  # for equal bytes on every machine: the default is the number of cores
         tracks = [container.add_stream(sound, rate=sample_rate) for _ in range(num_tracks)] if sound else []
         for track in tracks:
             track.layout = layout
@@ -79,7 +79,7 @@ def _write_film(
 
 @pytest.fixture(scope="session")
 def spoil() -> Callable[..., Path]:
-    """`spoil(film, out, packets=[3, 7])`: a copy in which the bytes of these picture packets are noise or zeros."""
+    """`spoil(film, out, packets=[3, 7])`: a copy in which these video packets are overwritten with noise or zeros."""
     return _spoil
 
 

@@ -1,4 +1,4 @@
-"""Real clips: each of them whole, at its times, and the damaged one up to where it is cut."""
+"""Real clips: all frames at the right times, and of the damaged clip those before the cut."""
 
 import csv
 from fractions import Fraction
@@ -107,7 +107,7 @@ def test_folders_of_pictures(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_in_real_clips(shared_data: Path, tmp_path: Path, seed: int) -> None:
-    """Films with an index keep all their frames and times; whatever decodes is given."""
+    """Films with an index keep all frames and times, and every frame that can be decoded is returned."""
     rng = np.random.default_rng(seed)
     for name in ("man_smile.mp4", "hard/vfr.mp4", "hard/mjpeg.avi", "face_then_noface_vfr_hevc.mov"):
         path = shared_data / "videos" / name

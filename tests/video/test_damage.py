@@ -1,4 +1,4 @@
-"""Damaged films: every frame that decodes is given, every one that cannot be had is said, in order of time."""
+"""Damaged films: every decodable frame is returned, and every lost one is reported, in order of presentation."""
 
 import itertools
 import struct
@@ -33,7 +33,7 @@ def lost(frames: list[Frame]) -> list[int]:
 
 
 def cut(film: Path, share: float) -> Path:
-    """A copy that ends after this share of the bytes."""
+    """A copy truncated to this fraction of the bytes."""
     data = film.read_bytes()
     short = film.with_name("cut_" + film.name)
     short.write_bytes(data[: int(len(data) * share)])
@@ -42,7 +42,7 @@ def cut(film: Path, share: float) -> Path:
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory: pytest.TempPathFactory, scene: Scene, write_film: Maker) -> dict[str, Path]:
-    """48 pictures each, a key frame every 12."""
+    """Films of 48 frames each, with a key frame every 12."""
     folder = tmp_path_factory.mktemp("films")
     front = {"movflags": "faststart"}
     pieces = {"movflags": "frag_keyframe+empty_moov"}
@@ -90,7 +90,7 @@ def test_cut_off_film_in_pieces(films: dict[str, Path]) -> None:
 
 
 def test_only_sound_is_cut_off(tmp_path: Path, scene: Scene, write_film: Maker) -> None:
-    """Sound that stands behind the pictures in the file, and is gone, takes none of them along."""
+    """If the sound at the end of the file is cut off, no frame is lost."""
     film = write_film(tmp_path / "a.mp4", scene(24), sound="aac")
     data = bytearray(film.read_bytes())
     table = data.index(b"stco", data.index(b"soun"))
@@ -114,9 +114,9 @@ def test_spoilt_packets(
     assert [frame.time_s for frame in frames] == [frame.time_s for frame in whole]
     missing = lost(frames)
     assert missing and "could not be decoded" in problems[0]
-    if name == "mjpeg.avi":  # each picture stands for itself
+    if name == "mjpeg.avi":  # every frame is a key frame
         assert missing == [number + 1 for number in packets]
-    # Untouched groups of pictures are whole, and nothing before the damage differs.
+    # Groups of pictures without damage are complete, and frames before the damage are unchanged.
     spoilt_groups = {number // 12 for number in packets}
     for frame, original in zip(frames, whole, strict=True):
         group = (frame.index - 1) // 12
@@ -130,7 +130,7 @@ def test_spoilt_packets(
 def test_an_error_in_the_last_packets_takes_no_frame_along(
     tmp_path: Path, films: dict[str, Path], spoil: Maker
 ) -> None:
-    """With several threads an error is met when the decoder is emptied, with sound frames waiting behind it."""
+    """With several threads, an error is raised when the decoder is flushed, with intact frames behind it."""
     film = spoil(films["h264.mp4"], tmp_path / "tail.mp4", packets=[46])
     frames, _ = read(film, num_threads=4)
     assert len(frames) == 48 and len(lost(frames)) == 1
@@ -155,7 +155,7 @@ def test_pictures_that_build_on_a_lost_one_are_given_but_named(
 
 @pytest.mark.parametrize("name", ["h264.mkv", "vp9.webm"])
 def test_bytes_passed_over_in_matroska(tmp_path: Path, films: dict[str, Path], spoil: Maker, name: str) -> None:
-    """A spoilt block header loses the rest of its cluster, without an error from the reader."""
+    """A damaged block header loses the rest of its cluster, without an error from the demuxer."""
     frames, problems = read(spoil(films[name], tmp_path / name, packets=[24], kind="zeros"))
     assert len(frames) == 48 and 1 <= len(lost(frames)) <= 24
     assert "could not be decoded" in problems[0]
@@ -173,7 +173,7 @@ def test_bytes_spoilt_in_mpeg_streams(tmp_path: Path, films: dict[str, Path], na
 
 
 def test_cut_off_mpeg_program_stream(films: dict[str, Path]) -> None:
-    """It promises nothing: the frames up to the cut, the last of which may be damaged."""
+    """A file without an index: the frames up to the cut are returned, the last of which may be damaged."""
     frames, problems = read(cut(films["mpeg1.mpg"], 0.5))
     assert 15 <= len(frames) <= 33 and lost(frames) == []
     assert all("may look wrong" in problem for problem in problems)
@@ -203,7 +203,7 @@ def test_damaged_gif(tmp_path: Path, scene: Scene) -> None:
 
 
 def test_avi_chunk_that_lost_its_header(tmp_path: Path, films: dict[str, Path]) -> None:
-    """The frame is passed over; those behind it must keep their times."""
+    """FFmpeg skips the frame; those after it must keep their times."""
     data = bytearray(films["mjpeg.avi"].read_bytes())
     index = data.rindex(b"idx1")
     entry = index + 8 + 16 * 20
@@ -222,7 +222,7 @@ def test_avi_chunk_that_lost_its_header(tmp_path: Path, films: dict[str, Path]) 
 
 
 def test_noise_anywhere_never_breaks_the_reader(tmp_path: Path, films: dict[str, Path]) -> None:
-    """Frames stay in order, none comes twice, and what is missing is said (after a steady beginning)."""
+    """Frames are in order and unique, and missing ones are reported (after a steady beginning)."""
     rng = np.random.default_rng(11)
     for name, film in films.items():
         data = film.read_bytes()
@@ -234,6 +234,6 @@ def test_noise_anywhere_never_breaks_the_reader(tmp_path: Path, films: dict[str,
             path = tmp_path / name
             path.write_bytes(spoilt)
             frames, problems = read(path)
-            promises_nothing = name.endswith((".mpg", ".ts"))  # an end that is missing cannot be seen
+            promises_nothing = name.endswith((".mpg", ".ts"))  # a missing end cannot be detected
             assert len(frames) <= 49, (name, at, length)
             assert len(frames) >= 48 or problems or promises_nothing, (name, at, length)

@@ -1,4 +1,4 @@
-"""Inputs of the command line become films and sets of pictures, each file once, errors beside the others."""
+"""Inputs of the command line are resolved to films and sets of pictures, without duplicates, and to errors."""
 
 import os
 from collections.abc import Callable
@@ -172,7 +172,7 @@ def test_natural_order_is_total_and_stable(names: list[str]) -> None:
 
 @given(st.lists(st.text("aB01²٣.-/ ", min_size=1).filter(lambda text: text.strip(".")), max_size=12))
 def test_many_paths_come_in_the_same_order(names: list[str]) -> None:
-    """Through a table on the disk, where memory sorts few."""
+    """The order on disk is that in memory."""
     paths = [Path(name) for name in names]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(discover_module, "_MAX_IN_MEMORY", 0)

@@ -22,12 +22,12 @@ FRONT = {"movflags": "faststart"}
 
 @pytest.fixture(autouse=True)
 def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of these films, of a few seconds, begin in their midst."""
+    """A short warm-up, so that parts of these films do not start reading at the beginning of the film."""
     monkeypatch.setattr(film_parts, "WARM_UP_S", 0.3)
 
 
 def in_parts(path: Path, part_s: float) -> tuple[list[Frame], list[str], int]:
-    """Own frames of all parts, numbered through, the problems, and how many frames were looked at before parts."""
+    """The own frames of all parts with consecutive indices, the problems, and the number of warm-up frames."""
     frames, tallies, num_before = list[Frame](), list[Tally](), 0
     with PyAVSource(path) as film:
         for part in parts_of(path, part_s=part_s):
@@ -83,7 +83,7 @@ def test_parts_make_the_whole(
 
 
 def test_times_of_the_film_decide(tmp_path: Path, scene: Scene, write_film: Maker, make_video: Maker) -> None:
-    """A film that begins late, and one of uneven steps."""
+    """A film that begins late, and one with a variable frame rate."""
     assert not assert_same(write_film(tmp_path / "late.mp4", scene(60), video_start_s=3.0, sound="aac"))
     times_s = np.cumsum(np.random.default_rng(0).uniform(0.01, 0.15, 60)).tolist()
     assert not assert_same(make_video(tmp_path / "vfr.mp4", scene(60), times_s=times_s, options={"g": "6"}))

@@ -1,4 +1,4 @@
-"""Photos of phones: HEIC and HEIF, turned as they were held."""
+"""Photographs of phones: HEIC and HEIF, with their orientation applied."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What cannot be opened as a film is refused with one sentence that names the file."""
+"""A file that cannot be opened as a film is refused with one sentence that names it."""
 
 import os
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def refusal(path: Path) -> str:
 
 
 def write_song(path: Path, codec: str, *, cover: Picture | None = None) -> Path:
-    """A second of sound, with a cover picture if given."""
+    """A sound file of one second, optionally with cover art."""
     with av.open(str(path), "w", format=path.suffix[1:].replace("m4a", "mp4")) as container:
         stream = container.add_stream(codec, rate=44100)
         stream.layout = "mono"

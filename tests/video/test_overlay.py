@@ -150,10 +150,10 @@ def test_the_label_of_a_face_that_shows_nothing_is_faint(height: int, labels: La
 
 
 def test_a_label_has_a_mark_in_its_colours() -> None:
-    """One block for an emotion, two halves for a compound, a thin gray one for none."""
+    """The mark is one block for an emotion, two halves for a compound, a thin gray block for none."""
 
     def rows_of(expression: str, colour: tuple[int, int, int]) -> npt.NDArray[np.intp]:
-        """Rows that hold the colour, of a face whose bars are empty."""
+        """Rows with this colour in the drawing of a face whose bars are empty."""
         seen = result(face([100, 80, 220, 240], expression=expression, probs=[1e-9] * 6))
         drawn = draw(ground(360, 640), seen, ABAW_COMPOUNDS)
         return np.flatnonzero((drawn == colour).all(axis=2).any(axis=1))

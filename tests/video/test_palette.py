@@ -1,4 +1,4 @@
-"""The colours of labels: far enough apart for every reader, and letters on them can be read."""
+"""The colours of labels differ enough for every reader, and text on them is readable."""
 
 from itertools import combinations
 
@@ -9,12 +9,12 @@ import pytest
 from femae.labels import EMOTIONS, NO_EXPRESSION, RAF_DB_COMPOUNDS
 from femae.video.palette import INK, label_colours, label_styles
 
-LEAST = 20.0  # units of CIELAB; 2.3 is what an eye can just tell
+LEAST = 20.0  # units of CIELAB; 2.3 is a just noticeable difference
 NAMES = (NO_EXPRESSION, *EMOTIONS, *(compound.name for compound in RAF_DB_COMPOUNDS))
 
 
 def as_seen(colour: tuple[int, int, int], reader: str) -> npt.NDArray[np.float64]:
-    """CIELAB of a colour as a reader without one kind of cones sees it (Machado et al. 2009)."""
+    """CIELAB of a colour as seen without one type of cones (Machado et al. 2009)."""
     convert = pytest.importorskip("colorspacious").cspace_convert
     rgb = np.array(colour) / 255
     if reader:
@@ -23,7 +23,7 @@ def as_seen(colour: tuple[int, int, int], reader: str) -> npt.NDArray[np.float64
 
 
 def contrast(first: tuple[int, int, int], second: tuple[int, int, int]) -> float:
-    """Of two colours, as WCAG 2 defines it."""
+    """Contrast ratio of two colours as defined by WCAG 2."""
 
     def luminance(colour: tuple[int, int, int]) -> float:
         part = np.array(colour) / 255
@@ -36,7 +36,7 @@ def contrast(first: tuple[int, int, int], second: tuple[int, int, int]) -> float
 
 @pytest.mark.parametrize("reader", ["", "deuteranomaly", "protanomaly", "tritanomaly"])
 def test_every_two_labels_differ_for_every_reader(reader: str) -> None:
-    """Two labels are as far apart as their upper halves or their lower halves are, whichever is more."""
+    """The distance of two labels is the larger of those of their upper and their lower halves."""
     halves = {name: (label_colours(name, RAF_DB_COMPOUNDS) * 2)[:2] for name in NAMES}
     seen = {colour: as_seen(colour, reader) for pair in halves.values() for colour in pair}
     assert len(seen) == 7
@@ -51,7 +51,7 @@ def test_letters_can_be_read_on_every_emotion() -> None:
     for emotion in EMOTIONS:
         assert contrast(label_colours(emotion, ())[0], INK) >= 4.5, emotion  # WCAG AA
     gray = label_colours(NO_EXPRESSION, ())[0]
-    assert contrast(gray, (255, 255, 255)) >= 4.5 and contrast(gray, (0x1D, 0x20, 0x26)) >= 3  # a shape on dark ground
+    assert contrast(gray, (255, 255, 255)) >= 4.5 and contrast(gray, (0x1D, 0x20, 0x26)) >= 3  # a shape on dark
 
 
 def test_styles_name_each_label_once() -> None:

@@ -1,4 +1,4 @@
-"""Still pictures of every kind and depth come out upright, in 8-bit RGB; broken ones are said and passed over."""
+"""Pictures of every format and depth are read as upright 8-bit RGB; damaged ones are reported and skipped."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_kinds(tmp_path: Path, photo: Picture, suffix: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(tmp_path: Path, photo: Picture, orientation: int) -> None:
-    """What the camera stored for each orientation, from its definition in the EXIF standard."""
+    """The pixels as stored by a camera for each orientation, by the definition in the EXIF standard."""
     stored = {
         1: photo,
         2: photo[:, ::-1],

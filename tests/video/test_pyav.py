@@ -1,4 +1,4 @@
-"""Sound films: every frame, at its time, upright and in its colours."""
+"""Undamaged films: every frame at its time, upright and with the right colours."""
 
 import gc
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Maker = Callable[..., Path]
 
 
 def frames_of(path: Path, **options: Any) -> list[Frame]:
-    """All frames; fails where the film is said to have problems."""
+    """All frames of a film; fails if there are problems."""
     with PyAVSource(path, **options) as source:
         frames = list(source)
         assert source.problems == []
@@ -64,7 +64,7 @@ def test_every_codec_gives_every_picture_in_order(
     assert [frame.index for frame in frames] == list(range(1, 31))
     assert {frame.source for frame in frames} == {name}
     times = np.array([frame.time_s for frame in frames])
-    assert np.allclose(np.diff(times), 0.04, atol=0.0011)  # Matroska counts in milliseconds
+    assert np.allclose(np.diff(times), 0.04, atol=0.0011)  # Matroska has times in milliseconds
     for number, frame in enumerate(frames):
         around = range(max(0, number - 3), min(30, number + 4))
         assert min(around, key=lambda n: difference(frame.image, pictures[n])) == number
@@ -110,7 +110,7 @@ def test_avi_with_b_frames_counts_times_from_zero(tmp_path: Path, scene: Scene, 
 
 
 def test_frames_hidden_by_an_edit_list_are_none(tmp_path: Path, carphone: Path) -> None:
-    """Packets moved to before 0: MP4 keeps them for decoding and hides them."""
+    """A copy whose first packets have negative times: MP4 keeps them for decoding and hides their frames."""
     hidden = tmp_path / "hidden.mp4"
     with av.open(str(carphone)) as source, av.open(str(hidden), "w") as out:
         stream = out.add_stream_from_template(source.streams.video[0], opaque=True)
@@ -188,7 +188,7 @@ def test_gray_of_full_and_of_limited_range(tmp_path: Path, write_film: Maker) ->
 @pytest.mark.parametrize(("matrix", "kr", "kb"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (2, 0.299, 0.114)])
 @pytest.mark.parametrize("is_full", [False, True])
 def test_colours_follow_the_tags(tmp_path: Path, matrix: int, kr: float, kb: float, is_full: bool) -> None:
-    """One colour, converted by the textbook; FFmpeg's numbers: 1 is BT.709, 6 BT.601, 2 untagged (read as BT.601)."""
+    """A film of one colour, converted by formula. Colour spaces: 1 is BT.709, 6 BT.601, 2 untagged (BT.601)."""
     rgb = np.array([200, 90, 60]) / 255
     luma = kr * rgb[0] + (1 - kr - kb) * rgb[1] + kb * rgb[2]
     chroma = np.array([(rgb[2] - luma) / (2 - 2 * kb), (rgb[0] - luma) / (2 - 2 * kr)])
@@ -286,7 +286,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path: Path, make_video: Maker) -
 
 
 def test_frames_let_go_of_their_memory_at_once(tmp_path: Path, write_film: Maker) -> None:
-    """Without Python's collector, which comes when it likes: each frame of a large film is megabytes."""
+    """Frames of megabytes must be freed by reference counting, without the garbage collector."""
     large = [np.full((720, 1280, 3), level, np.uint8) for level in (40, 90)]
     film = write_film(tmp_path / "a.mp4", large * 60, options={"preset": "ultrafast"})
     process = psutil.Process()

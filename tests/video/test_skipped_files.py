@@ -1,4 +1,4 @@
-"""Files of a folder that are neither pictures nor films are counted, not passed over in silence."""
+"""Files of a folder that are neither pictures nor films are counted and reported."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One suite for every source of frames: what FrameSource promises."""
+"""The contract of FrameSource, tested on every source."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_conformance(source: FrameSource, request: pytest.FixtureRequest) -> Non
     is_damaged = "damaged" in request.node.callspec.params["source"]
     with source as opened:
         assert opened is source
-        for _ in range(2):  # iterating again starts anew
+        for _ in range(2):  # iterating again starts over
             frames = list(source)
             assert [number for number, frame in enumerate(frames) if frame.image is None] == ([5] if is_damaged else [])
             assert len(frames) == 10 and all(frame.source for frame in frames)
@@ -60,7 +60,7 @@ def test_conformance(source: FrameSource, request: pytest.FixtureRequest) -> Non
 
 
 def test_two_passes_at_once_do_not_mix(source: FrameSource) -> None:
-    """Beginning anew ends the pass before it."""
+    """A new iteration ends the previous one."""
     first = iter(source)
     next(first)
     again = list(source)

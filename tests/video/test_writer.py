@@ -1,4 +1,4 @@
-"""The written film has the source's times, length, pictures and sound, and is never left half done."""
+"""A written film has the source's times, length, pictures and sound, and no partial file is left behind."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ Maker = Callable[..., Path]
 
 
 def copy_film(source_path: Path, out: Path) -> list[Frame]:
-    """Through reader and writer; the frames as read."""
+    """Copy a film through reader and writer; returns the frames read."""
     with PyAVSource(source_path) as source, VideoWriter(out, info=source.info, source_path=source_path) as writer:
         frames = list(source)
         for frame in frames:
@@ -47,7 +47,7 @@ def picture_end_s(path: Path) -> float:
 
 
 def clicks_s(path: Path, *, track: int = 0) -> list[float]:
-    """Times at which the clicks of a sound track begin."""
+    """Start times of the clicks of a sound track."""
     found: list[float] = []
     last = -1.0
     with av.open(str(path)) as container:
@@ -123,7 +123,7 @@ def test_sound_is_kept_complete_and_in_step(
     assert [frame.time_s for frame in read(tmp_path / "out.mp4")] == [frame.time_s for frame in frames]
     before, after = clicks_s(source), clicks_s(tmp_path / "out.mp4")
     assert len(before) == 4 and after == pytest.approx(before, abs=0.01)
-    if expected == sound:  # copied: the very samples
+    if expected == sound:  # copied: identical samples
         assert _num_samples(tmp_path / "out.mp4") == pytest.approx(_num_samples(source), abs=64)
 
 
@@ -152,7 +152,7 @@ def test_slow_sound_is_encoded_anew(tmp_path: Path, scene: Scene, write_film: Ma
 
 
 def test_damaged_sound_stays_in_step(tmp_path: Path, scene: Scene, write_film: Maker) -> None:
-    """Half a second of packets is spoilt: silence stands there, and the later click comes in time."""
+    """Half a second of packets is damaged: it is replaced by silence, and the next click is on time."""
     source = write_film(tmp_path / "in.mpg", scene(50), codec="mpeg1video", sound="mp2")
     before = clicks_s(source)
     data = bytearray(source.read_bytes())
@@ -271,7 +271,7 @@ def test_full_disk(tmp_path: Path, scene: Scene) -> None:
 
 
 def test_file_size_limit(tmp_path: Path, scene: Scene) -> None:
-    """The system refuses to make the file larger in the middle of writing."""
+    """The system refuses to extend the file while it is written."""
     resource = pytest.importorskip("resource")
     info = SourceInfo(name="x", frame_rate=Fraction(25), time_base=Fraction(1, 25))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

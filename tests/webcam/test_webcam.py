@@ -1,4 +1,4 @@
-"""The live window and what is behind it: newest frames only, recordings that can be read again, keys, clear words."""
+"""The live window and its session: newest frames only, recordings that can be read, keys, clear errors."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ needs_pygame = pytest.mark.skipif(not importlib.util.find_spec("pygame"), reason
 
 
 def numbered(count: int) -> list[np.ndarray]:
-    """Pictures that tell their number, from 1, by their brightness."""
+    """Pictures whose brightness encodes their number, from 1."""
     return [np.full((32, 48, 3), 4 * number, np.uint8) for number in range(1, count + 1)]
 
 
@@ -72,7 +72,7 @@ def test_only_the_newest_frame_waits(tmp_path: Path, make_video: Callable[..., P
     with LiveSource(find_source(str(film)), drop=True, paced=True) as source:
         frames = iter(source)
         first = next(frames)
-        wait_for(lambda: is_over(source))  # meanwhile all others have come
+        wait_for(lambda: is_over(source))  # by then all other frames have been read
         last = next(frames)
         assert next(frames, None) is None
     assert (last.index, last.time_s) == (50, pytest.approx(49 / 200, abs=1e-4))
@@ -99,7 +99,7 @@ def test_closing_ends_a_reader_that_waits(tmp_path: Path, make_video: Callable[.
 
 
 class SlowEngine:
-    """An engine that takes its time."""
+    """An engine with a delay."""
 
     def __init__(self, engine: Any) -> None:
         self.spec, self.device, self._engine = engine.spec, engine.device, engine
@@ -121,7 +121,7 @@ def test_a_slow_engine_drops_frames_and_never_queues_them(carphone: Path, tmp_pa
     assert indices == sorted(set(indices)) and indices[-1] == 120
     assert len(sights) + source.num_dropped == 120 and source.num_dropped > len(sights)
     arrivals, ready = [sight.arrived_s for sight in sights], [sight.ready_s for sight in sights]
-    # Each frame came after the one before had been taken: nothing is older than one result, however long it runs.
+    # Each frame arrived after the previous one was taken, so that latency does not grow.
     assert all(arrivals[k + 1] > arrivals[k] for k in range(len(sights) - 1))
     assert all(arrivals[k + 1] > ready[k - 1] for k in range(1, len(sights) - 1))
     table = pq.read_table(tmp_path / "take-1.parquet")
@@ -166,7 +166,7 @@ def test_the_label_of_a_recording_is_chosen(carphone: Path, tmp_path: Path) -> N
         (film,) = (tmp_path / labels).glob("*.mp4")
         with av.open(str(film)) as container:
             frames.append(next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int))
-    assert np.abs(frames[0] - frames[1]).max() > 100  # other letters in the same film
+    assert np.abs(frames[0] - frames[1]).max() > 100  # different text in the same film
 
 
 def test_without_a_camera_or_display_one_sentence_says_what_to_do(
@@ -248,7 +248,7 @@ def test_keys_in_a_window(
         seen: list[FrameResult] = []
 
         def press() -> list[str]:
-            """One key whenever something new was worked on, so that every step has its frames."""
+            """Press one key whenever there is a new result, so that there are frames between the keys."""
             newest = session.newest
             if newest is not None and (not seen or newest.result is not seen[-1]) and newest.number >= 3 * len(looks):
                 key = {"space": pygame.K_SPACE}.get(step := next(steps)) or pygame.key.key_code(step)
