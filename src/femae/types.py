@@ -39,7 +39,7 @@ class SourceInfo:
 
     name: str  # file or folder name, for messages
     width: int | None = None  # pixels, as displayed after rotation; None for sets of pictures
-    height: int | None = None  # likewise
+    height: int | None = None  # pixels
     frame_rate: Fraction | None = None  # average, frames per second; None for pictures
     time_base: Fraction | None = None  # unit of presentation times in the file, seconds
     num_frames: int | None = None  # as stated by the file; for progress only

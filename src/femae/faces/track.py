@@ -33,9 +33,7 @@ _CORNERS: Final = np.array(list(np.ndindex(2, 2, 2)))  # [8, 3]: offsets of the 
 _CHROMA_RANGE: Final = 48.0  # of red or blue minus green; beyond, the last bin
 _MAX_DISTANCE_MOVING: Final = 0.40  # of features, for a face at the predicted position
 _MAX_DISTANCE_RETURNED: Final = 0.22  # of features, at any position; same person up to .22, different ones from .28
-_MAX_DISTANCE_CLEAR: Final = (
-    0.10  # of features, for a face not covered by a near one; within a shot at most .095 in 40 ms
-)
+_MAX_DISTANCE_CLEAR: Final = 0.10  # of features, for a face not covered by a near one; at most .095 in 40 ms
 _CUT: Final = 18.0  # mean change of colour between two frames, 0..255; within a shot up to 11, across cuts from 25
 _DECAY_S: Final = 1.0  # time constant with which the velocity of an unseen person decays
 _UNMATCHED: Final = 2.0  # cost from which a person and a face are not matched

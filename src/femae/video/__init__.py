@@ -1,1 +1,1 @@
-"""Frames of films and pictures, local or in object stores, with their own times; and annotated films written."""
+"""Reads frames of films and pictures, local or remote, with their own times, and writes annotated films."""

@@ -34,7 +34,7 @@ def open_film(path: Path) -> tuple[Any, Any]:
     """
     _check_file(path)
     try:
-        # An absolute path, so that "a:b.mp4" is not parsed as an URL.
+        # An absolute path, so that "a:b.mp4" is not parsed as a URL.
         file = RemoteFile(path) if is_remote(path) else str(path.absolute())
         container: Any = av.open(file, **_LENIENT)
     except AVPermissionError as error:

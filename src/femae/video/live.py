@@ -25,7 +25,7 @@ from femae.video.rgb import RgbConverter, as_fraction
 
 __all__ = ["LiveSource", "SourceSpec", "find_source"]
 
-_TIMEOUT_S: Final = (10.0, 10.0)  # for spec a stream, and for its next packet
+_TIMEOUT_S: Final = (10.0, 10.0)  # for opening a stream, and for its next packet
 _FAMILIES: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 _WAIT_S: Final = 0.1  # longest wait before `end` is noticed
 
