@@ -1,10 +1,10 @@
-"""Does each part of the method pay? Every row of an ablation against the one before it, on the same pictures.
+"""The gain of each component of the method: every row of an ablation against the previous one, on the same pictures.
 
     femae train recipes/open/ablation.yaml --out runs/open-ablation
     python benchmarks/ablation.py runs/open-ablation [--out benchmarks/results/ablation.md]
 
-For each step the difference of the macro-F1 of six emotions, and of the compounds, averaged over seeds: its standard
-deviation over seeds (paired by seed), and a 95 % interval over test pictures (bootstrap, both rows on the same draws).
+For each step: the difference of the macro-F1 of six emotions, and of the compounds, averaged over seeds; its standard
+deviation over seeds (paired by seed); and a 95 % interval over test pictures (bootstrap with the same draws for both).
 """
 
 import argparse
@@ -29,8 +29,8 @@ PAIRS = [(EMOTIONS.index(c.pair[0]), EMOTIONS.index(c.pair[1])) for c in ABAW_CO
 NUM_DRAWS = 2000
 
 
-def judged(run: Path) -> dict[str, tuple[float, Floats]]:
-    """Macro-F1 of six and of the compounds present, each with its bootstrap draws f64[NUM_DRAWS]."""
+def evaluate(run: Path) -> dict[str, tuple[float, Floats]]:
+    """Macro-F1 of the six emotions and of the compounds present, each with its bootstrap draws f64[NUM_DRAWS]."""
     probs, targets, mask = read_scores(run / "scores.parquet")
     six, pair = top_emotion(targets, mask=mask), top_pair(targets, pairs=PAIRS, mask=mask)
     scores = combine(probs, compounds=ABAW_COMPOUNDS)
@@ -46,14 +46,14 @@ def judged(run: Path) -> dict[str, tuple[float, Floats]]:
 
 
 def steps(folder: Path) -> list[list[str]]:
-    """A line per row of the ablation after the first."""
+    """Cells of the table, a line for each row of the ablation after the first."""
     rows = json.loads((folder / "ablation.json").read_text())["rows"]
-    found = {row["name"]: [judged(folder / seed["run"]) for seed in row["seeds"]] for row in rows}
+    results = {row["name"]: [evaluate(folder / seed["run"]) for seed in row["seeds"]] for row in rows}
     lines = []
-    for before, after in zip(list(found)[:-1], list(found)[1:], strict=True):
+    for before, after in zip(list(results)[:-1], list(results)[1:], strict=True):
         line = [f"{before} -> {after}"]
         for name in ("six", "compound"):
-            pairs = list(zip(found[before], found[after], strict=True))
+            pairs = list(zip(results[before], results[after], strict=True))
             values = np.array([new[name][0] - old[name][0] for old, new in pairs])
             low, high = interval(np.mean([new[name][1] - old[name][1] for old, new in pairs], axis=0))
             line += [f"{values.mean():+.4f}", f"{values.std(ddof=1):.4f}", f"{low:+.4f} to {high:+.4f}"]
@@ -69,11 +69,11 @@ def main() -> None:
     lines = steps(arguments.folder)
     first = json.loads((arguments.folder / "ablation.json").read_text())["rows"][0]["seeds"][0]["run"]
     versions = json.loads((arguments.folder / first / "run.json").read_text())["versions"]
-    said = ", ".join(f"{name} {version}" for name, version in versions.items())
-    part = ("difference", "deviation over seeds", "95 % over pictures")
-    heads = ["step", *(f"{name}: {one}" for name in ("six", "compound") for one in part)]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    columns = ("difference", "deviation over seeds", "95 % over pictures")
+    heads = ["step", *(f"{name}: {column}" for name in ("six", "compound") for column in columns)]
     text = "# What each part of the method adds (Table 2 on open data)\n\n"
-    text += f"`python benchmarks/ablation.py`, {date.today()}, femae {__version__}, {said}.\n\n"
+    text += f"`python benchmarks/ablation.py`, {date.today()}, femae {__version__}, {packages}.\n\n"
     text += (arguments.folder / "table2.md").read_text() + "\n" + markdown_table(heads, lines)
     print(text)
     if arguments.out:

@@ -1,4 +1,4 @@
-"""What the shipped model says of real clips: mean of the six probabilities, ids, and frames without a face, per clip.
+"""The shipped model on real clips: mean of the six probabilities, number of ids, and frames without a face, per clip.
 
 python benchmarks/clips.py --data FOLDER_WITH_videos [--out benchmarks/results/clips.md]
 """

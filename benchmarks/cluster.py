@@ -1,8 +1,8 @@
-"""Frames per second of `femae predict` in one process of N threads, and on `--cluster local` with N workers of a core.
+"""Frames per second of `femae predict` in one process with N threads, and on `--cluster local` with N one-core workers.
 
 python benchmarks/cluster.py FILM ... --short FILM [--rounds 3]
-Both do the same films, by turns. "whole command" is the time of the process; "work" leaves out what it takes to start
-(one run with a film of a second is taken off), as in long runs.
+Both process the same films, in alternation. "whole command" is the time of the process; "work" excludes the start-up,
+measured by a run on a film of one second, as in long runs.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 
 
 def run(inputs: list[str], options: list[str]) -> tuple[float, int, dict[str, bytes]]:
-    """(seconds, frames, tables) of one command."""
+    """Run one command; returns (seconds, frames, content of each table)."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         command = [sys.executable, "-m", "femae", "predict", *inputs, "--out", folder, "--quiet", *options]

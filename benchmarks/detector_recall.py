@@ -1,8 +1,8 @@
-"""How many faces the built-in detector misses and invents: real clips, the same made worse, pictures without people.
+"""How many faces the built-in detector misses and invents: in real clips, degraded clips and pictures without people.
 
     python benchmarks/detector_recall.py --data FOLDER_WITH_videos [--out benchmarks/results/detector_recall.md]
 
-Each picture is searched at several scales, with several score thresholds. The clips made worse are every tenth frame of
+Each picture is searched at several scales, with several score thresholds. The degraded clips are every tenth frame of
 the clean ones below in which the right number of faces is found.
 """
 
@@ -38,7 +38,7 @@ CLIPS = {  # people in every frame: clips
     4: "classroom_small_faces.gif hard/four_faces.mp4",
     0: "no_face.mp4 hard/black.mp4",
 }
-MADE_WORSE = "grid_bbaf2n.mpg man_smile.mp4 talking_face_franck.mp4 webcam_man_1.mp4 woman_phone_profile.mp4 " \
+DEGRADED = "grid_bbaf2n.mpg man_smile.mp4 talking_face_franck.mp4 webcam_man_1.mp4 woman_phone_profile.mp4 " \
     "headpose_two_people.gif three_people_walking.gif asl_small_face_help.mkv classroom_small_faces.gif"  # fmt: skip
 NO_PEOPLE = (
     "brick checkerboard chelsea clock coffee coins colorwheel grass gravel horse hubble_deep_field "
@@ -53,8 +53,8 @@ def read(path: Path, *, count: int, step: int) -> list[Picture]:
         return [frame.to_ndarray(format="rgb24") for frame in frames]
 
 
-def no_people() -> list[Picture]:
-    """u8[H, W, 3] pictures of scikit-image in which nobody is seen."""
+def read_without_people() -> list[Picture]:
+    """u8[H, W, 3] pictures of scikit-image without people."""
     pictures = []
     for name in NO_PEOPLE:
         array = np.asarray(getattr(skimage.data, name)())
@@ -63,8 +63,8 @@ def no_people() -> list[Picture]:
     return pictures
 
 
-def worse() -> dict[str, Callable[[Picture], Picture]]:
-    """Ways to make a picture worse, by name."""
+def degradations() -> dict[str, Callable[[Picture], Picture]]:
+    """Functions that degrade a picture, by name."""
     rng = np.random.default_rng(0)
 
     def noisy(image: Picture, *, share: float, sigma: float) -> Picture:
@@ -89,12 +89,12 @@ def worse() -> dict[str, Callable[[Picture], Picture]]:
     }
 
 
-def said(missed: int, invented: int) -> str:
+def counts_text(missed: int, invented: int) -> str:
     return f"{missed} / {invented}" if missed or invented else "0"
 
 
 def clip_rows(detectors: list[ScaledDetector], folder: Path, *, count: int) -> list[list[Any]]:
-    """Rows: clip, people, frames, then missed / invented faces for each threshold; one look only for the last cell."""
+    """Rows: clip, people, frames, missed / invented faces for each threshold, and the same at a single scale."""
     rows: list[list[Any]] = []
     middle = detectors[THRESHOLDS.index(0.6)]
     for name, people in ((name, people) for people, names in CLIPS.items() for name in names.split()):
@@ -105,30 +105,32 @@ def clip_rows(detectors: list[ScaledDetector], folder: Path, *, count: int) -> l
         long_side = choose_long_side(width, height, smallest_face_px=smallest)
         found = [[len(faces) for faces in detector.detect(pictures)] for detector in detectors]
         found.append([len(faces) for faces in middle.detect(pictures, long_side=long_side)])
-        cells = [said(sum(max(0, people - n) for n in row), sum(max(0, n - people) for n in row)) for row in found]
+        cells = [
+            counts_text(sum(max(0, people - n) for n in row), sum(max(0, n - people) for n in row)) for row in found
+        ]
         rows.append([name, people, len(pictures), *cells])
     return rows
 
 
-def worse_rows(detectors: list[ScaledDetector], folder: Path, *, count: int) -> list[list[Any]]:
+def degraded_rows(detectors: list[ScaledDetector], folder: Path, *, count: int) -> list[list[Any]]:
     """Rows: way, faces, then missed / invented faces for each threshold."""
     people = {name: number for number, names in CLIPS.items() for name in names.split()}
     pictures = [
         (picture, people[name])
-        for name in MADE_WORSE.split()
+        for name in DEGRADED.split()
         for picture in read(folder / name, count=max(3, count // 4), step=10)
     ]
     middle = detectors[THRESHOLDS.index(0.6)]
     clean = [(picture, number) for picture, number in pictures if len(middle.detect([picture])[0]) == number]
     rows: list[list[Any]] = []
-    for way, make in worse().items():
+    for way, make in degradations().items():
         counts = [Counter[str]() for _ in detectors]
         for picture, number in clean:
             image = np.ascontiguousarray(make(picture))
             for detector, counter in zip(detectors, counts, strict=True):
                 found = len(detector.detect([image])[0])
                 counter.update(missed=max(0, number - found), invented=max(0, found - number))
-        cells = [said(counter["missed"], counter["invented"]) for counter in counts]
+        cells = [counts_text(counter["missed"], counter["invented"]) for counter in counts]
         rows.append([way, sum(number for _, number in clean), *cells])
     return rows
 
@@ -147,7 +149,7 @@ def main() -> None:
     folder, count = arguments.data / "videos", arguments.count
     detectors = [load_detector(score_threshold=level) for level in THRESHOLDS]
     levels = [f"> {level}" for level in THRESHOLDS]
-    empty = no_people()
+    empty = read_without_people()
     dark = [(picture * 0.12).astype(np.uint8) for picture in empty]
     alarms = [
         [way, len(pictures), *(sum(map(len, look(detector, pictures))) for detector in detectors)]
@@ -174,7 +176,7 @@ def main() -> None:
         *table(
             "Clips made worse: faces missed / invented",
             ["way", "faces", *levels],
-            worse_rows(detectors, folder, count=count),
+            degraded_rows(detectors, folder, count=count),
         ),
         *table("Pictures without people: faces invented", ["way", "pictures", *levels], alarms),
     ]

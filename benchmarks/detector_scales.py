@@ -1,10 +1,10 @@
-"""What the constants of femae.faces.scales rest on: face size against accuracy, speed and memory.
+"""The measurements behind the constants of femae.faces.scales: accuracy, speed and memory by face size.
 
     python benchmarks/detector_scales.py --data FOLDER_WITH_videos [--out benchmarks/results/detector_scales.md]
 
-Times are CPU milliseconds of one thread, medians, so that they hold on a busy machine as well. There is no truth for
-landmarks in these clips: their error is the distance to the median over the sizes 80 to 200, their trembling the
-distance of a frame's landmarks to the mean of its neighbours'; both in distances between the eyes.
+Times are median CPU milliseconds of one thread, which are valid on a busy machine too. These clips have no true
+landmarks: the error is the distance to the median over the sizes 80 to 200, the trembling (jitter) the distance of a
+frame's landmarks to the mean of its neighbours'; both in distances between the eyes.
 """
 
 import argparse
@@ -45,7 +45,7 @@ FILMED_PX, ENLARGED = (12, 16, 20, 24, 32, 40, 56), (1.0, 1.5, 2.0, 3.0)
 
 
 def read(path: Path, *, count: int, step: int | None = None) -> list[Picture]:
-    """`count` pictures of a film: every `step`-th from the start, or spread over all of it."""
+    """`count` pictures of a film: every `step`-th from the start, or evenly over all of it."""
     with av.open(str(path)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     return pictures[:: step or max(1, len(pictures) // count)][:count]
@@ -70,8 +70,8 @@ def largest(faces: Iterable[Face]) -> Face | None:
     return max(faces, key=height_of, default=None)
 
 
-def seen_at(detector: RetinaFace, image: Picture, *, scale: float) -> Face | None:
-    """The largest face of a picture at a scale, in pixels of the picture."""
+def detect_at(detector: RetinaFace, image: Picture, *, scale: float) -> Face | None:
+    """The largest face of a picture that is found at a scale, in pixels of the picture."""
     height, width = image.shape[:2]
     small = resize_rgb(image, width=round(width * scale), height=round(height * scale))
     face = largest(detector.detect(small[None])[0])
@@ -81,7 +81,7 @@ def seen_at(detector: RetinaFace, image: Picture, *, scale: float) -> Face | Non
     return Face(box_xyxy=face.box_xyxy * np.tile(back, 2), landmarks=face.landmarks * back, score=face.score)
 
 
-def trembling(track: Sequence[Face | None], *, unit: float) -> list[float]:
+def jitter(track: Sequence[Face | None], *, unit: float) -> list[float]:
     """Mean distance of each frame's landmarks to the mean of its neighbours', in units."""
     result = []
     for before, face, after in zip(track, track[1:], track[2:], strict=False):
@@ -92,14 +92,14 @@ def trembling(track: Sequence[Face | None], *, unit: float) -> list[float]:
 
 
 def size_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
-    """Rows: size, found above 0.6 and 0.9, median score, error mean and 95 %, trembling."""
-    scores, errors, trembles = (defaultdict[int, list[float]](list) for _ in range(3))
+    """Rows: size, found above 0.6 and 0.9, median score, error mean and 95 %, jitter."""
+    scores, errors, jitters = (defaultdict[int, list[float]](list) for _ in range(3))
     for name in LARGE_FACES:
         pictures = read(folder / name, count=count, step=1)
         faces = [largest(detector.detect(picture[None])[0]) for picture in pictures[::6]]
         height = statistics.median(height_of(face) for face in faces if face is not None)
         tracks = {
-            size: [seen_at(detector, picture, scale=size / height) for picture in pictures]
+            size: [detect_at(detector, picture, scale=size / height) for picture in pictures]
             for size in SEEN_PX
             if size / height <= 1.8 and max(pictures[0].shape) * size / height <= 1300
         }
@@ -113,14 +113,14 @@ def size_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
                 if face is not None:
                     errors[size].append(float(np.linalg.norm(face.landmarks - reference, axis=1).mean() / unit))
         for size, track in tracks.items():
-            trembles[size] += trembling(track, unit=unit)
+            jitters[size] += jitter(track, unit=unit)
     rows: Rows = []
     for size in SEEN_PX:
         found = [float(np.mean(np.array(scores[size]) > level)) for level in (0.6, 0.9)]
         error = errors[size] or [np.nan]
         rows.append([
             size, *(f"{share:.2f}" for share in found), f"{statistics.median(scores[size]):.3f}",
-            f"{np.mean(error):.3f}", f"{np.percentile(error, 95):.3f}", f"{np.mean(trembles[size] or [np.nan]):.4f}",
+            f"{np.mean(error):.3f}", f"{np.percentile(error, 95):.3f}", f"{np.mean(jitters[size] or [np.nan]):.4f}",
         ])  # fmt: skip
     return rows
 
@@ -138,13 +138,15 @@ def enlarging_table(detector: RetinaFace, folder: Path, *, count: int) -> Rows:
                 scale = size / height_of(face)
                 filmed = resize_rgb(picture, width=round(width * scale), height=round(height * scale))
                 for factor in ENLARGED:
-                    seen = seen_at(detector, filmed, scale=factor)
+                    seen = detect_at(detector, filmed, scale=factor)
                     found[size, factor].append(seen is not None and seen.score > 0.6)
     return [[size, *(f"{np.mean(found[size, factor]):.2f}" for factor in ENLARGED)] for size in FILMED_PX]
 
 
-def follow(detector: ScaledDetector, pictures: list[Picture], way: str, first: Face) -> tuple[list[Face | None], float]:
-    """One person's face in each picture and the median CPU milliseconds of finding it."""
+def track_face(
+    detector: ScaledDetector, pictures: list[Picture], way: str, first: Face
+) -> tuple[list[Face | None], float]:
+    """One person's face in each picture, and the median CPU milliseconds per detection."""
     height, width = pictures[0].shape[:2]
     long_side = choose_long_side(width, height, smallest_face_px=height_of(first))
     track: list[Face | None] = []
@@ -162,7 +164,7 @@ def follow(detector: ScaledDetector, pictures: list[Picture], way: str, first: F
 
 
 def ways_table(detector: ScaledDetector, folder: Path, *, count: int) -> Rows:
-    """Rows: clip, face, and for search, one scale and regions: frames without the face, distance, trembling, ms."""
+    """Rows: clip, face, and for search, one scale and regions: frames without the face, distance, jitter, ms."""
     rows: Rows = []
     for name in (*LARGE_FACES, "asl_small_face_help.mkv", "carphone_qcif.mp4", "three_people_walking.gif"):
         pictures = read(folder / name, count=count, step=1)
@@ -175,15 +177,15 @@ def ways_table(detector: ScaledDetector, folder: Path, *, count: int) -> Rows:
             "one scale": choose_long_side(width, height, smallest_face_px=height_of(first)),
             "region": 246,
         }
-        searched, _ = follow(detector, pictures, "search", first)
+        searched, _ = track_face(detector, pictures, "search", first)
         for way, seen in pixels.items():
-            track, milliseconds = follow(detector, pictures, way, first)
+            track, milliseconds = track_face(detector, pictures, way, first)
             moves = [
                 float(np.linalg.norm(face.landmarks - truth.landmarks, axis=1).mean() / unit)
                 for face, truth in zip(track, searched, strict=True)
                 if face is not None and truth is not None
             ]
-            without, shake = sum(face is None for face in track), np.mean(trembling(track, unit=unit))
+            without, shake = sum(face is None for face in track), np.mean(jitter(track, unit=unit))
             numbers = [without, f"{np.mean(moves):.3f}", f"{shake:.4f}", f"{milliseconds:.1f}"]
             rows.append([name, f"{width}x{height}", round(height_of(first)), way, seen, *numbers])
     return rows
@@ -219,23 +221,23 @@ def memory_rows() -> Rows:
     detector = load_detector()
     rows: Rows = [["detector opened", round(process.memory_info().rss / 1e6)]]
 
-    def look(height: int, width: int, note: str | None = None, long_side: int | None = None) -> None:
+    def detect(height: int, width: int, note: str | None = None, long_side: int | None = None) -> None:
         detector.detect([np.zeros((height, width, 3), np.uint8)], long_side=long_side)
         if note:
             rows.append([note, round(process.memory_info().rss / 1e6)])
 
-    look(360, 640, "one look at 640x360", long_side=640)
-    look(360, 640, "search of 640x360")
+    detect(360, 640, "one look at 640x360", long_side=640)
+    detect(360, 640, "search of 640x360")
     for _ in range(100):
         height, width = (int(side) for side in rng.integers(40, 640, 2))
-        look(height, width, long_side=max(height, width))
-    look(360, 640, "100 sizes up to 640x640", long_side=640)
-    look(1080, 1920, "search of 1920x1080 (2560x1440)")
-    look(3000, 4000, "search of 4000x3000 (2560x1920)")
+        detect(height, width, long_side=max(height, width))
+    detect(360, 640, "100 sizes up to 640x640", long_side=640)
+    detect(1080, 1920, "search of 1920x1080 (2560x1440)")
+    detect(3000, 4000, "search of 4000x3000 (2560x1920)")
     for _ in range(100):
         height, width = (int(side) for side in rng.integers(40, 640, 2))
-        look(height, width, long_side=max(height, width))
-    look(360, 640, "100 more sizes up to 640x640", long_side=640)
+        detect(height, width, long_side=max(height, width))
+    detect(360, 640, "100 more sizes up to 640x640", long_side=640)
     return rows
 
 

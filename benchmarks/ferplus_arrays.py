@@ -1,4 +1,4 @@
-"""FER+ in memory, for the benchmarks that look at its pictures one by one."""
+"""FER+ as arrays in memory, for the benchmarks that process its pictures one by one."""
 
 import csv
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from femae.errors import DataError
 from femae.labels import EMOTIONS
 
 FERPLUS_VOTES = (*EMOTIONS, "neutral", "contempt", "unknown", "NF")  # order of FerPlus.votes, not of the csv
-_SIZE = 48  # pixels of a cell
-_COLUMNS = 32  # cells side by side
+_SIZE = 48  # side of a cell in pixels
+_COLUMNS = 32  # cells per row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class FerPlus:
     pictures: npt.NDArray[np.uint8]
     votes: npt.NDArray[np.int64]
     index: npt.NDArray[np.int64]
-    in_training: npt.NDArray[np.bool_]  # True: an exact copy of this picture stands in Training
+    in_training: npt.NDArray[np.bool_]  # True: Training has an exact copy of this picture
 
 
 def read_ferplus(folder: Path, *, split: str) -> FerPlus:

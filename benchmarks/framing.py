@@ -1,10 +1,10 @@
-"""How FER+ and LFW frame a face, which square about a detected face frames it alike, and what that does to F1.
+"""The framing of faces in FER+ and LFW, which square around a detected face reproduces it, and its effect on F1.
 
     python benchmarks/framing.py --data FOLDER [--pictures 3000] [--model MODEL.onnx] [--sheets FOLDER] [--out FILE.md]
 
-FOLDER holds ferplus/, lfw/ and videos/. All lengths are in sides of the picture (or of the crop) unless said
-otherwise. The training pictures end right at the face, so a gray border is put around them before detection; what the
-border does to the boxes is measured on crops of film frames, where the box without a border is known, and undone.
+FOLDER holds ferplus/, lfw/ and videos/. All lengths are in sides of the picture (or of the crop) unless noted. The
+training pictures end close to the face, so a gray border is added before detection; the effect of the border on the
+boxes is measured on crops of film frames, where the box without a border is known, and corrected.
 """
 
 import argparse
@@ -45,14 +45,14 @@ FILMS = {
 }
 
 
-# ---- detections as rows f64[15]: score, box x1 y1 x2 y2, five landmarks x y; NaN where nothing was found
+# ---- detections as rows f64[15]: score, box x1 y1 x2 y2, five landmarks x y; NaN if no face was found
 
 
 def largest(faces: Sequence[Face]) -> Floats:
     """The row of the largest face."""
     if not faces:
         return np.full(15, np.nan)
-    face = max(faces, key=lambda one: one.score * float(np.prod(one.box_xyxy[2:] - one.box_xyxy[:2])))
+    face = max(faces, key=lambda face: face.score * float(np.prod(face.box_xyxy[2:] - face.box_xyxy[:2])))
     assert face.landmarks is not None
     return np.array([face.score, *face.box_xyxy.tolist(), *face.landmarks.ravel().tolist()])
 
@@ -93,7 +93,7 @@ def frames_of(path: Path, *, limit: int, step: int = 1) -> Iterator[Picture]:
 def border_effect(
     films: dict[str, list[Picture]], rows: dict[str, Floats], detector: FaceDetector
 ) -> tuple[Floats, list[str]]:
-    """Linear map f64[15, 4] from a bordered detection (1, box, landmarks) to the box seen without border."""
+    """Linear map f64[15, 4] from a detection with border (1, box, landmarks) to the box without border."""
     rng, pairs = np.random.default_rng(1), []
     for name, pictures in films.items():
         for picture, row in list(zip(pictures, rows[name], strict=True))[::12]:
@@ -120,7 +120,7 @@ def border_effect(
 
 
 def without_border(rows: Floats, effect: Floats) -> Floats:
-    """The same rows with the boxes as they would be in a picture that goes on beyond its border."""
+    """The same rows with the boxes corrected for the effect of the border."""
     result = rows.copy()
     result[:, 1:5] = np.column_stack([np.ones(len(rows)), rows[:, 1:]]) @ effect
     return result
@@ -132,7 +132,7 @@ def without_border(rows: Floats, effect: Floats) -> Floats:
 def write_sheets(
     folder: Path, ferplus: Sequence[Picture], films: dict[str, list[Picture]], rows: dict[str, Floats]
 ) -> None:
-    """FER+ pictures above crops of films, upright and as they are, gray, 96 pixels each."""
+    """Write a sheet of FER+ pictures and crops of films, with and without rotation, gray, 96 pixels each."""
     folder.mkdir(parents=True, exist_ok=True)
     strips = [np.concatenate(list(ferplus[16 * k : 16 * k + 16]), axis=1) for k in range(4)]
     for name, pictures in films.items():
@@ -165,7 +165,7 @@ def read_lfw(folder: Path, count: int) -> list[Picture]:
 
 
 def small_faces(films: dict[str, list[Picture]], detector: FaceDetector) -> list[str]:
-    """The same frames, reduced: what the detector says of faces that are small in the picture."""
+    """Detections in reduced frames, relative to those in the full frames."""
     lines = ["| frames reduced to | face, pixels | box size | eye to eye | anchor x | anchor y |", "|---" * 6 + "|"]
     pictures = [picture for name in ("talking_face_franck.mp4", "man_smile.mp4") for picture in films[name][::6]]
     full = np.stack([largest(detector.detect(picture[None])[0]) for picture in pictures])

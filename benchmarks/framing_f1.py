@@ -1,4 +1,4 @@
-"""What the framing of a crop does to F1: part of benchmarks/framing.py, which finds the faces."""
+"""The effect of the framing of a crop on F1: part of benchmarks/framing.py, which detects the faces."""
 
 import dataclasses
 import math
@@ -20,9 +20,9 @@ Locate = Callable[[Sequence[Picture]], list[Face | None]]
 
 
 class Judge:
-    """Scores crops of FER+ PublicTest with a trained model, by the rules of the six-emotion task.
+    """Evaluates a trained model on crops of FER+ PublicTest in the six-emotion task.
 
-    `locate` gives each gray picture's face in its own pixels. A picture without one is taken whole.
+    `locate` returns the face in each gray picture, in pixels. A picture without a face is used whole.
     """
 
     def __init__(self, folder: Path, model: Path, locate: Locate, *, limit: int | None) -> None:
@@ -33,11 +33,11 @@ class Judge:
         self.engine, self.locate = OnnxEngine(model), locate
         self.base: npt.NDArray[np.bool_] | None = None
 
-    def turned(self, angle_deg: float) -> list[Picture]:
-        """The pictures turned about their middle, mirrored beyond the border."""
+    def rotated(self, angle_deg: float) -> list[Picture]:
+        """The pictures rotated about their centre, mirrored beyond the border."""
         padded = [Image.fromarray(np.pad(picture, 48, mode="symmetric")) for picture in self.pictures]
-        turned = [np.asarray(one.rotate(-angle_deg, Image.Resampling.BICUBIC)) for one in padded]
-        return [one[48:96, 48:96] for one in turned]
+        rotated = [np.asarray(picture.rotate(-angle_deg, Image.Resampling.BICUBIC)) for picture in padded]
+        return [picture[48:96, 48:96] for picture in rotated]
 
     def crops(self, pictures: Sequence[Picture], faces: Sequence[Face | None], framing: Framing | None) -> Picture:
         size, crops = self.engine.spec.image_size, []
@@ -50,7 +50,7 @@ class Judge:
     def row(
         self, name: str, pictures: Sequence[Picture], faces: Sequence[Face | None], framing: Framing | None = None
     ) -> str:
-        """One line: macro-F1, accuracy, and its change, with standard error, against the first line since `base`."""
+        """A line of the table: macro-F1, accuracy, and its difference to the first line since `base` was reset."""
         crops = self.crops(pictures, faces, framing)
         probs = np.concatenate([self.engine.run(crops[i : i + 256])[0] for i in range(0, len(crops), 256)])
         pred, f1 = probs.argmax(1), []
@@ -85,11 +85,11 @@ class Judge:
         for name, values in variants.items():
             lines.append(self.row(name, pictures, faces, dataclasses.replace(default, **values)))
         for angle in (20, 30, 45):
-            lines += self.turned_rows(angle)
+            lines += self.rotated_rows(angle)
         return lines
 
-    def turned_rows(self, angle: int) -> list[str]:
-        pictures, self.base = self.turned(angle), None
+    def rotated_rows(self, angle: int) -> list[str]:
+        pictures, self.base = self.rotated(angle), None
         faces = self.locate(pictures)
         found = f"{100 * np.mean([face is not None for face in faces]):.0f} % found"
         lines = [self.row(f"turned by {angle} degrees ({found}): whole", pictures, faces)]

@@ -1,4 +1,4 @@
-"""Lengths of detected faces, candidates for a square about them, and their tables: part of benchmarks/framing.py."""
+"""Lengths in detected faces, candidates for a square around them, and their tables: part of benchmarks/framing.py."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CAPTION = (
 
 
 class Geometry:
-    """Lengths and places of rows f64[N, 15]."""
+    """Lengths and positions in detections, rows f64[N, 15]."""
 
     def __init__(self, rows: Floats) -> None:
         points = rows[:, 5:].reshape(-1, 5, 2)
@@ -48,7 +48,7 @@ CANDIDATES: dict[str, tuple[Callable[[Geometry], Floats], Callable[[Geometry], F
 
 
 def spread(values: Floats) -> float:
-    """Standard deviation of a normal distribution with the same median absolute deviation."""
+    """Robust standard deviation: that of a normal distribution with the same median absolute deviation."""
     return 1.4826 * float(np.nanmedian(np.abs(values - np.nanmedian(values))))
 
 
@@ -81,7 +81,7 @@ def geometry_table(sets: dict[str, Floats]) -> list[str]:
 
 
 def candidate_table(sets: dict[str, Floats], film_rows: dict[str, Floats]) -> list[str]:
-    """Constants and what is left unexplained, on each set; noise on films."""
+    """Fitted constants and residual spread on each set, and noise on films."""
     head = "side; anchor | " + " | ".join(f"{name}: k | below | side % | x % | y %" for name in sets)
     lines = [CAPTION, "", f"| {head} | films: side % | x, y % |", "|---" * (head.count("|") + 3) + "|"]
     for name, (side_of, anchor_of) in CANDIDATES.items():
@@ -105,7 +105,7 @@ def candidate_table(sets: dict[str, Floats], film_rows: dict[str, Floats]) -> li
 
 
 def expression_table(rows: Floats, votes: npt.NDArray[np.int64]) -> list[str]:
-    """Change of the crop's side (%) with the expression of a face, over the median of all."""
+    """Change of the crop's side with the expression of a face, in percent of the median of all."""
     names = (*EMOTIONS, "neutral")
     top = votes[:, :7].argmax(1)
     strong = votes[np.arange(len(votes)), top] >= 6

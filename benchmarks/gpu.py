@@ -1,12 +1,12 @@
-"""Speed of training on an accelerator: our loop against the bare step, in memory and streamed, eager and compiled.
+"""Speed of training on an accelerator: femae's loop against the bare step, in memory and streamed, eager and compiled.
 
     python benchmarks/gpu.py --out benchmarks/results/gpu.md
 
-`bare` is the same network, precision and fused optimizer in a loop over one batch that lies on the device, without
-augmentation, averages or log. `ours` is the loop of `femae train` with its default augmentation (and mixup in the
-emotion stage), average of the weights, clipping and log: `memory` with its pictures in memory, `stream` with JPEG files
-decoded by threads out of shards. Pictures per second, median over the lines of the log, without the first of them. Ends
-within `--minutes`: what there was no time for is said. Last, `pytest -m gpu` runs.
+`bare` is the same network, precision and fused optimizer in a loop over one batch on the device, without augmentation,
+averages or log. `ours` is the loop of `femae train` with its default augmentation (and mixup in the emotion stage),
+average of the weights, clipping and log: `memory` with the pictures in memory, `stream` with JPEG files from shards
+decoded by threads. Pictures per second, median over the lines of the log without the first ones. No further row starts
+after `--minutes`; skipped rows are listed. Finally `pytest -m gpu` runs.
 """
 
 import argparse
@@ -52,7 +52,7 @@ Row = dict[str, Any]
 
 
 def write_shards(folder: Path, *, count: int, size: int) -> Path:
-    """A folder of shards of `count` JPEG pictures, 64 different ones over and over."""
+    """Write a folder of shards with `count` JPEG pictures, 64 different ones repeated."""
     from femae.data.store.manifest import ShardFile, file_sha256, write_manifest
     from femae.data.store.shards import ACTION_UNITS, ShardSample, ShardWriter, shard_path
 
@@ -160,7 +160,7 @@ def bare(config: Any, options: argparse.Namespace) -> float:
 
 
 def in_memory(config: Any) -> AbstractContextManager[Any]:
-    """Pictures drawn into memory in place of those of the shards, which would have to be decoded first."""
+    """Context in which random pictures in memory replace those of the shards, to skip decoding them first."""
     from femae.training.tasks import emotion, pretrain
 
     module = pretrain if isinstance(config, PretrainConfig) else emotion
@@ -190,19 +190,19 @@ def ours(config: Any, *, memory: bool) -> Row:
     with tempfile.TemporaryDirectory() as run, in_memory(config) if memory else nullcontext():
         train_stage(config, run=Path(run), quiet=True)
         lines = RunFolder(Path(run)).entries("step")
-    lines = lines[2:] or lines[-1:]  # the first are taken up by choosing kernels and compiling
+    lines = lines[2:] or lines[-1:]  # the first ones include kernel selection and compilation
     middle = sorted(lines, key=lambda line: float(line["pictures_per_s"]))[len(lines) // 2]
     return {name: middle[name] for name in ("pictures_per_s", "data_wait", "mfu", "memory_mb")}
 
 
 def measure(options: argparse.Namespace, data: Path, deadline: float) -> tuple[list[str], list[str]]:
-    """(rows of the table, what there was no time for)."""
-    rows, left = [], []
+    """(rows of the table, titles of skipped rows)."""
+    rows, skipped = [], []
     todo = [(name, kind, compiled) for compiled in (False, True) for name in options.sizes for kind in KINDS]
     for name, kind, compiled in todo:
         title = f"{name}, {kind}, {'compiled' if compiled else 'eager'}"
         if time.monotonic() > deadline:
-            left.append(title)
+            skipped.append(title)
             continue
         config = stage(options.sizes[name], kind, data, options, compiled=compiled)
         top = bare(config, options)
@@ -214,7 +214,7 @@ def measure(options: argparse.Namespace, data: Path, deadline: float) -> tuple[l
         cells += [f"{memory['mfu']:.2f}", f"{memory['memory_mb']:,.0f}", f"{stream['pictures_per_s']:,.0f}"]
         rows.append("| " + " | ".join([title, *cells]).replace("nan", "-") + " |")
         print(rows[-1], flush=True)
-    return rows, left
+    return rows, skipped
 
 
 KINDS = ("pretrain", "emotion")
@@ -233,11 +233,11 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=min(12, os.cpu_count() or 1), help="decoding threads")
     parser.add_argument("--tiny", action="store_true", help="a tiny network on whatever is there, to try this script")
     options = parser.parse_args()
-    there = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
-    if not there and not options.tiny:
+    available = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()]
+    if not available and not options.tiny:
         print("benchmarks/gpu.py needs an accelerator, and torch finds neither CUDA nor mps on this machine.")
         return 2
-    options.accelerator = there[0] if there else "cpu"
+    options.accelerator = available[0] if available else "cpu"
     options.sizes, options.batch, options.warm, options.steps = SIZES, 256, 10, 60
     if options.tiny:
         options.sizes, options.batch, options.warm, options.steps = TINY, 16, 2, 30
@@ -247,7 +247,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         size = next(iter(options.sizes.values()))["model"]["image_size"]
         data = write_shards(Path(folder), count=options.batch * options.steps + 64, size=size)
-        rows, left = measure(options, data, time.monotonic() + 60 * options.minutes)
+        rows, skipped = measure(options, data, time.monotonic() + 60 * options.minutes)
     tests = "not run" if options.tiny else gpu_tests()
     about = [
         "# Training on an accelerator",
@@ -258,7 +258,7 @@ def main() -> int:
         "",
         " ".join(__doc__.split("\n\n")[2].split()),
         "",
-        *([f"No time was left for: {'; '.join(left)}.", ""] if left else []),
+        *([f"No time was left for: {'; '.join(skipped)}.", ""] if skipped else []),
         head,
         "|---" + "|---:" * 7 + "|",
         *rows,

@@ -1,11 +1,11 @@
-"""What the host spends per step of training beside network and decoding, without any accelerator.
+"""The host's time per training step besides network and decoding, measured without an accelerator.
 
     python benchmarks/host.py --out benchmarks/results/host.md
 
 The loop is that of `femae train` itself (order of the rows, gathering by threads, seeds of the random numbers,
-optimizer, log, states); the device's part is left out by a stage whose network has one number and looks at no picture:
-pictures are gathered, and what is done to them where the network is costs nothing. So the figure is the rate at which
-the host could feed a device of infinite speed. Pictures lie in memory, more of them than the processor's caches hold.
+optimizer, log, states); the device's work is omitted by a stage whose network has a single parameter and ignores the
+pictures: they are gathered, but not processed. So the result is the rate at which the host could feed an infinitely
+fast device. Pictures are in memory, more than fit into the processor's caches.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SIZES = {"48 gray": (48, 1, 65_536, 60_000), "96 gray": (96, 1, 32_768, None), "
 
 
 def faces(size: int, channels: int, count: int) -> FaceSet:
-    """`count` pictures in memory, written once so that no page is touched for the first time while the clock runs."""
+    """`count` pictures in memory, written once so that no page faults occur during the measurement."""
     rng = np.random.default_rng(0)
     pictures = np.empty((count, channels, size, size), np.uint8)
     pictures[:] = rng.integers(0, 256, (1, channels, size, size), np.uint8)
@@ -50,8 +50,8 @@ def faces(size: int, channels: int, count: int) -> FaceSet:
     )
 
 
-class Nothing(torch.nn.Module):
-    """A network that looks at no picture."""
+class ConstantNetwork(torch.nn.Module):
+    """A network with one parameter that ignores the pictures."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class Nothing(torch.nn.Module):
 
 
 class NullTask:
-    """A stage whose device does nothing."""
+    """A stage without work for the device."""
 
     def __init__(self, config: PretrainConfig, train: FaceSet) -> None:
         self.config, self.train_set, self.val_set = config, train, train.select(np.arange(1))
-        self.model = Nothing()
+        self.model = ConstantNetwork()
 
     def shown(self) -> np.ndarray:
         return np.zeros((len(self.train_set), 0), np.float32)

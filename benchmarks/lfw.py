@@ -1,9 +1,9 @@
-"""Score a model on the LFW pictures of one split with their weak labels: detector in the loop, and as crops.
+"""Evaluates a model on the LFW pictures of one split with their weak labels: with face detection, and as crops.
 
     python benchmarks/lfw.py --data FOLDER_WITH_lfw [--model model.onnx] [--split test]
 
-Each picture is written as a PNG; `femae predict` finds the face (a missed one counts as wrong) or takes the picture as
-the crop, and `femae evaluate` judges. Means of the six probabilities over the pictures called neutral stand beside.
+Each picture is written as a PNG; `femae predict` detects the face (a missed one counts as wrong) or uses the picture as
+the crop, and `femae evaluate` compares. It also prints the mean probabilities of the pictures labelled neutral.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CELL, COLUMNS = 96, 24
 
 
 def write_pictures(data: Path, split: str, folder: Path) -> None:
-    """The split's pictures as PNG files and their labels as labels.csv."""
+    """Write the split's pictures as PNG files and their labels as labels.csv."""
     atlases: dict[str, np.ndarray[Any, Any]] = {}
     (folder / "pictures").mkdir()
     with (data / "lfw" / "labels.csv").open(newline="") as source, (folder / "labels.csv").open("w") as target:
@@ -35,14 +35,14 @@ def write_pictures(data: Path, split: str, folder: Path) -> None:
             name = f"lfw_{int(row['atlas']):02d}.jpg"
             if name not in atlases:
                 atlases[name] = np.asarray(Image.open(data / "lfw" / name).convert("L"))
-            y, x = (CELL * place for place in divmod(int(row["cell"]), COLUMNS))
+            y, x = (CELL * index for index in divmod(int(row["cell"]), COLUMNS))
             stem = Path(row["name"]).stem
             Image.fromarray(atlases[name][y : y + CELL, x : x + CELL]).save(folder / "pictures" / f"{stem}.png")
             writer.writerow([stem, row["emotion"], row["person"]])
 
 
-def judge(folder: Path, faces: str, model: Path | None) -> dict[str, Any]:
-    """Figures of one way to crop."""
+def evaluate(folder: Path, faces: str, model: Path | None) -> dict[str, Any]:
+    """Metrics of one way to crop (`detect` or `whole`)."""
     out = folder / faces
     arguments = ["predict", str(folder / "pictures"), "--faces", faces, "--out", str(out), "--quiet"]
     assert femae(arguments + (["--model", str(model)] if model else [])) == 0
@@ -68,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_pictures(arguments.data, arguments.split, Path(folder))
         for faces in ("detect", "whole"):
-            print(faces, json.dumps(judge(Path(folder), faces, arguments.model), indent=1), flush=True)
+            print(faces, json.dumps(evaluate(Path(folder), faces, arguments.model), indent=1), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Start of a run on very many faces: time and memory until the first steps know their rows, by rows.
+"""Start of a training run on very many faces: time and memory until the rows of the first steps are known.
 
     python benchmarks/manifest.py --out benchmarks/results/manifest.md
 
-Manifests of synthetic rows stand in for folders of shards: 10,000 faces a shard, every column of the schema, one face
-in a thousand validates, every face shows one of six emotions. A process of its own then does what `femae train` does
-before it reads a picture: goes through the manifest, chooses the rows, sorts them into units of reading, and finds the
-rows of 50 steps of 4,096 all over the first epoch and where they lie. Memory is what that adds to a process that has
-imported everything and has done the same for a thousand rows; `a row` is the growth of what is kept from the smallest
-set on.
+Manifests of synthetic rows represent folders of shards: 10,000 faces per shard, every column of the schema, one face in
+a thousand for validation, one of six emotions for every face. A separate process then does what `femae train` does
+before it reads a picture: it reads the manifest, selects the rows, divides them into blocks, and computes the rows and
+their locations for 50 steps of 4,096 spread over the first epoch. Memory is the growth of a process that has imported
+everything and has done the same for a thousand rows; bytes a row is the growth of the memory kept since the smallest
+set.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def column(field: Any, first: int, count: int) -> Any:
 def write(folder: Path, num_rows: int) -> None:
     first_rows = {field.name: column(field, 0, min(CHUNK, num_rows)) for field in MANIFEST_SCHEMA}
     with pq.ParquetWriter(folder / "manifest.parquet", MANIFEST_SCHEMA, compression="zstd") as writer:
-        for first in range(0, num_rows, CHUNK):  # but for their places all chunks are alike
+        for first in range(0, num_rows, CHUNK):  # all chunks are equal except for `shard` and `row`
             count = min(CHUNK, num_rows - first)
             arrays = {name: values.slice(0, count) for name, values in first_rows.items()}
             arrays |= {name: column(MANIFEST_SCHEMA.field(name), first, count) for name in ("shard", "row")}
@@ -71,7 +71,7 @@ def write(folder: Path, num_rows: int) -> None:
 
 
 def begin(folder: Path, *, labels: bool) -> Any:
-    """What a run does before its first picture, and what of it each step does anew; returns what it keeps."""
+    """Do what a run does before its first picture, and the sampling of 50 steps; returns the objects a run keeps."""
     from femae.config.train import PretrainConfig
     from femae.training.loader.sampler import RowStream
     from femae.training.loader.sets import load_sets

@@ -1,12 +1,11 @@
-"""The road to a million films: tasks that only pretend to work, through the inputs, the cluster and the journal of
-`femae predict`.
+"""Scaling towards a million films: simulated tasks through the inputs, the cluster and the journal of `femae predict`.
 
 python benchmarks/million.py [--tasks 200000] [--cluster local]
-A table names the tasks (s3://bucket/films/..., which nobody asks for). A task stands for a film: its seconds of work
-are drawn from a log-normal distribution (median 60 s, sigma 1) and written into a record as long as a real one, but not
-slept. One in a hundred fails, one in a thousand kills its worker the first time. Measured: overhead a task (wall time
-times workers), memory of this process while it goes on, bytes of the journal, and the time that the same command would
-take to find out that nothing is left to do.
+A table lists the tasks (s3://bucket/films/..., which are never opened). A task represents a film: its seconds of work
+are drawn from a log-normal distribution (median 60 s, sigma 1) and written into a record as long as a real one, without
+waiting. One in a hundred fails, one in a thousand kills its worker the first time. Measured: overhead per task (wall
+time times workers), memory of this process over time, bytes of the journal, and the time that the same command would
+take to determine that nothing is left to do.
 """
 
 import argparse
@@ -28,8 +27,8 @@ from femae.inference.run_record import now
 from femae.inference.work_unit import UnitRecord, WorkUnit, WorkUnits
 
 
-def pretend(marks: Path, unit: WorkUnit) -> UnitRecord:
-    """What UnitWorker would give, at once."""
+def simulate(marks: Path, unit: WorkUnit) -> UnitRecord:
+    """The result of a simulated UnitWorker, without work."""
     rng = np.random.default_rng(unit.number)
     fate, seconds = rng.random(), float(rng.lognormal(np.log(60), 1))
     if fate < 0.01:
@@ -58,17 +57,17 @@ def pretend(marks: Path, unit: WorkUnit) -> UnitRecord:
 
 
 def identity(unit: WorkUnit) -> str:
-    """As long as a real one."""
+    """An identity as long as a real one."""
     return hashlib.sha256(unit.item.name.encode()).hexdigest()[:32]
 
 
-def make(marks: Path) -> Callable[[WorkUnit], UnitRecord]:
-    """What a worker does its tasks with."""
-    return partial(pretend, marks)
+def make_worker(marks: Path) -> Callable[[WorkUnit], UnitRecord]:
+    """The function by which a worker processes its tasks."""
+    return partial(simulate, marks)
 
 
 def memory_mb() -> float:
-    """Of this process, now."""
+    """Resident memory of this process, MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
@@ -98,7 +97,7 @@ def measure(num_tasks: int, address: str, folder: Path) -> None:
     with Cluster(address) as cluster:
         workers = cluster.num_workers
         started = time.perf_counter()
-        for number, ended in enumerate(cluster.run(partial(make, folder / "marks"), units)):
+        for number, ended in enumerate(cluster.run(partial(make_worker, folder / "marks"), units)):
             assert not seen[ended.job.number], "a task came twice"
             seen[ended.job.number] = 1
             if ended.result is None:

@@ -1,4 +1,4 @@
-"""Near duplicates: what the perceptual hash and the closer look find, what they wrongly take for one, and the time.
+"""Near duplicates: recall, false positives and time of the perceptual hash and the comparison of thumbnails.
 
     python benchmarks/near_duplicates.py --data DATA [--out benchmarks/results/near_duplicates.md]
 
@@ -38,7 +38,7 @@ def resized(image: Pixels, factor: float) -> Pixels:
 
 
 def framed(image: Pixels, *, edge: float = 0, right: float = 0) -> Pixels:
-    """Cut off a share `edge` on each side, or moved to the right by a share."""
+    """The picture cropped by a share `edge` on each side, or shifted to the right by a share."""
     side = len(image)
     box = (side * (edge - right), side * edge, side * (1 - edge - right), side * (1 - edge))
     if right:
@@ -69,7 +69,7 @@ COPIES: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 def read(reader: AtlasSource) -> tuple[list[Pixels], list[str], list[str]]:
-    """Gray pictures, groups and splits."""
+    """Gray pictures u8[S, S], groups and splits of a reader's samples."""
     atlases: dict[Path, Pixels] = {}
     pictures, groups, splits = [], [], []
     for sample in reader:
@@ -102,7 +102,7 @@ def measure(name: str, reader: AtlasSource) -> list[str]:
         seconds = time.process_time() - started
         same = np.array([groups[a] == groups[b] for a, b in pairs], np.bool_)
         others = pairs[~same]
-        alike = look(small, others) >= SAME_PICTURE
+        alike = similarities(small, others) >= SAME_PICTURE
         share = f"{len(others) / max(1, len(pairs)):.3f}"
         cells = (distance, len(pairs), same.sum(), len(others), alike.sum(), share, f"{seconds:.2f}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -120,14 +120,14 @@ def measure(name: str, reader: AtlasSource) -> list[str]:
     return lines + copies(pictures, hashes, small)
 
 
-def look(small: Pixels, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+def similarities(small: Pixels, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     chunks = [pairs[start : start + 2048] for start in range(0, len(pairs), 2048)]
     found = [similarity(small[chunk[:, 0]], small[chunk[:, 1]]) for chunk in chunks]
     return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 def copies(pictures: list[Pixels], hashes: npt.NDArray[np.uint64], small: Pixels) -> list[str]:
-    """Copies made anew: how many are found."""
+    """The share of synthetic copies that are found, by kind of change."""
     lines = [
         "| copy | 4 bits | 8 bits | 10 bits | 10 bits and look | similarity, 1st percentile |",
         "|---|---|---|---|---|---|",

@@ -1,9 +1,9 @@
-"""The error of `femae predict --columns pose`, on rendered heads whose pose is known.
+"""The error of `femae predict --columns pose` on rendered heads with known pose.
 
     python benchmarks/pose.py --data FOLDER_WITH_synth3d [--split test] [--out FILE.md]
 
 Each render (96 x 96, yaw, pitch and roll in radians) is written as a PNG with a border of its edge pixels, and the
-command finds the face and its pose. Beside the mean error stands what a constant answer would have: the poses' spread.
+command detects the face and its pose. For comparison, the spread of the poses is the error of a constant prediction.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _SIGNS = {"yaw": 1, "pitch": -1, "roll": -1}  # the renderer's axes -> the signs
 
 
 def write_pictures(data: Path, split: str, folder: Path) -> dict[str, list[float]]:
-    """The split's renders as PNG files; name -> yaw, pitch, roll in degrees, signs as in femae's columns."""
+    """Write the split's renders as PNG files; name -> yaw, pitch, roll in degrees, signs as in the columns."""
     atlases: dict[str, np.ndarray[Any, Any]] = {}
     truth: dict[str, list[float]] = {}
     with (data / "synth3d" / "labels.csv").open(newline="") as file:
@@ -35,7 +35,7 @@ def write_pictures(data: Path, split: str, folder: Path) -> dict[str, list[float
             name = f"syn_{int(row['atlas']):02d}.jpg"
             if name not in atlases:
                 atlases[name] = np.asarray(Image.open(data / "synth3d" / name).convert("L"))
-            y, x = (_CELL * place for place in divmod(int(row["cell"]), _COLUMNS))
+            y, x = (_CELL * index for index in divmod(int(row["cell"]), _COLUMNS))
             picture = np.pad(atlases[name][y : y + _CELL, x : x + _CELL], _BORDER, mode="edge")
             Image.fromarray(picture).save(folder / f"{row['index']}.png")
             truth[row["index"]] = [_SIGNS[angle] * np.degrees(float(row[angle])) for angle in _ANGLES]
@@ -67,11 +67,11 @@ def main() -> None:
         "| | mean error | bias | mean error without bias | correlation | spread of the poses (mean deviation, range) |",
         "|---|---|---|---|---|---|",
     ]
-    for place, angle in enumerate(_ANGLES):
-        one, bias, pose = error[:, place], error[:, place].mean(), known[:, place]
+    for column, angle in enumerate(_ANGLES):
+        errors, bias, pose = error[:, column], error[:, column].mean(), known[:, column]
         lines.append(
-            f"| {angle} | {abs(one).mean():.1f} | {bias:+.1f} | {abs(one - bias).mean():.1f} | "
-            f"{np.corrcoef(measured[:, place], pose)[0, 1]:.2f} | {abs(pose - pose.mean()).mean():.1f}, "
+            f"| {angle} | {abs(errors).mean():.1f} | {bias:+.1f} | {abs(errors - bias).mean():.1f} | "
+            f"{np.corrcoef(measured[:, column], pose)[0, 1]:.2f} | {abs(pose - pose.mean()).mean():.1f}, "
             f"{pose.min():.0f} to {pose.max():.0f} |"
         )
     print("\n".join(lines))

@@ -1,11 +1,11 @@
-"""Speed and memory of `femae predict`: end to end, each stage alone, their limit, and a plain loop, in one run.
+"""Speed and memory of `femae predict`: end to end, each stage alone, their limit, and a plain loop.
 
     python benchmarks/predict.py --data FOLDER_WITH_videos [--minutes 10] [--out benchmarks/results/predict.md]
 
-The limit is what the stages would reach if they overlapped perfectly: cores / (sum of one-thread seconds per frame).
-The plain loop decodes, detects and classifies one frame after the other, as other tools do it, with the same networks
-and two threads inside each network. Same labels: of all faces of detection on every frame, the share whose `expression`
-is the same by default; of those that show something (the six add up to half), the share whose `compound` is.
+The limit is the speed of perfectly overlapping stages: cores / (sum of one-thread seconds per frame). The plain loop
+decodes, detects and classifies one frame at a time, like other tools, with the same networks and two threads inside
+each network. Same labels: of all faces of detection on every frame, the share with the same `expression` in the default
+mode; of those that show something (the six add up to at least half), the share with the same `compound`.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def labels_of(predictor: Predictor, path: Path) -> tuple[Labels, float]:
 
 
 def agreement(every: Labels, default: Labels) -> tuple[float, float]:
-    """Shares of faces with the same expression, and of those that show something with the same compound."""
+    """Share of faces with the same expression, and of faces that show something with the same compound."""
     missing = ("?", "?")
     same = [default.get(key, missing)[0] == expression for key, (expression, _) in every.items()]
     clear = [default.get(key, missing)[1] == compound for key, (_, compound) in every.items() if compound]
@@ -84,7 +84,7 @@ def read(path: Path, limit: int) -> list[Frame]:
 
 
 def stage_times(predictor: Predictor, path: Path) -> tuple[float, float, float, int]:
-    """Seconds per frame of decoding, detection on every frame, and cropping with classification; one thread each."""
+    """(seconds per frame of decoding, detection, cropping with classification on one thread each, number of frames)."""
     started = time.perf_counter()
     with PyAVSource(path, num_threads=1) as source:
         count = sum(1 for _ in source)
@@ -113,7 +113,7 @@ def stage_times(predictor: Predictor, path: Path) -> tuple[float, float, float, 
 
 
 def plain_loop(path: Path) -> float:
-    """Frames per second of decode -> detect -> classify, frame by frame, two threads inside the networks."""
+    """Frames per second of decode -> detect -> classify, one frame at a time, with two threads inside the networks."""
     detector = load_detector(None, num_threads=2, score_threshold=None)
     with shipped_model() as model:
         engine = OnnxEngine(model, num_threads=2)
@@ -150,7 +150,7 @@ def measure(path: Path, repeats: int) -> Times:
 
 
 def long_film(source: Path, target: Path, seconds: float, *, width: int = 0) -> None:
-    """Repeat a clip, forwards and backwards, to a film of the given length, enlarged to a width."""
+    """Write a film of the given length that repeats a clip forwards and backwards, enlarged to `width` unless 0."""
     frames = [frame.image for frame in read(source, 10_000) if frame.image is not None]
     if width:
         height = width * frames[0].shape[0] // frames[0].shape[1]
@@ -171,9 +171,9 @@ def long_film(source: Path, target: Path, seconds: float, *, width: int = 0) -> 
 
 
 def peak_memory(path: Path, out: Path) -> tuple[float, float]:
-    """Peak resident MB and seconds of `femae predict` in a process of its own (Linux).
+    """Peak resident MB and seconds of `femae predict` in a separate process (Linux).
 
-    Of this process alone: ru_maxrss would be at least that of the process which started it.
+    VmHWM is that of the process alone; ru_maxrss would be at least that of its parent.
     """
     code = (
         "import sys; from femae.cli import main;"

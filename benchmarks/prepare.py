@@ -1,12 +1,11 @@
-"""Faces per second of `femae data prepare`, against a plain loop and against the detector alone.
+"""Faces per second of `femae data prepare`, of a plain loop, and of the detector alone.
 
     python benchmarks/prepare.py [--pictures 400] [--film CLIP] [--out benchmarks/results/prepare.md]
 
-Pictures: one photograph (scikit-image's astronaut) cut, scaled and lit differently each time, 480 to 640 pixels a
-side, as jpg files. The plain loop is what one writes in an afternoon: open, detect, crop, save, next. `alone` has the
-pixels in memory and only looks for faces: `every scale` as `predict` does for a picture, `one face` as prepare does
-(data/prepare/find_faces.py). All use one detector thread per process; prepare's own reading of labels, hashing, quality
-measures and shards are inside its figure.
+Pictures: one photograph (scikit-image's astronaut) with random crops, scales and brightness, 480 to 640 pixels a side,
+as jpg files. The plain loop is a simple script: open, detect, crop, save, next. `alone` has the pixels in memory and
+only detects faces: `every scale` like `predict` on a picture, `one face` like prepare (data/prepare/find_faces.py). All
+use one detector thread per process; prepare's result includes reading of labels, hashing, quality measures and shards.
 """
 
 import argparse
@@ -34,7 +33,7 @@ from femae.video.pyav import PyAVSource
 Row = tuple[str, int, float, float]  # what, faces, seconds, seconds of processor
 
 
-class Listed:
+class ListReader:
     def __init__(self, references: dict[str, PictureRef]) -> None:
         self.references, self.reading = references, Reading(source="bench")
 
@@ -44,7 +43,7 @@ class Listed:
 
 
 def make_pictures(folder: Path, *, count: int) -> list[Path]:
-    """Variants of one photograph as jpg files."""
+    """Write variants of one photograph as jpg files."""
     from skimage import data
 
     photo = Image.fromarray(data.astronaut()[:400, 40:440])
@@ -85,7 +84,7 @@ def plain_film_loop(film: Path, out: Path) -> int:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the workers that have ended; it hardly depends on what else the machine does."""
+    """CPU seconds of this process and of finished workers, which depend little on other load."""
     return sum(os.times()[:4])
 
 
@@ -99,7 +98,7 @@ def timed(name: str, work: Callable[[], int], rows: list[Row]) -> None:
 def run_prepare(references: dict[str, PictureRef], out: Path, *, workers: int, shard_size: int) -> int:
     shutil.rmtree(out, ignore_errors=True)
     settings = PrepareSettings(shard_size=shard_size)
-    result = prepare([Listed(references)], out=out, settings=settings, workers=Workers(num=workers), quiet=True)
+    result = prepare([ListReader(references)], out=out, settings=settings, workers=Workers(num=workers), quiet=True)
     return result.num_faces
 
 

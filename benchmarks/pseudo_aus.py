@@ -1,10 +1,10 @@
-"""How far action-unit pseudo-labels can be trusted: rendered faces with known intensities, and voted real faces.
+"""The reliability of action-unit pseudo-labels, on rendered faces with known intensities and real faces with votes.
 
     femae data pseudo-au SHARDS --landmarker FILE --out all.parquet
     python benchmarks/pseudo_aus.py SHARDS --table all.parquet [--landmarker FILE] [--sheets FOLDER] [--out FILE.md]
 
 SHARDS are those of `femae data open` (FER+, LFW, rendered faces). `rest` and `full` in data/pseudo_aus/arkit_aus.py are
-the figures of the second table. With --landmarker the framing is compared anew, which takes about ten minutes.
+from the second table. With --landmarker the framings are compared, which takes about ten minutes.
 """
 
 import argparse
@@ -33,21 +33,21 @@ from femae.labels import EMOTIONS
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 RENDERED, VOTED, WEAK = "synth3d", "ferplus", "lfw"
-# The rendered faces name some shapes by another unit than the table does.
+# Units whose shapes the rendered faces name by another unit.
 RENDERED_AS = {"AU25": "AU27", "AU26": "AU27", "AU43": "AU45"}
-CLEAR = 0.6  # share of the votes from which on a picture counts as showing an emotion
+CLEAR = 0.6  # share of votes from which a picture counts as showing an emotion
 FRAMINGS = [(1.0, 1.5), (1.2, 1.5), (1.4, 1.25), (1.4, 1.5), (1.4, 1.75), (1.6, 1.5)]
 
 
 class Measured:
-    """The rows of a manifest with what the tables say of them; rows that no table holds have presence 0."""
+    """The rows of a manifest with their pseudo-labels; rows that are in no table have presence 0."""
 
     def __init__(self, manifest: Manifest, tables: Sequence[Path]) -> None:
         table = pa.concat_tables([pq.read_table(path).replace_schema_metadata(None) for path in tables])
         names = list(zip(table.column("source").to_pylist(), table.column("key").to_pylist(), strict=True))
-        place = {name: row for row, name in enumerate(names)}
-        wanted = zip(manifest.strings("source"), manifest.strings("key"), strict=True)
-        rows = np.array([place.get(name, -1) for name in wanted])
+        row_of = {name: row for row, name in enumerate(names)}
+        pictures = zip(manifest.strings("source"), manifest.strings("key"), strict=True)
+        rows = np.array([row_of.get(name, -1) for name in pictures])
         self.manifest = manifest
         self.presence = np.where(rows >= 0, table.column("presence").to_numpy()[rows], 0).astype(np.float32)
         flat = table.column("blendshapes").combine_chunks().flatten().to_numpy()
@@ -61,7 +61,7 @@ class Measured:
         self.au_targets, self.au_mask = action_units_from_blendshapes(self.blendshapes)
 
     def of(self, source: str) -> Bools:
-        """Rows of a data set on which a face was seen."""
+        """bool[N]: rows of a data set in which a face was found."""
         return (self.source == source) & self.seen
 
 
@@ -92,7 +92,7 @@ def presence_table(data: Measured) -> list[str]:
 
 
 def value_table(data: Measured) -> list[str]:
-    """What rest and full are on these pictures, and how the targets are spread."""
+    """The values of rest and full on these pictures, and the distribution of the targets."""
     real = (data.of(VOTED) & data.train) | data.of(WEAK)
     rest_of = data.of(VOTED) & data.train & data.neutral
     rows = []
@@ -115,7 +115,7 @@ def value_table(data: Measured) -> list[str]:
 
 
 def rendered_table(data: Measured) -> list[str]:
-    """Pseudo-label against the exact intensity, over all rendered faces and over those with a closed mouth."""
+    """Pseudo-labels against exact intensities, for all rendered faces and for those with a closed mouth."""
     truth: Floats = data.manifest.vectors("au_targets")
     rendered = data.of(RENDERED)
     closed = rendered & (truth[:, ACTION_UNITS.index("AU27")] < 0.2)
@@ -137,7 +137,7 @@ def rendered_table(data: Measured) -> list[str]:
 
 
 def emotion_table(data: Measured, *, test: bool) -> list[str]:
-    """Mean target of each given unit over FER+ pictures by their votes; AUROC against neutral in brackets."""
+    """Mean target of each unit over FER+ pictures by emotion; AUROC against neutral in brackets."""
     chosen = data.of(VOTED) & (data.train != test)
     groups = {name: chosen & (data.emotions[:, number] >= CLEAR) for number, name in enumerate(EMOTIONS)}
     rows: list[Sequence[str]] = [
@@ -192,7 +192,7 @@ def rule_of(unit: str) -> AuRule:
 
 
 def mean_rho(blendshapes: Floats, truth: Floats) -> float:
-    """Mean Spearman correlation over the units that are given, each with the unit that it is rendered as."""
+    """Mean Spearman correlation of the unmasked units with their rendered counterparts."""
     found = []
     for rule in AU_RULES:
         if not rule.masked:
@@ -202,7 +202,7 @@ def mean_rho(blendshapes: Floats, truth: Floats) -> float:
 
 
 def write_sheets(data: Measured, folder: Path, *, columns: int = 20, cell: int = 64) -> None:
-    """Per data set a sheet with one row per unit: pictures drawn from the 200 of the largest value."""
+    """Write a sheet per data set with one row per unit: a random sample of the 200 pictures with the largest values."""
     folder.mkdir(parents=True, exist_ok=True)
     for source in (VOTED, WEAK):
         sheet = Image.new("L", (columns * cell + 60, len(AU_RULES) * cell))

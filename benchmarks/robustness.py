@@ -1,10 +1,10 @@
-"""How a model stands pictures that are worse than those of FER+, and colour pictures that are better.
+"""Robustness of a model to pictures of lower quality than FER+, and its results on sharp colour pictures.
 
     python benchmarks/robustness.py --data FOLDER --scorer score_ferplus.py [--model model.onnx ...] [--out FILE.md]
 
-FER+ PublicTest (FOLDER/ferplus) is changed in one way at a time, predicted by `femae predict --faces whole` and scored
-by the script given: macro-F1 of six emotions and of the compounds. FOLDER/sfhq_samples are sharp synthetic colour
-faces, found by a word each, which is no label: the mean of that emotion is given, with the detector in the loop.
+FER+ PublicTest (FOLDER/ferplus) is modified in one way at a time, predicted by `femae predict --faces whole` and scored
+by the given script: macro-F1 of six emotions and of the compounds. FOLDER/sfhq_samples are sharp synthetic colour faces
+with the search word of each, which is not a label: the mean probability of that emotion is given, with face detection.
 """
 
 import argparse
@@ -30,14 +30,15 @@ from femae.labels import EMOTIONS
 Picture = npt.NDArray[np.uint8]  # u8[48, 48]
 
 
-def _half(picture: Picture, part: int) -> Picture:
+def _reduce(picture: Picture, factor: int) -> Picture:
+    """Reduce the resolution by a factor and enlarge again."""
     image, size = Image.fromarray(picture), picture.shape[0]
-    small = image.resize((size // part, size // part), Image.Resampling.BOX)
+    small = image.resize((size // factor, size // factor), Image.Resampling.BOX)
     return np.asarray(small.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _move(picture: Picture, *, degrees: float = 0.0, zoom: float = 1.0) -> Picture:
-    """Turn, then show `zoom` times the side; what lies outside is the edge's gray."""
+def _rotate_and_zoom(picture: Picture, *, degrees: float = 0.0, zoom: float = 1.0) -> Picture:
+    """Rotate, then show `zoom` times the side, extended by the edge pixels."""
     height = picture.shape[0]
     wide = Image.fromarray(np.pad(picture, height // 2, mode="edge"))
     side = round(height * zoom)
@@ -60,14 +61,14 @@ def _noise(picture: Picture) -> Picture:
 CHANGES: dict[str, Callable[[Picture], Picture]] = {
     "as it is": lambda picture: picture,
     "mirrored": lambda picture: picture[:, ::-1].copy(),
-    "half the resolution": lambda picture: _half(picture, 2),
-    "a third of the resolution": lambda picture: _half(picture, 3),
+    "half the resolution": lambda picture: _reduce(picture, 2),
+    "a third of the resolution": lambda picture: _reduce(picture, 3),
     "sharpened": lambda p: np.asarray(Image.fromarray(p).filter(ImageFilter.UnsharpMask(1, 150, 0))),
     "noise of 20 gray levels": _noise,
     "40 % of the contrast": lambda picture: (picture * 0.4 + 76).astype(np.uint8),
-    "turned by 25 degrees": lambda picture: _move(picture, degrees=25),
-    "1.3 times the side": lambda picture: _move(picture, zoom=1.3),
-    "0.75 times the side": lambda picture: _move(picture, zoom=0.75),
+    "turned by 25 degrees": lambda picture: _rotate_and_zoom(picture, degrees=25),
+    "1.3 times the side": lambda picture: _rotate_and_zoom(picture, zoom=1.3),
+    "0.75 times the side": lambda picture: _rotate_and_zoom(picture, zoom=0.75),
     "mouth covered": lambda picture: _cover(picture, slice(30, 44), slice(12, 36)),
     "eyes covered": lambda picture: _cover(picture, slice(12, 22), slice(4, 44)),
 }
@@ -82,7 +83,7 @@ def changed_scores(data: Path, scorer: Path, model: Path, change: Callable[[Pict
 
 
 def colour_faces(data: Path, model: Path) -> dict[str, str]:
-    """Mean probability of the emotion of the word, and how often it is the strongest, per word."""
+    """For each search word the mean probability of that emotion, and how often it is the strongest."""
     pictures = data / "sfhq_samples"
     with (pictures / "labels.csv").open(newline="") as file:
         words = {row["name"]: row["query_label"] for row in csv.DictReader(file)}
@@ -94,8 +95,8 @@ def colour_faces(data: Path, model: Path) -> dict[str, str]:
     out = {}
     for word in sorted(set(words.values()) & set(EMOTIONS)):
         probs = np.array([[float(row[e]) for e in EMOTIONS] for row in rows if words[Path(row["source"]).name] == word])
-        place = EMOTIONS.index(word)  # type: ignore[arg-type]
-        out[word] = f"{probs[:, place].mean():.2f}, {(probs.argmax(1) == place).sum()} of {len(probs)}"
+        index = EMOTIONS.index(word)  # type: ignore[arg-type]
+        out[word] = f"{probs[:, index].mean():.2f}, {(probs.argmax(1) == index).sum()} of {len(probs)}"
     return out
 
 

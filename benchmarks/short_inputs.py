@@ -1,9 +1,9 @@
-"""Many short films against the same frames as one film: frames per second of `femae predict`, start included.
+"""Frames per second of `femae predict` on many short films and on the same frames as one film, including the start.
 
     python benchmarks/short_inputs.py --film FILM [--clips 192] [--runs 3]
 
-The film is cut into clips of one second (25 frames), coded anew; the one film is made of the same pictures. Both are
-run in turn, each in a process of its own; medians.
+The film is divided into clips of one second (25 frames), which are encoded again, and one film is made of the same
+pictures. Both run in alternation, each in a separate process; medians.
 """
 
 import argparse
@@ -25,7 +25,7 @@ FRAMES = 25  # of a clip
 
 
 def write(path: Path, pictures: list[np.ndarray]) -> None:
-    """H.264 at 25 frames a second."""
+    """Write a film, H.264 with 25 frames per second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(25), options={"preset": "veryfast"})
         stream.height, stream.width = pictures[0].shape[:2]
@@ -36,7 +36,7 @@ def write(path: Path, pictures: list[np.ndarray]) -> None:
 
 
 def seconds(source: Path, out: Path) -> float:
-    """Of the whole command."""
+    """Time of the whole command."""
     command = [sys.executable, "-m", "femae", "predict", str(source), "--out", str(out), "--overwrite", "--quiet"]
     started = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)

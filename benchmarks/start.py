@@ -1,8 +1,8 @@
-"""How long a command takes to start: `femae predict` of one picture against importing what it cannot do without.
+"""Start-up time: `femae predict` on one picture against the imports of its required packages.
 
     python benchmarks/start.py [--runs 7]
 
-Each in a process of its own, in turn; the median of the runs. The picture is scikit-image's astronaut.
+Each in a separate process, in alternation; median of the runs. The picture is scikit-image's astronaut.
 """
 
 import argparse

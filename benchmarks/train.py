@@ -1,15 +1,14 @@
-"""Speed, arithmetic and memory of training: our loop against the same step in plain PyTorch and against a plain loader.
+"""Speed, FLOP/s and memory of training: femae's loop against the same step in plain PyTorch and a plain loader.
 
     python benchmarks/train.py --data SHARDS --out benchmarks/results/train.md
 
-Every figure comes from a process of its own. `ours` is `femae train` itself (labels, augmentation, EMA, clipping,
-log), its pictures in memory or, `stream`, decoded by two reading threads; `limit` is the same network and optimizer
-in a bare loop over one batch that lies in memory, without augmentation; `plain` is timm's own VisionTransformer with
-a torch DataLoader of two workers that decodes and augments picture by picture with torchvision (for pretraining,
-where timm has no masked autoencoder: its encoder on all patches). Pictures are the shards' own, brought to the
-network's size. Arithmetic is counted by torch's FlopCounterMode over forward and backward of the limit's step, and
-set against one large matrix product in the same precision, measured in the same run. Memory is the largest resident
-size of `ours`.
+Every measurement runs in a separate process. `ours` is `femae train` itself (labels, augmentation, EMA, clipping, log)
+with pictures in memory or, `stream`, decoded by two reading threads; `limit` is the same network and optimizer in a
+bare loop over one batch in memory, without augmentation; `plain` is timm's VisionTransformer with a torch DataLoader of
+two workers that decodes and augments picture by picture with torchvision (for pretraining, since timm has no masked
+autoencoder: its encoder on all patches). Pictures are those of the shards, resized for the network. FLOPs are counted
+by torch's FlopCounterMode over forward and backward pass of the limit's step, and compared with one large matrix
+product in the same precision, measured in the same run. Memory is the peak resident size of `ours`.
 """
 
 import argparse
@@ -166,7 +165,7 @@ def matrix_product() -> float:
 
 
 class Faces(torch.utils.data.Dataset[torch.Tensor]):
-    """Pictures as a plain data set has them: bytes, decoded and changed one by one."""
+    """A plain data set of encoded pictures that are decoded and augmented one by one."""
 
     def __init__(self, data: Path, model: ModelConfig, count: int) -> None:
         import numpy as np
@@ -237,7 +236,7 @@ MEASURES = {
 
 
 def measure(size: str, kind: str, what: str, data: Path) -> dict[str, float]:
-    """One figure, in a process of its own."""
+    """One measurement, in a separate process."""
     command = [sys.executable, __file__, "--data", str(data), "--one", json.dumps([size, kind, what])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.strip().splitlines()[-1])

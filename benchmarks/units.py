@@ -1,10 +1,10 @@
-"""How well a model finds action units on faces that it has not learned from.
+"""Evaluates the action units of a model on faces that it was not trained on.
 
     python benchmarks/units.py SHARDS --table au.parquet [--model model.onnx] [--out FILE.md]
 
-SHARDS: a folder of `femae data open`; --table: its pseudo-labels (`femae data pseudo-au`). Test splits alone: the units
-of FER+ PublicTest and LFW are what MediaPipe's blendshapes say of them, those of the renders are exact. A unit counts
-from 0.5 on. F1 with the 95 % interval of 1,000 bootstrap samples of the faces, and AUROC.
+SHARDS: a folder of `femae data open`; --table: its pseudo-labels (`femae data pseudo-au`). Only test splits are used:
+the units of FER+ PublicTest and LFW are those of MediaPipe's blendshapes, those of the renders are exact. A unit is
+present from 0.5 on. F1 with the 95 % interval of 1,000 bootstrap samples of the faces, and AUROC.
 """
 
 import argparse
@@ -32,8 +32,8 @@ _DRAWS = 1000
 Floats = npt.NDArray[np.float32]
 
 
-def said(engine: Engine, manifest: Manifest) -> Floats:
-    """f32[N, A]: the units of each row."""
+def predict_units(engine: Engine, manifest: Manifest) -> Floats:
+    """f32[N, A]: the probabilities of the units in each row."""
     return np.concatenate([engine.run(crops).au_probs for crops in read_crops(manifest, size=engine.spec.image_size)])
 
 
@@ -45,23 +45,23 @@ def interval(probs: Floats, shown: Floats) -> tuple[float, float]:
 
 
 def rows_of(engine: Engine, manifest: Manifest, table: Path | None) -> list[list[str]]:
-    """A row for each unit: faces that show it, F1, interval, AUROC."""
+    """A row for each unit: number of faces with it, F1, interval, AUROC."""
     targets, mask = manifest.vectors("au_targets"), manifest.vectors("au_mask")
     if table is not None:
         targets, mask = read_pseudo_aus(table, manifest)
-    probs = said(engine, manifest)
+    probs = predict_units(engine, manifest)
     rows = []
     for column, name in enumerate(engine.spec.au_names):
         unit = ACTION_UNITS.index(name)
         known = mask[:, unit].astype(bool)
-        given, shown = probs[known, column], targets[known, unit]
-        present = shown >= 0.5
+        predicted, target = probs[known, column], targets[known, unit]
+        present = target >= 0.5
         if not present.any() or present.all():
             rows.append([name, f"{int(present.sum())} of {int(known.sum()):,}", "-", "-", "-"])
             continue
-        f1 = binary_f1(given[:, None], targets=shown[:, None])[0]
-        low, high = interval(given, shown)
-        auroc = roc_auc_score(present, given)
+        f1 = binary_f1(predicted[:, None], targets=target[:, None])[0]
+        low, high = interval(predicted, target)
+        auroc = roc_auc_score(present, predicted)
         count = f"{int(present.sum()):,} of {int(known.sum()):,}"
         rows.append([name, count, f"{f1:.3f}", f"{low:.3f} to {high:.3f}", f"{auroc:.3f}"])
     return rows

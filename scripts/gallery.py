@@ -1,6 +1,6 @@
-"""What femae gives, from drawn faces and a portrait in the public domain: python scripts/gallery.py FOLDER.
+"""Makes the gallery from drawn faces and a portrait in the public domain: python scripts/gallery.py FOLDER.
 
-Writes pictures and figures (docs/gallery has a copy of them) and report pages, which the site alone has.
+Writes pictures and figures (docs/gallery has a copy of them) and report pages, which are only on the site.
 """
 
 import shutil
@@ -18,13 +18,13 @@ from drawn_faces import SHAPES, draw_face, draw_film
 from femae.cli import main as femae
 
 
-def run(*words: str) -> None:
-    if femae(list(words)) != 0:
-        raise SystemExit(f"failed: femae {' '.join(words)}")
+def run(*arguments: str) -> None:
+    if femae(list(arguments)) != 0:
+        raise SystemExit(f"failed: femae {' '.join(arguments)}")
 
 
 def make(out: Path, work: Path) -> None:
-    """All of it in `out`; `work` is for what lies between."""
+    """Write the gallery into `out`; `work` is a folder for intermediate files."""
     drawn, portrait = work / "drawn", work / "portrait"
     for number, shape in enumerate(list(SHAPES)[1:]):
         drawn.mkdir(exist_ok=True)

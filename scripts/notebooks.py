@@ -1,4 +1,4 @@
-"""Run the notebooks of docs/notebooks and store them with what they show: python scripts/notebooks.py [NAME ...]."""
+"""Runs the notebooks of docs/notebooks and stores them with their outputs: python scripts/notebooks.py [NAME ...]."""
 
 import base64
 import io
@@ -15,34 +15,34 @@ from nbclient import NotebookClient
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "notebooks"
-_SECONDS = 600  # for one cell
+_CELL_TIMEOUT_S = 600
 
 
 def run_notebook(path: Path, folder: Path) -> Any:
-    """The notebook after a run from top to bottom in `folder`; raises nbclient's error of the cell that fails."""
+    """The notebook after a run from top to bottom in `folder`. Raises nbclient's error for a cell that fails."""
     notebook = nbformat.read(path, as_version=4)
     for helper in path.parent.glob("*.py"):
         shutil.copy(helper, folder)
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    commands = os.environ | {"PATH": search, "TTY_COMPATIBLE": "0"}  # no bars that count up in what is stored
+    commands = os.environ | {"PATH": search, "TTY_COMPATIBLE": "0"}  # no progress bars in the stored outputs
     client = NotebookClient(
-        notebook, timeout=_SECONDS, resources={"metadata": {"path": str(folder)}}, store_widget_state=False
+        notebook, timeout=_CELL_TIMEOUT_S, resources={"metadata": {"path": str(folder)}}, store_widget_state=False
     )
     client.execute(env=commands)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = _joined(cell.outputs)
+            cell.outputs = _join_streams(cell.outputs)
     return notebook
 
 
 def texts_of(notebook: Any) -> str:
-    """All that a notebook's cells printed and gave, as text."""
+    """The text of all outputs of a notebook's cells."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     return "\n".join(output.get("text", "") + str(output.get("data", {}).get("text/plain", "")) for output in outputs)
 
 
 def tidy(notebook: Any, folder: Path) -> None:
-    """Leave out what differs from run to run for no reason (times, paths of this machine), and make pictures small."""
+    """Remove what differs between runs (metadata, paths of this machine), and compress pictures, in place."""
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -55,11 +55,11 @@ def tidy(notebook: Any, folder: Path) -> None:
             output.get("data", {}).pop("image/jpeg", None)  # a second copy of a Pillow picture
             picture = output.get("data", {}).get("image/png")
             if picture is not None:
-                output["data"]["image/png"] = _small(picture)
+                output["data"]["image/png"] = _quantize(picture)
 
 
-def _joined(outputs: list[Any]) -> list[Any]:
-    """Pieces of one stream that follow each other as one."""
+def _join_streams(outputs: list[Any]) -> list[Any]:
+    """The outputs with consecutive pieces of one stream joined."""
     joined: list[Any] = []
     for output in outputs:
         if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
@@ -69,8 +69,8 @@ def _joined(outputs: list[Any]) -> list[Any]:
     return joined
 
 
-def _small(png_base64: str) -> str:
-    """The same picture with at most 64 colours."""
+def _quantize(png_base64: str) -> str:
+    """The picture with at most 64 colours."""
     image = Image.open(io.BytesIO(base64.b64decode(png_base64))).convert("RGB")
     buffer = io.BytesIO()
     image.quantize(64).save(buffer, "PNG", optimize=True)

@@ -1,4 +1,4 @@
-"""The notebooks as pages: Markdown with the outputs that they are stored with. Run by scripts/site in build/pages."""
+"""Converts the notebooks to Markdown pages with their stored outputs. Run by scripts/site in build/pages."""
 
 import base64
 import re
@@ -9,7 +9,7 @@ import nbformat
 
 
 def page_of(path: Path) -> str:
-    """Markdown of a notebook; its pictures are written beside it."""
+    """A notebook as Markdown; its pictures are written beside it."""
     parts = [f"*This page is the notebook [{path.name}]({path.name}) as it ran.*"]
     pictures = 0
     for cell in nbformat.read(path, as_version=4).cells:
@@ -38,7 +38,7 @@ if __name__ == "__main__":
     pages = Path(sys.argv[1])
     for notebook in (pages / "docs" / "notebooks").glob("*.ipynb"):
         notebook.with_suffix(".md").write_text(page_of(notebook), encoding="utf-8")
-    for page in pages.rglob("*.md"):  # on the site a link to a notebook leads to its page
+    for page in pages.rglob("*.md"):  # on the site, links to notebooks lead to their pages
         text = page.read_text(encoding="utf-8")
         if page.parent.name != "notebooks":
             page.write_text(re.sub(r"(\]\([\w/.]*notebooks/\w+)\.ipynb", r"\1.md", text), encoding="utf-8")

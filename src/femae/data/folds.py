@@ -1,17 +1,15 @@
 """Folds over whole groups, balanced by label: a group is never split (paper, section 4.2: videos stay whole).
 
-Samples belong together when they share a subject or film, when their pictures are equal, and when one is nearly the
-other; what belongs together through others does so too (connected components). Groups go to folds one by one, those
-first that hold the largest share of any label, each to the fold where its labels are scarcest so far. Every data set
-is balanced by itself, and a group that stands in several is balanced in all of them. The result depends on the
-samples and the seed, not on their order.
+Samples belong together when they share a subject or film, or when their pictures are equal or near duplicates; joined
+groups are the connected components. Groups are assigned to folds one by one, in order of their largest share of any
+label, each to the fold where its labels are scarcest so far. Every data set is balanced separately, and a group that
+occurs in several is balanced in all of them. The result depends on the samples and the seed, not on their order.
 
-`femae data folds` writes a table that gives each sample of a folder of shards its fold; training reads it. Samples that
-their data set calls `test` are in no fold, and neither are those that show the same picture or belong to the same
-subject or film: whatever is tested is not learned. The table names samples by source and key, so that it outlives a new
-run of `prepare`.
+`femae data folds` writes a table with the fold of each sample of a folder of shards, which training reads. Samples of
+their data set's `test` split are in no fold, and neither are those with the same picture, subject or film: test samples
+are never trained on. The table identifies samples by source and key, so that it stays valid after a new `prepare`.
 
-Imports data.store and data.duplicates of the other rooms.
+Of the other subpackages of femae.data, imports store and duplicates.
 """
 
 import hashlib
@@ -55,26 +53,26 @@ __all__ = [
     "write_folds",
 ]
 
-HELD_OUT: Final = -1  # in no fold: the data set's own test part and what is joined to it
-_sparse: Any = scipy.sparse  # comes without types
-_NAMES: Final = 5  # groups named in a message
+HELD_OUT: Final = -1  # in no fold: the data set's own test split and what is joined to it
+_sparse: Any = scipy.sparse  # has no type hints
+_NUM_NAMED: Final = 5  # groups named in a message
 Ints = npt.NDArray[np.int64]
 _FIELDS: Final[list[Any]] = [
     pa.field("source", pa.string(), nullable=False),
     pa.field("key", pa.string(), nullable=False),
     pa.field("fold", pa.int8(), nullable=False),  # from 0; -1: held out
-    pa.field("joined_group", pa.int64(), nullable=False),  # samples of one number are never in two folds
+    pa.field("joined_group", pa.int64(), nullable=False),  # samples with equal numbers are never in two folds
 ]
 FOLD_SCHEMA: Final = pa.schema(_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldSamples:
-    """What folds are made from: one entry per sample. A source and a key together name a sample."""
+    """The samples to divide into folds: one entry per sample, identified by source and key."""
 
     sources: Sequence[str]
     keys: Sequence[str]
-    targets: npt.NDArray[np.float32]  # f32[N, C], 0..1: emotions, then action units where there are any
+    targets: npt.NDArray[np.float32]  # f32[N, C], 0..1: emotions, then action units if there are any
     mask: npt.NDArray[np.bool_]  # bool[N, C]: known
 
     def __post_init__(self) -> None:
@@ -86,7 +84,7 @@ class FoldSamples:
 
 
 def join_groups(groups: Sequence[str], *, digests: Sequence[str] = (), pairs: Ints | None = None) -> Ints:
-    """Number of the joined group of each sample, i64[N]: equal group, equal digest of the picture, or a pair.
+    """Number of the joined group of each sample, i64[N]; samples are joined by equal group, equal digest, or a pair.
 
     `pairs` i64[P, 2]: positions of samples with nearly the same picture. Empty strings join nothing.
     """
@@ -110,7 +108,7 @@ def join_groups(groups: Sequence[str], *, digests: Sequence[str] = (), pairs: In
 
 
 def assign_folds(samples: FoldSamples, joined: Ints, *, num_folds: int = 5, seed: int = 0) -> npt.NDArray[np.int8]:
-    """Fold 0 .. num_folds - 1 of each sample, i8[N]. `joined` i64[N] as join_groups gives it.
+    """Fold 0 .. num_folds - 1 of each sample, i8[N]. `joined` i64[N]: joined groups from join_groups.
 
     Raises ConfigError for fewer than 2 folds, DataError when a data set with labels has fewer groups than folds.
     """
@@ -119,9 +117,9 @@ def assign_folds(samples: FoldSamples, joined: Ints, *, num_folds: int = 5, seed
     _check_enough_groups(samples, joined, num_folds)
     counts = _group_counts(samples, joined)
     totals = np.asarray(counts.sum(0)).ravel()
-    shares = counts @ _sparse.diags(1 / np.maximum(totals, 1e-12))  # share of each label that a group holds
-    order = _order(samples, joined, _sparse.csr_matrix(shares), seed=seed)
-    fold_of_group = _greedy(_sparse.csr_matrix(shares), order, num_folds=num_folds)
+    shares = counts @ _sparse.diags(1 / np.maximum(totals, 1e-12))  # share of each label in a group
+    order = _group_order(samples, joined, _sparse.csr_matrix(shares), seed=seed)
+    fold_of_group = _assign_greedily(_sparse.csr_matrix(shares), order, num_folds=num_folds)
     return fold_of_group[joined]
 
 
@@ -137,7 +135,7 @@ def _check_enough_groups(samples: FoldSamples, joined: Ints, num_folds: int) -> 
 
 
 def _group_counts(samples: FoldSamples, joined: Ints) -> Any:
-    """Sparse f64[G, columns]: how much of each label of each data set a group holds."""
+    """Sparse f64[G, columns]: the sum of each label of each data set in a group."""
     source_names = sorted(set(samples.sources))
     number = {name: position for position, name in enumerate(source_names)}
     source_of = np.array([number[name] for name in samples.sources], np.int64)
@@ -153,50 +151,51 @@ def _group_counts(samples: FoldSamples, joined: Ints) -> Any:
 
 
 def _strata(samples: FoldSamples) -> npt.NDArray[np.float32]:
-    """f32[N, C + 3]: each label's known target, known to be no emotion, nothing known, and one for the sample."""
+    """f32[N, C + 3]: known targets, the rest of 1 (none of the emotions), whether nothing is known, and 1."""
     known = np.where(samples.mask, samples.targets, 0).astype(np.float32)
     emotions = slice(0, len(EMOTIONS))
     none = np.where(samples.mask[:, emotions].any(1), np.maximum(1 - known[:, emotions].sum(1), 0), 0)
-    nothing = ~samples.mask.any(1)
-    return np.column_stack([known, none, nothing, np.ones(len(samples))]).astype(np.float32)
+    is_unlabelled = ~samples.mask.any(1)
+    return np.column_stack([known, none, is_unlabelled, np.ones(len(samples))]).astype(np.float32)
 
 
-def _order(samples: FoldSamples, joined: Ints, shares: Any, *, seed: int) -> Ints:
-    """Groups by falling largest share of a label; of equals the one whose lot is lower."""
-    lots = np.full(shares.shape[0], np.iinfo(np.uint64).max, np.uint64)
+def _group_order(samples: FoldSamples, joined: Ints, shares: Any, *, seed: int) -> Ints:
+    """Groups by descending largest share of a label; ties in the order of a seeded random rank."""
+    ranks = np.full(shares.shape[0], np.iinfo(np.uint64).max, np.uint64)
     own = np.array(
-        [_lot(f"{seed}\0{source}\0{key}") for source, key in zip(samples.sources, samples.keys, strict=True)], np.uint64
+        [_random_rank(f"{seed}\0{source}\0{key}") for source, key in zip(samples.sources, samples.keys, strict=True)],
+        np.uint64,
     )
-    np.minimum.at(lots, joined, own)
+    np.minimum.at(ranks, joined, own)
     largest = np.asarray(shares.max(axis=1).toarray()).ravel()
-    return np.lexsort((lots, -np.round(largest, 12))).astype(np.int64)
+    return np.lexsort((ranks, -np.round(largest, 12))).astype(np.int64)
 
 
-def _lot(text: str) -> int:
+def _random_rank(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "big")
 
 
-def _greedy(shares: Any, order: Ints, *, num_folds: int) -> npt.NDArray[np.int8]:
-    """Fold of each group: where the sum of squared shares grows least; of equals the fold with fewest groups."""
-    have = np.zeros((num_folds, shares.shape[1]))
+def _assign_greedily(shares: Any, order: Ints, *, num_folds: int) -> npt.NDArray[np.int8]:
+    """Fold of each group: where the sum of squared shares grows least; in a tie the fold with fewest groups."""
+    totals = np.zeros((num_folds, shares.shape[1]))
     num_groups = np.zeros(num_folds, np.int64)
     folds = np.empty(shares.shape[0], np.int8)
     starts, columns, values = shares.indptr, shares.indices, shares.data
     for group in order:
-        where = slice(starts[group], starts[group + 1])
-        cost = have[:, columns[where]] @ values[where]
+        entries = slice(starts[group], starts[group + 1])
+        cost = totals[:, columns[entries]] @ values[entries]
         best = np.flatnonzero(cost <= cost.min() + 1e-15)
         fold = best[np.argmin(num_groups[best])]
-        have[fold, columns[where]] += values[where]
+        totals[fold, columns[entries]] += values[entries]
         num_groups[fold] += 1
         folds[group] = fold
     return folds
 
 
 def validation_fold(folds: npt.NDArray[np.int8], *, fold: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Training and validation samples, bool[N] each: validation is this fold of every data set, training the others.
+    """(training, validation) bool[N] each: the fold validates, the other folds train; held-out samples are in neither.
 
-    Held-out samples are in neither. Raises ConfigError when there is no such fold.
+    Raises ConfigError when there is no such fold.
     """
     if fold not in np.unique(folds[folds != HELD_OUT]):
         raise ConfigError(f"there is no fold {fold}; expected 0 to {int(folds.max(initial=-1))}")
@@ -204,9 +203,9 @@ def validation_fold(folds: npt.NDArray[np.int8], *, fold: int) -> tuple[npt.NDAr
 
 
 def check_leaks(parts: Sequence[str], *, joined: Ints, names: Sequence[str]) -> None:
-    """Raise DataError when a joined group i64[N] stands in two parts ("train", "fold 3", ...; "" counts as none).
+    """Raise DataError when a joined group i64[N] occurs in two parts ("train", "fold 3", ...; "" counts as none).
 
-    `names`: what to call each sample in the message, e.g. its group or source and key.
+    `names`: the name of each sample in the message, e.g. its group or source and key.
     """
     first: dict[int, int] = {}
     leaks: dict[int, tuple[int, int]] = {}
@@ -214,21 +213,21 @@ def check_leaks(parts: Sequence[str], *, joined: Ints, names: Sequence[str]) -> 
         if part and parts[first.setdefault(group, position)] != part:
             leaks.setdefault(group, (first[group], position))
     if leaks:
-        said = [
+        examples = [
             f"'{names[a]}' ({parts[a]}) belongs with '{names[b]}' ({parts[b]})"
-            for a, b in list(leaks.values())[:_NAMES]
+            for a, b in list(leaks.values())[:_NUM_NAMED]
         ]
-        more = f", and {len(leaks) - _NAMES} more" if len(leaks) > _NAMES else ""
+        more = f", and {len(leaks) - _NUM_NAMED} more" if len(leaks) > _NUM_NAMED else ""
         raise DataError(
             f"{len(leaks)} groups are in more than one part, so training data leaks into the test: "
-            f"{'; '.join(said)}{more}. "
+            f"{'; '.join(examples)}{more}. "
             "Make the parts with `femae data folds`, which keeps subjects, films and copies together"
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldRow:
-    """What one fold holds of one data set; fold -1 is what is held out."""
+    """Counts of one fold of one data set; fold -1: held out."""
 
     source: str
     fold: int
@@ -239,15 +238,15 @@ class FoldRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoldReport:
-    """How the folds came about."""
+    """Counts of the folds of all data sets."""
 
     rows: tuple[FoldRow, ...]
-    num_pairs: int  # pictures found twice, by digest not counted
-    num_groups: int  # as the data sets name them
+    num_pairs: int  # near duplicates; equal digests do not count
+    num_groups: int  # of the data sets
     num_joined: int  # after joining
     largest: int  # samples of the largest joined group
     num_held_out: int  # by their data set's own split
-    num_held_out_by_join: int  # besides, because they belong with one of these
+    num_held_out_by_join: int  # further ones, joined with one of these
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -270,9 +269,9 @@ def make_folds(
 ) -> Folds:
     """Make folds over all data sets of a folder of shards.
 
-    `hold_out`: splits that stay out of the folds. `look`: compare the pictures of near duplicates, not only their
+    `hold_out`: splits to leave out of the folds. `look`: compare the pictures of near duplicates, not only their
     hashes; `max_distance` in bits of the hashes (duplicates.duplicate_pairs). Raises DataError when a data set has too
-    few groups or near duplicates chain a large part of the data into one group.
+    few groups or when near duplicates chain a large part of the data into one group.
     """
     groups, splits = manifest.strings("group"), manifest.strings("split")
     named = join_groups(groups)
@@ -306,15 +305,15 @@ def make_folds(
 
 def _thumbnails(manifest: Manifest, positions: Ints) -> npt.NDArray[np.uint8]:
     """u8[K, 32, 32] of the rows at K different positions."""
-    place = {int(position): number for number, position in enumerate(positions)}
+    index = {int(position): number for number, position in enumerate(positions)}
     out = np.zeros((len(positions), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
     for position, data in ShardReader(manifest).picture_bytes(positions):
-        out[place[position]] = thumbnail(decode_picture(data))
+        out[index[position]] = thumbnail(decode_picture(data))
     return out
 
 
 def _check_chain(joined: Ints, named: Ints, *, num_folds: int) -> None:
-    """Chance likenesses that link many subjects into one group would leave nothing to fold."""
+    """Raise DataError when false duplicates link so many subjects into one group that no folds can be made."""
     sizes = np.bincount(joined)
     largest = int(sizes.argmax()) if len(sizes) else 0
     members = joined == largest
@@ -359,7 +358,7 @@ def _rows(manifest: Manifest, fold: npt.NDArray[np.int8], joined: Ints) -> tuple
 
 
 def write_folds(path: Path, folds: Folds, *, manifest: Manifest) -> None:
-    """Write the table of FOLD_SCHEMA, one row per row of the manifest."""
+    """Write a table with FOLD_SCHEMA, one row per row of the manifest."""
     columns: list[Any] = [manifest.strings("source"), manifest.strings("key"), folds.fold, folds.joined]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, FOLD_SCHEMA, strict=True)]
     with replacing(path) as partial:

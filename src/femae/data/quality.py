@@ -1,18 +1,18 @@
-"""Measures of one face picture: size, blur, darkness, contrast, head pose. They never drop a picture.
+"""Quality measures of a face picture: size, blur, darkness, contrast, head pose. They never exclude a picture.
 
 - **size** `face_size_px` = sqrt(width * height) of the face box in pixels of the original picture.
-- **blur** after Crete et al. (2007): blur the picture once more and see how much of its variation is lost. On luma at
+- **blur** after Crete et al. (2007): how much variation is lost when the picture is blurred once more. On luma at
   112 x 112, per axis, with d = |difference of neighbours| and d' = the same after a running mean over 9 pixels:
-  `blur = 1 - sum(max(0, d - d')) / sum(d)`, the larger of the two axes. 0 sharp, 1 blurred; it does not depend on
-  contrast. A small face that was enlarged counts as blurred, as it is one to the network.
-- **darkness** = 1 - (90th percentile of luma) / 255. A high percentile, not the mean, since teeth, eyes and highlights
-  of a well-lit face are bright whatever the skin: the mean would call dark skin a dark picture.
+  `blur = 1 - sum(max(0, d - d')) / sum(d)`, the larger of the two axes. 0 sharp, 1 blurred; independent of contrast. An
+  enlarged small face counts as blurred, as it is for the network.
+- **darkness** = 1 - (90th percentile of luma) / 255. A high percentile instead of the mean, since teeth, eyes and
+  highlights of a well-lit face are bright whatever the skin: the mean would call dark skin a dark picture.
 - **contrast** = standard deviation of luma / 255; a constant picture has 0.
 - **pose** from five landmarks: the affine map from a mean 3-D face to the landmarks (least squares), its nearest scaled
-  rotation (weak perspective), and that rotation's angles. Five points and one mean face: an estimate, good for sorting
-  frontal from turned (benchmarks/pose.py, 320 rendered heads: mean errors of 4 degrees of yaw, 8 of pitch, nearly all
-  of it a bias downwards, and 2 of roll). `yaw_deg` > 0: turned towards the right edge of the picture; `pitch_deg` > 0:
-  looks up; `roll_deg` > 0: tilted clockwise as seen in the picture.
+  rotation (weak perspective), and that rotation's angles. An estimate, good enough to tell frontal from turned faces
+  (benchmarks/pose.py, 320 rendered heads: mean errors of 4 degrees of yaw, 8 of pitch, nearly all of it a downward
+  bias, and 2 of roll). `yaw_deg` > 0: turned towards the right edge of the picture; `pitch_deg` > 0: looking up;
+  `roll_deg` > 0: tilted clockwise in the picture.
 """
 
 import math
@@ -38,7 +38,7 @@ _FACE_INVERSE: Final = np.linalg.pinv(_CENTRED_FACE)  # f64[3, 5]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """Angles of a head in degrees; signs as the file's docstring says."""
+    """Angles of a head in degrees; signs as in the module's docstring."""
 
     yaw_deg: float
     pitch_deg: float
@@ -51,7 +51,7 @@ def luma(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def face_size_px(box_xyxy: npt.NDArray[np.float32]) -> float:
-    """Geometric mean of the sides of a box f32[4], in its pixels."""
+    """Geometric mean of the sides of a box f32[4] in pixels."""
     width, height = float(box_xyxy[2] - box_xyxy[0]), float(box_xyxy[3] - box_xyxy[1])
     return math.sqrt(max(width, 0.0) * max(height, 0.0))
 
@@ -74,7 +74,7 @@ def blur(image: npt.NDArray[np.uint8]) -> float:
 
 
 def _blur_of_rows(gray: npt.NDArray[np.float32]) -> float:
-    """Crete's measure along the last axis of f32[H, W]."""
+    """The blur measure along the last axis of f32[H, W]."""
     half = _WINDOW // 2
     padded = np.pad(gray.astype(np.float64), ((0, 0), (half + 1, half)), mode="edge")
     sums = padded.cumsum(1)
@@ -86,7 +86,7 @@ def _blur_of_rows(gray: npt.NDArray[np.float32]) -> float:
 
 
 def head_pose(landmarks: npt.NDArray[np.float32]) -> Pose | None:
-    """Pose of a head from landmarks f32[5, 2] in pixels; None when all lie in one point or line."""
+    """Pose of a head from landmarks f32[5, 2] in pixels; None when all lie on one point or line."""
     points = landmarks.astype(np.float64) * (1, -1)  # y up
     affine = (points - points.mean(0)).T @ _FACE_INVERSE.T  # f64[2, 3]
     left, singular, right = np.linalg.svd(affine, full_matrices=False)
@@ -94,7 +94,7 @@ def head_pose(landmarks: npt.NDArray[np.float32]) -> Pose | None:
         return None
     rows = left @ right  # f64[2, 3], orthonormal
     rotation = np.vstack([rows, np.cross(rows[0], rows[1])])
-    forward = rotation[:, 2]  # where the nose points, in the picture's axes
+    forward = rotation[:, 2]  # direction of the nose in the picture's axes
     yaw = math.atan2(forward[0], forward[2])
     pitch = math.asin(float(np.clip(forward[1], -1, 1)))
     turn = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])

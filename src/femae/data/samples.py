@@ -1,4 +1,4 @@
-"""What a reader of a data set yields: one labelled picture after the other, and counts of what it left out."""
+"""The interface of data set readers: they yield labelled pictures and count what they exclude."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ __all__ = [
     "VideoFrame",
 ]
 
-NUM_EXAMPLES: Final = 5  # names kept of each cause
+NUM_EXAMPLES: Final = 5  # names kept for each cause
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureFile:
-    """A picture in a file of its own."""
+    """A picture in a separate file."""
 
     path: Path
 
@@ -42,7 +42,7 @@ class VideoFrame:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtlasCell:
-    """A cell of a large picture of equal square cells."""
+    """A square cell of an atlas, a large picture of equal cells."""
 
     path: Path
     left: int  # pixels
@@ -52,7 +52,7 @@ class AtlasCell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InlinePicture:
-    """Pixels that stand in the label file itself (FER2013)."""
+    """Pixels stored in the label file itself (FER2013)."""
 
     pixels: bytes  # u8[height, width], gray
     height: int
@@ -64,47 +64,47 @@ PictureRef = PictureFile | VideoFrame | AtlasCell | InlinePicture
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawSample:
-    """One picture and all that its data set says of it. Unknown is masked, never 0."""
+    """One picture and its labels. Unknown labels are masked, never 0."""
 
     key: str  # unique within the source and stable between machines: relative path, with "#frame" or "#cell"
     picture: PictureRef
-    group: str  # subject or video: what a fold must not split
-    split: str = ""  # train, val, test as the data set says; empty: it does not say
-    class_name: str = ""  # the label in words, for counts and contact sheets; empty: no label
+    group: str  # subject or video, which folds must not split
+    split: str = ""  # train, val, test of the data set; empty: unknown
+    class_name: str = ""  # name of the label, for counts and contact sheets; empty: no label
     targets: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(6, np.float32))  # f32[6], 0..1
     mask: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(6, np.bool_))  # bool[6], True: known
-    action_units: dict[str, float] = field(default_factory=dict)  # "AU01" -> 0..1, only the known ones
-    box_xyxy: tuple[float, float, float, float] | None = None  # the data set's own face box, pixels of the picture
-    is_crop: bool = False  # the picture is a face crop already
+    action_units: dict[str, float] = field(default_factory=dict)  # "AU01" -> 0..1, only known units
+    box_xyxy: tuple[float, float, float, float] | None = None  # the data set's face box, pixels of the picture
+    is_crop: bool = False  # whether the picture is a face crop already
 
 
 @dataclass(kw_only=True, slots=True)
 class Reading:
-    """The account a reader keeps while it runs: what it gave and what it left out, by cause."""
+    """Counts of a reader: the samples it yielded, and those it excluded by cause."""
 
     source: str
     num_samples: int = 0
-    num_unlabelled: int = 0  # samples of which neither an emotion nor an action unit is known
+    num_unlabelled: int = 0  # samples without a known emotion or action unit
     classes: Counter[str] = field(default_factory=Counter)
     known: Counter[str] = field(default_factory=Counter)  # emotion or action unit -> samples where it is known
-    positive: Counter[str] = field(default_factory=Counter)  # of these, the target is at least one half
-    excluded: Counter[str] = field(default_factory=Counter)  # cause in words -> number of pictures
+    positive: Counter[str] = field(default_factory=Counter)  # of these, samples with a target of at least 0.5
+    excluded: Counter[str] = field(default_factory=Counter)  # cause -> number of pictures
     examples: dict[str, list[str]] = field(default_factory=dict)  # cause -> the first few names
     _groups: set[int] = field(default_factory=set, repr=False)
 
     @property
     def num_groups(self) -> int:
-        """Different subjects or films among the samples."""
+        """Number of distinct subjects or films among the samples."""
         return len(self._groups)
 
     def clear(self) -> None:
-        """Forget everything but the name: a new reading begins."""
+        """Reset all counts before a new reading."""
         self.num_samples = self.num_unlabelled = 0
-        for tally in (self.classes, self.known, self.positive, self.excluded, self.examples, self._groups):
-            tally.clear()
+        for counts in (self.classes, self.known, self.positive, self.excluded, self.examples, self._groups):
+            counts.clear()
 
     def keep(self, sample: RawSample) -> RawSample:
-        """Count a sample that is given."""
+        """Count a sample and return it."""
         self.num_samples += 1
         self._groups.add(hash(sample.group))
         self.classes[sample.class_name] += 1
@@ -116,7 +116,7 @@ class Reading:
         return sample
 
     def leave_out(self, cause: str, *, example: str, count: int = 1) -> None:
-        """Count what is not given, and why."""
+        """Count excluded pictures by cause."""
         self.excluded[cause] += count
         names = self.examples.setdefault(cause, [])
         if len(names) < NUM_EXAMPLES:
@@ -124,7 +124,7 @@ class Reading:
 
 
 class SourceReader(Protocol):
-    """Reads one raw data set. Iterating fills `reading`, which is complete when the iteration has ended."""
+    """Reads one raw data set. Iterating fills `reading`, which is complete when the iteration ends."""
 
     reading: Reading
 

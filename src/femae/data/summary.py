@@ -1,4 +1,4 @@
-"""The summaries that the data commands print at the end."""
+"""Summaries that the data commands print at the end."""
 
 from typing import TYPE_CHECKING
 
@@ -15,24 +15,24 @@ __all__ = ["doctor_lines", "export_lines", "fold_lines", "import_lines", "prepar
 _MAX_CAUSES = 12
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'s' * (number != 1)}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def prepare_lines(result: "PrepareResult") -> list[str]:
-    """Per data set what is in the shards and what was left out, then the speed; or that there was nothing to do."""
+    """Per data set the faces in the shards and what was left out, then the speed, or that there was nothing to do."""
     lines = []
     for name in result.sources:
-        account = result.info["sources"][name]
+        counts = result.info["sources"][name]
         lines.append(
-            f"{name}: {_count(account['num_samples'], 'face')} of {_count(account['num_read'], 'sample')}, "
-            f"{_count(account['num_groups'], 'group')}"
+            f"{name}: {_count(counts['num_samples'], 'face')} of {_count(counts['num_read'], 'sample')}, "
+            f"{_count(counts['num_groups'], 'group')}"
         )
-        labels = [f"{word} {count['positive']:,}" for word, count in account["labels"].items()]
+        labels = [f"{name} {count['positive']:,}" for name, count in counts["labels"].items()]
         if labels:
             lines.append(f"  positive (0.5 or more): {', '.join(labels)}")
         for who, key in (("reader", "left_out_by_reader"), ("prepare", "left_out")):
-            causes = sorted(account[key].items(), key=lambda one: -one[1]["count"])
+            causes = sorted(counts[key].items(), key=lambda item: -item[1]["count"])
             for cause, entry in causes[:_MAX_CAUSES]:
                 example = f", e.g. {entry['examples'][0]}" if entry["examples"] else ""
                 lines.append(f"  left out by {who}: {cause}: {entry['count']:,}{example}")
@@ -51,7 +51,7 @@ def prepare_lines(result: "PrepareResult") -> list[str]:
 
 
 def doctor_lines(diagnosis: "Diagnosis", *, page: str) -> list[str]:
-    """The findings, worst first."""
+    """The findings, most severe first."""
     sets = _count(len(diagnosis.sources), "data set")
     lines = [f"{diagnosis.subject}: {_count(diagnosis.num_samples, 'sample')} of {sets}"]
     for finding in diagnosis.findings:
@@ -63,7 +63,7 @@ def doctor_lines(diagnosis: "Diagnosis", *, page: str) -> list[str]:
 
 
 def fold_lines(report: "FoldReport") -> list[str]:
-    """Each fold of each data set, and what was joined."""
+    """The counts of each fold of each data set, and of joined groups."""
     lines = []
     for row in report.rows:
         emotions = ", ".join(f"{name} {total:,.0f}" for name, total in row.emotions.items() if total)
@@ -82,12 +82,13 @@ def fold_lines(report: "FoldReport") -> list[str]:
 
 
 def export_lines(project: "AnnotationProject") -> list[str]:
+    """The number of faces and task files."""
     files = _count(project.num_task_files, "task file")
     return [f"{_count(project.num_tasks, 'face')} in {files}; how to go on: {project.folder / 'README.md'}"]
 
 
 def import_lines(result: "VotedShards") -> list[str]:
-    """Votes, what was none, agreement."""
+    """The number of votes, excluded answers by cause, and the agreement."""
     agreement = result.agreement
     alpha = "not defined" if agreement.alpha is None else f"{agreement.alpha:.3f}"
     lines = [
@@ -101,7 +102,7 @@ def import_lines(result: "VotedShards") -> list[str]:
 
 
 def pseudo_au_lines(result: "PseudoAuResult") -> list[str]:
-    """Per data set how many pictures show a face, which units are given, then the speed."""
+    """Per data set the share of pictures with a face, the units given, then the speed."""
     lines = []
     for name, count in result.num_pictures.items():
         seen = result.num_seen[name]

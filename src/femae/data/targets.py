@@ -1,15 +1,15 @@
-"""Labels as one thing: whatever a data set says of a face becomes six soft targets and a mask (paper, section 3.1).
+"""Unified labels: the labels of any data set become six soft targets and a mask (paper, section 3.1).
 
 | label | targets of the six | known |
 |---|---|---|
 | basic emotion | 1 for it, 0 for the other five | all |
 | compound | 1 for its two emotions, 0 for the other four | all |
 | neutral, contempt | 0 for all: the label names an expression, and none of the six | all |
-| other, none, uncertain, unknown, no face | - | none: these say what the face is not, or nothing at all |
+| other, none, uncertain, unknown, no face | - | none: these say nothing about the six |
 | votes | each emotion's share of the votes that name an expression | all, if at least 60 % of the votes name one |
 
-`Other` of Aff-Wild2 and `None` of AffectNet hold mixed and compound expressions too, so they tell nothing of the six.
-An action unit is known one by one. Unknown is masked, and its target is 0 only to fill the place.
+`Other` of Aff-Wild2 and `None` of AffectNet include mixed and compound expressions, so they say nothing about the six.
+Each action unit is known or unknown by itself. Unknown labels are masked; their target 0 is a placeholder.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ __all__ = [
     "vote_targets",
 ]
 
-MIN_NAMED_SHARE: Final = 0.6  # of the votes must name an expression
+MIN_NAMED_SHARE: Final = 0.6  # share of the votes that must name an expression
 WeightMode = Literal["n_max", "none", "pos_weight"]
 _NONE_OF_SIX: Final = ("neutral", "contempt")
 _NO_EXPRESSION: Final = ("unknown", "no face", "uncertain")  # votes that name no expression
@@ -46,15 +46,15 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmotionLabel:
-    """Six targets, what is known of them, and the label in words."""
+    """Six targets, their mask, and the name of the label."""
 
-    targets: Floats  # f32[6], 0..1, order of EMOTIONS
+    targets: Floats  # f32[6], 0..1, in the order of EMOTIONS
     mask: Bools  # bool[6], True: known
     class_name: str  # an emotion, a compound's name, one of OTHER_EXPRESSIONS; empty: no label
 
 
 def unknown_targets(class_name: str = "") -> EmotionLabel:
-    """Nothing is known of the six emotions."""
+    """The label of a face whose six emotions are all unknown."""
     count = len(EMOTIONS)
     return EmotionLabel(targets=np.zeros(count, np.float32), mask=np.zeros(count, np.bool_), class_name=class_name)
 
@@ -67,9 +67,9 @@ def _known(present: Iterable[str], class_name: str) -> EmotionLabel:
 
 
 def label_targets(label: str) -> EmotionLabel:
-    """A basic emotion, a compound, or another expression, in any spelling that labels.parse_label takes.
+    """Targets of a basic emotion, a compound or another expression, in any spelling of labels.parse_label.
 
-    Raises LabelError when it is none of these.
+    Raises LabelError for other labels.
     """
     name = parse_label(label)
     if name in EMOTIONS:
@@ -82,10 +82,10 @@ def label_targets(label: str) -> EmotionLabel:
 
 
 def vote_targets(votes: Mapping[str, float]) -> EmotionLabel:
-    """Votes (counts or shares) of annotators by label, e.g. {"happiness": 7, "neutral": 2, "unknown": 1}.
+    """Targets of annotators' votes (counts or shares) by label, e.g. {"happiness": 7, "neutral": 2, "unknown": 1}.
 
-    A compound's votes count for both of its emotions. `class_name` is the label with most votes, of equals the first
-    in the order of EMOTIONS, then of the votes. Raises LabelError for an unknown label or votes that are not finite
+    A compound's votes count for both of its emotions. `class_name` is the label with most votes, in a tie the first in
+    the order of EMOTIONS, then of the votes. Raises LabelError for an unknown label or votes that are not finite
     numbers of at least 0.
     """
     totals: dict[str, float] = {}
@@ -94,11 +94,11 @@ def vote_targets(votes: Mapping[str, float]) -> EmotionLabel:
             raise LabelError(f"{count} votes for '{label}': expected a number of at least 0")
         name = parse_label(label)
         totals[name] = totals.get(name, 0.0) + float(count)
-    every = sum(totals.values())
+    total = sum(totals.values())
     named = sum(count for name, count in totals.items() if name not in _NO_EXPRESSION)
-    if every <= 0:
+    if total <= 0:
         return unknown_targets()
-    if named < MIN_NAMED_SHARE * every:
+    if named < MIN_NAMED_SHARE * total:
         return unknown_targets("unknown")
     targets = np.zeros(len(EMOTIONS), np.float32)
     for name, count in totals.items():
@@ -113,7 +113,7 @@ def vote_targets(votes: Mapping[str, float]) -> EmotionLabel:
 def action_unit_targets(values: Mapping[str, float], *, names: Sequence[str]) -> tuple[Floats, Bools]:
     """Known action units 0..1 by name -> targets f32[A] and mask bool[A] in the order of `names`.
 
-    Units that `names` does not hold are passed over. Raises LabelError for a value that is not from 0 to 1.
+    Units outside `names` are ignored. Raises LabelError for a value outside 0..1.
     """
     targets, mask = np.zeros(len(names), np.float32), np.zeros(len(names), np.bool_)
     for position, name in enumerate(names):
@@ -125,11 +125,11 @@ def action_unit_targets(values: Mapping[str, float], *, names: Sequence[str]) ->
 
 
 def class_weights(targets: Floats, mask: Bools, *, names: Sequence[str] = EMOTIONS, mode: WeightMode) -> Floats:
-    """W_j of eq. (1) from targets f32[N, C] and mask bool[N, C] -> f32[C]. N_j: sum of the known targets of class j.
+    """Class weights W_j of eq. (1), f32[C], from targets f32[N, C] and mask bool[N, C].
 
-    `n_max`: N_max / N_j, as the paper's weights look, for both terms of eq. (1). `pos_weight`: known samples without
-    the class over those with it, (M_j - N_j) / N_j, for its positive term alone. `none`: 1 for all.
-    Raises DataError when a class has no positive sample, except for `none`.
+    With N_j the sum of the known targets of class j and M_j the number of samples where it is known: `n_max` is
+    N_max / N_j, the paper's weights, for both terms of eq. (1); `pos_weight` is (M_j - N_j) / N_j, for the positive
+    term alone; `none` is 1. Raises DataError when a class has no positive sample, except for `none`.
     """
     if mode == "none":
         return np.ones(targets.shape[1], np.float32)

@@ -1,4 +1,4 @@
-"""Labels by people: projects for Label Studio, their exports, agreement, and shards with vote shares.
+"""Manual annotation: projects for Label Studio, their exports, agreement, and shards with vote shares.
 
-Imports data.store of the other rooms.
+Of femae.data's other subpackages, imports store.
 """

@@ -1,21 +1,21 @@
-"""Faces of shards as a Label Studio project, and its exports as ballots: who chose which emotions for which face.
+"""Exports faces of shards as a Label Studio project, and reads its exports as ballots (an annotator's emotions).
 
 The project is a folder:
 
-    config.xml       the labelling interface: six emotions and Others, as many as fit
-    tasks-001.json   tasks, at most 1,000 in a file
-    pictures/        the crops, when they are not inside the tasks
-    README.md        what to click
+    config.xml       the labelling interface: six emotions and Others, multiple choice
+    tasks-001.json   tasks, at most 1,000 per file
+    pictures/        the crops, unless they are embedded in the tasks
+    README.md        instructions
 
-`embed` puts each crop into its task as a data URI (about 10 KB): nothing has to be served, tasks can be dropped into
-the import window. `files` writes the crops beside the tasks and refers to them through Label Studio's local file
-serving; it is for more than some ten thousand crops. The known label is not shown to annotators.
+`embed` puts each crop into its task as a data URI (about 10 KB): nothing has to be served, and tasks can be dropped
+into the import window. `files` writes the crops beside the tasks and refers to them through Label Studio's local file
+serving; it is meant for more than some ten thousand crops. Known labels are not shown to annotators.
 
-Both forms of an export are read. JSON: tasks with `data` and `annotations`, each with `completed_by`, `was_cancelled`,
+Both export formats are read. JSON: tasks with `data` and `annotations`, each with `completed_by`, `was_cancelled`,
 `lead_time` and `result`. JSON_MIN: one flat row per annotation with the task's data, `annotator`, and the choices as a
-word (one) or `{"choices": [...]}` (several). Skipped (cancelled) annotations, drafts, predictions and empty answers are
-no votes; they are counted. Of two annotations of one face by one person the later one counts. The two forms may call a
-person differently, so several files of one project should be of one form.
+string (one) or `{"choices": [...]}` (several). Skipped (cancelled) annotations, drafts, predictions and empty answers
+are not votes; they are counted. Of two annotations of one face by one annotator the later one counts. The two formats
+may name an annotator differently, so several files of one project should have the same format.
 """
 
 import base64
@@ -56,7 +56,7 @@ _SKIPPED: Final = "skipped by the annotator"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnnotationProject:
-    """What an export wrote."""
+    """The project that an export wrote."""
 
     folder: Path
     num_tasks: int
@@ -64,7 +64,7 @@ class AnnotationProject:
 
 
 def labelling_interface() -> str:
-    """The XML of the interface: one crop, the seven choices with the number keys, several allowed, one required."""
+    """The XML of the interface: one crop and seven choices with number keys, of which at least one is required."""
     choices = "".join(
         f'    <Choice value={quoteattr(name)} hotkey="{number}"/>\n' for number, name in enumerate(CHOICES, start=1)
     )
@@ -83,14 +83,14 @@ def labelling_interface() -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FaceDraw:
-    """Which faces of a folder of shards are annotated."""
+    """Which faces of a folder of shards to annotate."""
 
-    limit: int | None = None  # so many, drawn at random by `seed`; None: all
+    limit: int | None = None  # number of faces, drawn at random with `seed`; None: all
     unlabelled_only: bool = False
     seed: int = 0
 
 
-_ALL: Final = FaceDraw()
+_ALL_FACES: Final = FaceDraw()
 
 
 def export_label_studio(
@@ -99,18 +99,18 @@ def export_label_studio(
     out: Path,
     pictures: Literal["embed", "files"] = "embed",
     document_root: Path | None = None,
-    faces: FaceDraw = _ALL,
+    faces: FaceDraw = _ALL_FACES,
 ) -> AnnotationProject:
     """Write the project into the new folder `out`.
 
-    `document_root`: the folder Label Studio serves, for `files` (default: the folder above `out`). Tasks are in random
-    order, so that neighbouring frames do not follow each other. Raises DataError when there is no face to export,
-    OutputError when `out` exists or is outside of the root.
+    `document_root`: the folder Label Studio serves, for `files` (default: the parent of `out`). Tasks are in random
+    order, so that consecutive frames are not neighbours. Raises DataError when there is no face to export,
+    OutputError when `out` is not empty or is outside of the root.
     """
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty: an export goes into a new folder")
     manifest = read_manifest(shards)
-    positions = _draw(manifest, faces)
+    positions = _draw_faces(manifest, faces)
     root = (document_root or out.parent).resolve()
     if pictures == "files" and not out.resolve().is_relative_to(root):
         raise OutputError(f"{out} is not inside {root}, the folder that Label Studio serves; see --document-root")
@@ -121,11 +121,11 @@ def export_label_studio(
     for number, part in enumerate(files, start=1):
         text = json.dumps(part, ensure_ascii=False, indent=1)
         (out / f"tasks-{number:03d}.json").write_text(text + "\n", encoding="utf-8")
-    (out / "README.md").write_text(_how_to(root if pictures == "files" else None, len(tasks)), encoding="utf-8")
+    (out / "README.md").write_text(_instructions(root if pictures == "files" else None, len(tasks)), encoding="utf-8")
     return AnnotationProject(folder=out, num_tasks=len(tasks), num_task_files=len(files))
 
 
-def _draw(manifest: Manifest, faces: FaceDraw) -> list[int]:
+def _draw_faces(manifest: Manifest, faces: FaceDraw) -> list[int]:
     chosen = np.arange(len(manifest))
     if faces.unlabelled_only:
         chosen = np.flatnonzero(~manifest.vectors("mask").any(1))
@@ -145,8 +145,8 @@ def _tasks(manifest: Manifest, positions: Sequence[int], *, out: Path, root: Pat
     for position, data in ShardReader(manifest).picture_bytes(np.array(positions, np.intp)):
         suffix = "png" if data.startswith(b"\x89PNG") else "jpg"
         if root is None:
-            kind = "png" if suffix == "png" else "jpeg"
-            images[position] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+            subtype = "png" if suffix == "png" else "jpeg"
+            images[position] = f"data:image/{subtype};base64,{base64.b64encode(data).decode()}"
         else:
             path = out / "pictures" / f"{columns['sha256'][position][:16]}-{position:07d}.{suffix}"
             path.write_bytes(data)
@@ -157,7 +157,7 @@ def _tasks(manifest: Manifest, positions: Sequence[int], *, out: Path, root: Pat
     ]
 
 
-def _how_to(root: Path | None, num_tasks: int) -> str:
+def _instructions(root: Path | None, num_tasks: int) -> str:
     serving = (
         "The crops are inside the task files; nothing has to be served.\n"
         if root is None
@@ -184,28 +184,28 @@ def _how_to(root: Path | None, num_tasks: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ballot:
-    """One person's answer for one face."""
+    """One annotator's answer for one face."""
 
     source: str
     key: str
     annotator: str
-    choices: frozenset[str]  # of CHOICES, at least one
+    choices: frozenset[str]  # at least one of CHOICES
     lead_time_s: float | None = None
     when: str = ""  # ISO time of the last change
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ballots:
-    """All answers of an export and what was no vote, by cause."""
+    """All valid answers of an export, and counts of the others."""
 
-    ballots: tuple[Ballot, ...]  # by source, key, annotator
-    left_out: dict[str, int]
-    num_skipped: dict[str, int]  # annotator -> tasks skipped
+    ballots: tuple[Ballot, ...]  # sorted by source, key, annotator
+    left_out: dict[str, int]  # cause -> number of answers
+    num_skipped: dict[str, int]  # annotator -> skipped tasks
     num_tasks: int
 
 
 def read_label_studio(paths: list[Path]) -> Ballots:
-    """Read one or several exports of one project. Raises DataError when a file is none, or an answer is unknown."""
+    """Read the exports of a project. Raises DataError when a file is not an export or has an unknown choice."""
     left_out: Counter[str] = Counter()
     latest: dict[tuple[str, str, str], Ballot] = {}
     skipped: Counter[str] = Counter()
@@ -217,8 +217,8 @@ def read_label_studio(paths: list[Path]) -> Ballots:
             if not face[0] or not face[1]:
                 raise DataError(f"{path}: a task has no 'source' and 'key': only tasks of `femae data` can be imported")
             faces.add(face)
-            read = _answers if "data" in entry else _flat_answer
-            for annotator, choices, lead_time_s, when in read(entry, path, left_out, skipped):
+            parse = _parse_task if "data" in entry else _parse_flat_row
+            for annotator, choices, lead_time_s, when in parse(entry, path, left_out, skipped):
                 ballot = Ballot(
                     source=face[0],
                     key=face[1],
@@ -228,7 +228,7 @@ def read_label_studio(paths: list[Path]) -> Ballots:
                     when=when,
                 )
                 _keep_latest(latest, ballot, left_out)
-    ordered = tuple(latest[mark] for mark in sorted(latest))
+    ordered = tuple(latest[key] for key in sorted(latest))
     return Ballots(
         ballots=ordered,
         left_out={cause: count for cause, count in sorted(left_out.items()) if count},
@@ -238,11 +238,11 @@ def read_label_studio(paths: list[Path]) -> Ballots:
 
 
 def _keep_latest(latest: dict[tuple[str, str, str], Ballot], ballot: Ballot, left_out: Counter[str]) -> None:
-    mark = (ballot.source, ballot.key, ballot.annotator)
-    if mark in latest:
+    key = (ballot.source, ballot.key, ballot.annotator)
+    if key in latest:
         left_out["older answer of the same person"] += 1
-    if mark not in latest or ballot.when >= latest[mark].when:
-        latest[mark] = ballot
+    if key not in latest or ballot.when >= latest[key].when:
+        latest[key] = ballot
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:
@@ -260,58 +260,67 @@ def _entries(path: Path) -> list[dict[str, Any]]:
 _Answer = tuple[str, frozenset[str], float | None, str]
 
 
-def _answers(task: dict[str, Any], path: Path, left_out: Counter[str], skipped: Counter[str]) -> Iterator[_Answer]:
-    """The votes of one task of the JSON form."""
+def _parse_task(task: dict[str, Any], path: Path, left_out: Counter[str], skipped: Counter[str]) -> Iterator[_Answer]:
+    """The answers of one task in the JSON format."""
     left_out["draft"] += len(task.get("drafts") or ())
     left_out["prediction of a model"] += len(task.get("predictions") or ())
     annotations = task.get("annotations", task.get("completions")) or []
     for annotation in annotations:
         if annotation.get("was_cancelled"):
             left_out[_SKIPPED] += 1
-            skipped[_person(annotation.get("completed_by"), annotation)] += 1
+            skipped[_annotator_name(annotation.get("completed_by"), annotation)] += 1
             continue
-        words: list[str] = []
+        choices: list[str] = []
         for item in annotation.get("result") or ():
             if item.get("from_name") == CONTROL or (item.get("type") == "choices" and len(annotation["result"]) == 1):
-                words += item.get("value", {}).get("choices", [])
-        if not words:
+                choices += item.get("value", {}).get("choices", [])
+        if not choices:
             left_out["answer without a choice"] += 1
             continue
         when = str(annotation.get("updated_at") or annotation.get("created_at") or "")
-        yield _person(annotation.get("completed_by"), annotation), _checked(words, path), _seconds(annotation), when
+        yield (
+            _annotator_name(annotation.get("completed_by"), annotation),
+            _parse_choices(choices, path),
+            _lead_time_s(annotation),
+            when,
+        )
 
 
-def _flat_answer(row: dict[str, Any], path: Path, left_out: Counter[str], skipped: Counter[str]) -> Iterator[_Answer]:
-    """The vote of one row of the JSON_MIN form."""
+def _parse_flat_row(
+    row: dict[str, Any], path: Path, left_out: Counter[str], skipped: Counter[str]
+) -> Iterator[_Answer]:
+    """The answer of one row in the JSON_MIN format, if it is valid."""
     value = row.get(CONTROL)
-    words = value.get("choices", []) if isinstance(value, dict) else [value] if isinstance(value, str) else value or []
+    choices = (
+        value.get("choices", []) if isinstance(value, dict) else [value] if isinstance(value, str) else value or []
+    )
     if row.get("was_cancelled"):
         left_out[_SKIPPED] += 1
-        skipped[_person(row.get("annotator"), row)] += 1
-    elif not words:
+        skipped[_annotator_name(row.get("annotator"), row)] += 1
+    elif not choices:
         left_out["answer without a choice"] += 1
     else:
         when = str(row.get("updated_at") or row.get("created_at") or "")
-        yield _person(row.get("annotator"), row), _checked(list(words), path), _seconds(row), when
+        yield _annotator_name(row.get("annotator"), row), _parse_choices(list(choices), path), _lead_time_s(row), when
 
 
-def _person(value: Any, annotation: dict[str, Any]) -> str:
-    """A number, a mail address, or a dict of both; then the address, as JSON_MIN has it."""
+def _annotator_name(value: Any, annotation: dict[str, Any]) -> str:
+    """The annotator's id or mail address; of a dict with both the address, as in JSON_MIN."""
     if isinstance(value, dict):
         value = value.get("email") or value.get("id", value.get("username"))
     if value is not None:
         return str(value)
-    return f"unnamed-{annotation.get('annotation_id', annotation.get('id', 0))}"  # never one person for all
+    return f"unnamed-{annotation.get('annotation_id', annotation.get('id', 0))}"  # unnamed ones all differ
 
 
-def _seconds(annotation: dict[str, Any]) -> float | None:
+def _lead_time_s(annotation: dict[str, Any]) -> float | None:
     value = annotation.get("lead_time")
     return float(value) if isinstance(value, int | float) and value >= 0 else None
 
 
-def _checked(words: list[str], path: Path) -> frozenset[str]:
+def _parse_choices(choices: list[str], path: Path) -> frozenset[str]:
     by_name = {name.lower(): name for name in CHOICES}
-    unknown = [word for word in words if str(word).strip().lower() not in by_name]
+    unknown = [choice for choice in choices if str(choice).strip().lower() not in by_name]
     if unknown:
         raise DataError(f"{path}: '{unknown[0]}' is not a choice; expected {', '.join(CHOICES)} (see config.xml)")
-    return frozenset(by_name[str(word).strip().lower()] for word in words)
+    return frozenset(by_name[str(choice).strip().lower()] for choice in choices)

@@ -1,8 +1,8 @@
-"""Votes of annotators -> new shards: the same faces, with the share of annotators who chose an emotion as its target.
+"""Votes of annotators -> new shards with the same faces; the target of an emotion is the share of votes for it.
 
-A face with fewer than `min_annotators` ballots is left out (or kept without a label). `Others` is no emotion: who
-chooses it says of all six that they are absent, so a face that all call Others has six known zeros.
-`class_name` becomes the labels that at least half of the annotators chose, joined by " + ", or "divided".
+A face with fewer than `min_annotators` ballots is left out (or kept without a label). `Others` is not an emotion but
+means that all six are absent, so a face with votes for Others only has six known zeros. `class_name` becomes the labels
+that at least half of the annotators chose, joined by " + ", or "divided".
 """
 
 import json
@@ -27,16 +27,16 @@ __all__ = ["VotedShards", "import_label_studio"]
 
 _ROWS_PER_SHARD = 1024
 _TOO_FEW = "too few annotators"
-_NONE = "not annotated"
+_NOT_ANNOTATED = "not annotated"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VotedShards:
-    """What an import gave."""
+    """The result of an import."""
 
     folder: Path
     num_samples: int
-    num_unknown: int  # faces in the export that the shards do not hold
+    num_unknown: int  # faces of the export that are not in the shards
     ballots: Ballots
     agreement: Agreement
 
@@ -51,7 +51,7 @@ def import_label_studio(
 ) -> VotedShards:
     """Read exports, write the voted shards, ballots.parquet, agreement.md and two csv tables into the new folder `out`.
 
-    `keep_unannotated`: faces with too few ballots stay, without a label. Raises DataError when no ballot belongs to a
+    `keep_unannotated`: keep faces with too few ballots, without a label. Raises DataError when no ballot belongs to a
     face of `shards`, OutputError when `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
@@ -85,33 +85,33 @@ def import_label_studio(
 def _write_shards(
     manifest: Manifest, votes: dict[tuple[str, str], list[Ballot]], *, out: Path, minimum: int, keep: bool
 ) -> tuple[list[ShardFile], dict[str, dict[str, Any]]]:
-    """Copy rows with new labels, source by source; also the account per source."""
+    """Copy rows with new labels, source by source; returns the shards and per source what was left out."""
     shards: list[ShardFile] = []
     account: dict[str, dict[str, Any]] = {}
-    pending: list[dict[str, Any]] = []
+    buffer: list[dict[str, Any]] = []
     numbers: dict[str, int] = {}
 
     def flush() -> None:
-        if pending:
-            source = pending[0]["source"]
+        if buffer:
+            source = buffer[0]["source"]
             numbers[source] = numbers.get(source, -1) + 1
-            shards.append(_write_shard(pending, out=out, source=source, number=numbers[source]))
-            pending.clear()
+            shards.append(_write_shard(buffer, out=out, source=source, number=numbers[source]))
+            buffer.clear()
 
     for row in ShardReader(manifest).rows():
         ballots = votes.get((row["source"], row["key"]), [])
         entry = account.setdefault(row["source"], {"num_read": 0, "num_left_out": 0, "left_out": {}})
         entry["num_read"] += 1
-        enough = len(ballots) >= max(minimum, 1)
-        if not enough and not keep:
+        has_enough = len(ballots) >= max(minimum, 1)
+        if not has_enough and not keep:
             entry["num_left_out"] += 1
-            cause = entry["left_out"].setdefault(_TOO_FEW if ballots else _NONE, {"count": 0, "examples": []})
+            cause = entry["left_out"].setdefault(_TOO_FEW if ballots else _NOT_ANNOTATED, {"count": 0, "examples": []})
             cause["count"] += 1
             cause["examples"] = [*cause["examples"], row["key"]][:5]
             continue
-        if pending and (pending[0]["source"] != row["source"] or len(pending) >= _ROWS_PER_SHARD):
+        if buffer and (buffer[0]["source"] != row["source"] or len(buffer) >= _ROWS_PER_SHARD):
             flush()
-        pending.append({**row, **_labels(ballots if enough else [])})
+        buffer.append({**row, **_labels(ballots if has_enough else [])})
     flush()
     return shards, account
 
@@ -132,10 +132,10 @@ def _write_shard(rows: Sequence[dict[str, Any]], *, out: Path, source: str, numb
 
 
 def _labels(ballots: Sequence[Ballot]) -> dict[str, Any]:
-    """The label columns of one face; no ballot: all unknown."""
+    """The label columns of one face; all unknown without ballots."""
     if not ballots:
         return {"targets": [0.0] * len(EMOTIONS), "mask": [False] * len(EMOTIONS), "class_name": ""}
-    shares = {name: sum(name in one.choices for one in ballots) / len(ballots) for name in CHOICES}
+    shares = {name: sum(name in ballot.choices for ballot in ballots) / len(ballots) for name in CHOICES}
     names = [name for name in CHOICES if shares[name] >= 0.5]
     return {
         "targets": [shares[emotion.capitalize()] for emotion in EMOTIONS],
@@ -145,17 +145,17 @@ def _labels(ballots: Sequence[Ballot]) -> dict[str, Any]:
 
 
 def _write_tables(ballots: Ballots, agreement: Agreement, out: Path) -> None:
-    """ballots.parquet (one row per person and face), agreement.csv, annotators.csv, agreement.md."""
+    """Write ballots.parquet (one row per annotator and face), agreement.csv, annotators.csv, agreement.md."""
     rows = [
         {
-            "source": one.source,
-            "key": one.key,
-            "annotator": one.annotator,
-            **{name.lower(): name in one.choices for name in CHOICES},
-            "lead_time_s": one.lead_time_s,
-            "when": one.when,
+            "source": ballot.source,
+            "key": ballot.key,
+            "annotator": ballot.annotator,
+            **{name.lower(): name in ballot.choices for name in CHOICES},
+            "lead_time_s": ballot.lead_time_s,
+            "when": ballot.when,
         }
-        for one in ballots.ballots
+        for ballot in ballots.ballots
     ]
     columns: dict[str, pa.DataType] = {
         **{name: pa.string() for name in ("source", "key", "annotator")},

@@ -1,4 +1,4 @@
-"""`femae data doctor`: `scan` looks at every row, `checks` judges, `page` shows; `run` is the whole.
+"""`femae data doctor`: `scan` iterates over all samples, `checks` examines them, `page` renders, `run` combines these.
 
-Imports data.store and data.duplicates of the other rooms.
+Of femae.data's other subpackages, imports store and duplicates.
 """

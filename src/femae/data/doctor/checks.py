@@ -1,15 +1,16 @@
-"""The doctor's checks: they take samples one by one and give findings at the end.
+"""The doctor's checks: they receive samples one by one and return findings at the end.
 
-| kind | severity | what it says |
+| kind | severity | meaning |
 |---|---|---|
-| missing-shard, changed-shard, damaged-shard | error | the files are not what the manifest says |
-| unlisted-shard | warning | a shard that the manifest does not know |
-| damaged-picture, missing-picture | error | a picture cannot be decoded, or its file is not there |
+| missing-shard, changed-shard, damaged-shard | error | the files differ from the manifest |
+| unlisted-shard | warning | a shard that is not in the manifest |
+| damaged-picture, missing-picture | error | a picture cannot be decoded, or its file is missing |
 | constant-picture | warning | all pixels (nearly) the same: standard deviation of luma under 2 of 255 |
 | label-range | error | a known label is not a number from 0 to 1 |
-| all-masked | warning | nothing is known of some samples of a set that has labels (a note when of all) |
-| key-twice | error | one key names two samples of a set |
-| group-leak | error | one group (subject, film) stands in two splits |
+| all-masked | warning | samples without a known label, in a set that has labels |
+| unlabelled-set | note | a set without any label |
+| key-twice | error | two samples of a set have the same key |
+| group-leak | error | one group (subject, film) is in two splits |
 | no-group | warning | samples without a group: folds cannot keep them together |
 | exact-duplicates | warning | the same pixels twice within one set and split, in different groups |
 | repeated-frames | note | the same pixels twice within one group |
@@ -73,7 +74,7 @@ _SEVERITY: Final[dict[str, Severity]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One kind of fault: how often, and the first few names."""
+    """One kind of problem: its number of occurrences, and the first few names."""
 
     kind: str
     severity: Severity
@@ -83,8 +84,8 @@ class Finding:
 
 
 @dataclass(kw_only=True, slots=True)
-class _Seen:
-    """What is kept of a sample."""
+class _SampleRecord:
+    """What is kept of a sample to find duplicates."""
 
     name: str
     source: str
@@ -97,30 +98,32 @@ class _Seen:
 
 @dataclass(kw_only=True, slots=True)
 class Checks:
-    """Gathers samples; memory grows by some 500 bytes a sample, thumbnails go into a temporary file."""
+    """Collects samples; memory grows by some 500 bytes per sample, thumbnails go into a temporary file."""
 
     num_samples: int = 0
     classes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (source, class name)
     splits: Counter[tuple[str, str]] = field(default_factory=Counter)  # (source, split)
     labels: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)  # source -> f64[3, 6 + A]
-    _faults: dict[str, list[str]] = field(default_factory=dict)
+    _examples: dict[str, list[str]] = field(default_factory=dict)
     _counts: Counter[str] = field(default_factory=Counter)
-    _seen: list[_Seen] = field(default_factory=list)
-    _thumbnails: IO[bytes] = field(default_factory=TemporaryFile)  # 1,024 bytes for each of _seen
+    _records: list[_SampleRecord] = field(default_factory=list)
+    _thumbnails: IO[bytes] = field(default_factory=TemporaryFile)  # 1,024 bytes per record
     _keys: set[tuple[str, str]] = field(default_factory=set)
     _group_splits: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    _masked: dict[str, list[str]] = field(default_factory=dict)  # source -> names without any label
+    _masked: dict[str, list[str]] = field(default_factory=dict)  # source -> names of the first samples without a label
     _num_masked: Counter[str] = field(default_factory=Counter)
 
-    def fault(self, kind: str, name: str) -> None:
+    def _count(self, kind: str, name: str) -> None:
+        """Count an occurrence of a problem; the first few names are kept as examples."""
         self._counts[kind] += 1
-        names = self._faults.setdefault(kind, [])
+        names = self._examples.setdefault(kind, [])
         if len(names) < _EXAMPLES:
             names.append(name)
 
     def add(self, item: Item | ShardProblem) -> None:
+        """Examine the next sample, or count a problem of a shard."""
         if isinstance(item, ShardProblem):
-            self.fault(item.kind, item.text)
+            self._count(item.kind, item.text)
             return
         self.num_samples += 1
         self.classes[item.source, item.class_name] += 1
@@ -128,15 +131,15 @@ class Checks:
         self._check_place(item)
         self._check_labels(item)
         if item.image is None:
-            self.fault("missing-picture" if item.missing else "damaged-picture", f"{item.name} ({item.problem})")
+            self._count("missing-picture" if item.missing else "damaged-picture", f"{item.name} ({item.problem})")
             return
         if float(luma(item.image).std()) < _MIN_STD:
-            self.fault("constant-picture", item.name)
-            return  # constant pictures are all alike: no duplicates of one another
+            self._count("constant-picture", item.name)
+            return  # constant pictures do not count as duplicates of one another
         label = np.concatenate([np.where(item.mask, item.targets, -1), np.where(item.au_mask, item.au_targets, -1)])
         self._thumbnails.write(thumbnail(item.image).tobytes())
-        self._seen.append(
-            _Seen(
+        self._records.append(
+            _SampleRecord(
                 name=item.name,
                 source=item.source,
                 group=item.group,
@@ -149,10 +152,10 @@ class Checks:
 
     def _check_place(self, item: Item) -> None:
         if (item.source, item.key) in self._keys:
-            self.fault("key-twice", item.name)
+            self._count("key-twice", item.name)
         self._keys.add((item.source, item.key))
         if not item.group:
-            self.fault("no-group", item.name)
+            self._count("no-group", item.name)
         elif item.split:
             self._group_splits.setdefault((item.source, item.group), set()).add(item.split)
 
@@ -161,7 +164,7 @@ class Checks:
         mask = np.concatenate([item.mask, item.au_mask])
         if not (np.isfinite(values[mask]) & (values[mask] >= 0) & (values[mask] <= 1)).all():
             shown = ", ".join(f"{value:g}" for value in values[mask][:6])
-            self.fault("label-range", f"{item.name} ({shown})")
+            self._count("label-range", f"{item.name} ({shown})")
         if not mask.any():
             self._num_masked[item.source] += 1
             names = self._masked.setdefault(item.source, [])
@@ -172,8 +175,7 @@ class Checks:
         sums += np.stack([mask, known >= 0.5, known])
 
     def findings(self, *, left_out: Mapping[str, int], max_distance: int | None) -> list[Finding]:
-        """Everything found, errors first. `max_distance`: bits in which the hashes of near duplicates
-        may differ before the closer look; None: as duplicate_pairs does."""
+        """All findings, errors first. `left_out`: counts by cause; `max_distance`: see duplicate_pairs."""
         self._find_masked()
         self._find_leaks()
         self._find_exact()
@@ -181,19 +183,19 @@ class Checks:
         self._find_balance()
         for cause, count in left_out.items():
             self._counts["left-out"] += count
-            self._faults.setdefault("left-out", []).append(f"{cause}: {count}")
+            self._examples.setdefault("left-out", []).append(f"{cause}: {count}")
         order: Sequence[Severity] = ("error", "warning", "note")
-        found = [
+        findings = [
             Finding(
                 kind=kind,
                 severity=_SEVERITY[kind],
                 count=count,
                 text=_TEXTS[kind],
-                examples=tuple(self._faults.get(kind, ())),
+                examples=tuple(self._examples.get(kind, ())),
             )
             for kind, count in self._counts.items()
         ]
-        return sorted(found, key=lambda one: (order.index(one.severity), one.kind))
+        return sorted(findings, key=lambda finding: (order.index(finding.severity), finding.kind))
 
     def _find_masked(self) -> None:
         totals = Counter[str]()
@@ -201,64 +203,67 @@ class Checks:
             totals[source] += count
         for source, count in self._num_masked.items():
             if count == totals[source]:
-                self.fault("unlabelled-set", f"{source}: all {count}")
+                self._count("unlabelled-set", f"{source}: all {count}")
             else:
                 self._counts["all-masked"] += count
-                self._faults.setdefault("all-masked", []).extend(self._masked[source])
+                self._examples.setdefault("all-masked", []).extend(self._masked[source])
 
     def _find_leaks(self) -> None:
         for (source, group), splits in self._group_splits.items():
             if len(splits) > 1:
-                self.fault("group-leak", f"{source}: group {group} in {', '.join(sorted(splits))}")
+                self._count("group-leak", f"{source}: group {group} in {', '.join(sorted(splits))}")
 
     def _find_exact(self) -> None:
-        by_digest: dict[bytes, list[_Seen]] = {}
-        for one in self._seen:
-            by_digest.setdefault(one.digest, []).append(one)
+        by_digest: dict[bytes, list[_SampleRecord]] = {}
+        for sample in self._records:
+            by_digest.setdefault(sample.digest, []).append(sample)
         for group in by_digest.values():
             if len(group) > 1:
-                self.fault(_across("exact-duplicates", group), " = ".join(one.name for one in group[:4]))
-                if len({one.label for one in group}) > 1:
-                    self.fault("duplicates-with-other-labels", " = ".join(one.name for one in group[:4]))
+                self._count(_duplicate_kind("exact-duplicates", group), " = ".join(sample.name for sample in group[:4]))
+                if len({sample.label for sample in group}) > 1:
+                    self._count("duplicates-with-other-labels", " = ".join(sample.name for sample in group[:4]))
 
     def _find_near(self, max_distance: int | None) -> None:
-        """Pairs of different groups that show one picture, mirrored ones as well; equal pixels are found elsewhere."""
-        hashes = np.array([one.phash for one in self._seen], np.uint64)
-        names = {mark: number for number, mark in enumerate(dict.fromkeys((s.source, s.group) for s in self._seen))}
-        groups = np.array([names[one.source, one.group] if one.group else -1 for one in self._seen], np.int64)
-        groups[groups < 0] = len(names) + np.arange((groups < 0).sum())  # no group: each its own
+        """Count near duplicates (upright or mirrored) in different groups; _find_exact counts equal pixels."""
+        hashes = np.array([sample.phash for sample in self._records], np.uint64)
+        numbers = {
+            group: number for number, group in enumerate(dict.fromkeys((s.source, s.group) for s in self._records))
+        }
+        groups = np.array([numbers[s.source, s.group] if s.group else -1 for s in self._records], np.int64)
+        groups[groups < 0] = len(numbers) + np.arange((groups < 0).sum())  # samples without a group are all different
         pairs = duplicate_pairs(hashes, groups=groups, thumbnails=self._thumbnails_of, max_distance=max_distance)
         for first, second in pairs.tolist():
-            a, b = self._seen[first], self._seen[second]
+            a, b = self._records[first], self._records[second]
             if a.digest != b.digest:
-                self.fault(_across("near-duplicates", [a, b]), f"{a.name} ~ {b.name}")
+                self._count(_duplicate_kind("near-duplicates", [a, b]), f"{a.name} ~ {b.name}")
 
     def _thumbnails_of(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Thumbnails u8[K, 32, 32] of the records at positions i64[K]."""
         num_bytes = THUMBNAIL_SIZE**2
-        found = np.empty((len(positions), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
-        for place, position in enumerate(positions.tolist()):
+        out = np.empty((len(positions), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+        for index, position in enumerate(positions.tolist()):
             self._thumbnails.seek(position * num_bytes)
-            found[place] = np.frombuffer(self._thumbnails.read(num_bytes), np.uint8).reshape(found.shape[1:])
-        return found
+            out[index] = np.frombuffer(self._thumbnails.read(num_bytes), np.uint8).reshape(out.shape[1:])
+        return out
 
     def _find_balance(self) -> None:
         names = (*EMOTIONS, *ACTION_UNITS)
         for source, sums in self.labels.items():
             for name, known, positive in zip(names, sums[0], sums[1], strict=True):
                 if known and not positive:
-                    self.fault("no-positive", f"{source}: {name} ({known:.0f} known)")
+                    self._count("no-positive", f"{source}: {name} ({known:.0f} known)")
             totals = sums[2, : len(EMOTIONS)][sums[0, : len(EMOTIONS)] > 0]
             if totals.size and totals.min() > 0 and totals.max() / totals.min() > _MAX_IMBALANCE:
-                self.fault("imbalance", f"{source}: {totals.max() / totals.min():.0f} to 1")
+                self._count("imbalance", f"{source}: {totals.max() / totals.min():.0f} to 1")
 
 
-def _across(kind: str, group: Sequence[_Seen]) -> str:
-    """The kind of duplicates: of two splits, of two sets, of two groups, or of one group."""
-    if len({one.split for one in group if one.split}) > 1:
+def _duplicate_kind(kind: str, group: Sequence[_SampleRecord]) -> str:
+    """The kind of duplicates: in two splits, two sets, two groups, or one group."""
+    if len({sample.split for sample in group if sample.split}) > 1:
         return f"{kind}-across-splits"
-    if len({one.source for one in group}) > 1:
+    if len({sample.source for sample in group}) > 1:
         return f"{kind}-across-sets"
-    return "repeated-frames" if group[0].group and len({one.group for one in group}) == 1 else kind
+    return "repeated-frames" if group[0].group and len({sample.group for sample in group}) == 1 else kind
 
 
 _TEXTS: Final = {

@@ -1,6 +1,6 @@
-"""The doctor's page: no script, nothing loaded from outside, every text escaped; and contact sheets.
+"""The doctor's HTML page (no scripts, no external resources, all text escaped), and contact sheets.
 
-A contact sheet has some faces of each class in one picture, so that a person sees at a glance what a class holds.
+A contact sheet is a picture with some faces of one class, to see its content at a glance.
 """
 
 import base64
@@ -65,13 +65,13 @@ details { max-width: 46rem; overflow-wrap: anywhere; } img { max-width: 100%; di
 {% endfor %}
 </body></html>
 """
-_THUMB: Final = 96  # pixels a side
-_TITLE: Final = 28
+_THUMB: Final = 96  # side of a thumbnail in pixels
+_TITLE: Final = 28  # height of the title in pixels
 _COLUMNS: Final = 10
 
 
 def render_page(diagnosis: "Diagnosis", pictures: Mapping[str, bytes]) -> str:
-    """The page; `pictures` are the contact sheets (png) by file name. Raises MissingDependencyError without jinja2."""
+    """The page as HTML; `pictures`: contact sheets (png) by file name. Raises MissingDependencyError without jinja2."""
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as error:
@@ -82,7 +82,7 @@ def render_page(diagnosis: "Diagnosis", pictures: Mapping[str, bytes]) -> str:
 
 
 class ContactSheets:
-    """Keeps a fixed number of faces per class: those with the smallest digests, which is a draw that never changes."""
+    """Keeps a fixed number of faces per class: those with the smallest digests, a deterministic random sample."""
 
     def __init__(self, *, num_faces: int = 40, max_classes: int = 60) -> None:
         self.num_faces, self.max_classes = num_faces, max_classes
@@ -91,7 +91,7 @@ class ContactSheets:
         self._count = 0
 
     def add(self, class_name: str, image: npt.NDArray[np.uint8], digest: bytes) -> None:
-        """Offer u8[H, W, 3] RGB of a class; `digest` tells pictures apart."""
+        """Add a picture u8[H, W, 3] RGB of a class; `digest`: of its pixels."""
         name = class_name or "(no label)"
         self._totals[name] = self._totals.get(name, 0) + 1
         if name not in self._faces and len(self._faces) >= self.max_classes:
@@ -113,16 +113,16 @@ class ContactSheets:
         """(class name, number of its samples, png) of every class, the most frequent first."""
         names = sorted(self._faces, key=lambda name: (-self._totals[name], name))
         return [
-            (name, self._totals[name], draw_sheet(name, self._totals[name], [one[2] for one in self._ordered(name)]))
+            (name, self._totals[name], draw_sheet(name, self._totals[name], self._ordered_faces(name)))
             for name in names
         ]
 
-    def _ordered(self, name: str) -> list[tuple[int, int, npt.NDArray[np.uint8]]]:
-        return sorted(self._faces[name], key=lambda one: -one[0])
+    def _ordered_faces(self, name: str) -> list[npt.NDArray[np.uint8]]:
+        return [face for _, _, face in sorted(self._faces[name], key=lambda entry: -entry[0])]
 
 
 def draw_sheet(name: str, total: int, faces: Sequence[npt.NDArray[np.uint8]]) -> bytes:
-    """One sheet as png: a title and rows of ten faces, each at most 96 pixels a side."""
+    """A contact sheet as png: a title and rows of ten faces u8[H, W, 3], at most 96 pixels a side."""
     num_rows = max(-(-len(faces) // _COLUMNS), 1)
     sheet = Image.new("RGB", (_COLUMNS * _THUMB, _TITLE + num_rows * _THUMB), (24, 24, 24))
     title = f"{name}   {len(faces)} of {total:,}"

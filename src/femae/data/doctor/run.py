@@ -1,7 +1,7 @@
-"""`femae data doctor`: examines every sample of shards or of a raw data set and reports what is wrong.
+"""`femae data doctor`: examines every sample of shards or of a raw data set and reports problems.
 
-Writes into a folder: doctor.json (everything, for machines), doctor.html (one self-contained page), and a contact sheet
-per class as png. What it looks for: data/doctor/checks.py.
+Writes into a folder: doctor.json (all results, machine-readable), doctor.html (a self-contained page), and a contact
+sheet per class as png. The checks: data/doctor/checks.py.
 """
 
 import json
@@ -37,7 +37,7 @@ _QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """The result; `as_json` is what doctor.json holds."""
+    """The result of an examination, the content of doctor.json."""
 
     subject: str
     kind: str  # shards or raw
@@ -49,21 +49,22 @@ class Diagnosis:
 
     @property
     def is_sound(self) -> bool:
-        """No error and no warning: what `--strict` asks for."""
+        """Whether there is no error and no warning, as `--strict` requires."""
         return all(finding.severity == "note" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
+        """The content of doctor.json."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Examined:
-    """What is examined."""
+class _Subject:
+    """The samples to examine."""
 
-    subject: str
+    name: str
     kind: str  # shards or raw
     items: Iterable[Item | ShardProblem]
-    left_out: Callable[[], dict[str, int]]  # cause -> count, asked when all items were seen
+    left_out: Callable[[], dict[str, int]]  # cause -> count, called after the last item
     quality: Mapping[str, list[float]]
 
 
@@ -74,20 +75,20 @@ def diagnose_shards(folder: Path, *, out: Path, max_distance: int | None = None)
     for source, account in manifest.info["sources"].items():
         for cause, entry in {**account.get("left_out", {}), **account.get("left_out_by_reader", {})}.items():
             left_out[f"{source}: {cause}"] = entry["count"]
-    examined = _Examined(
-        subject=str(folder),
+    subject = _Subject(
+        name=str(folder),
         kind="shards",
         items=scan_shards(manifest),
         left_out=lambda: left_out,
         quality=_quality(manifest),
     )
-    return _diagnose(examined, out=out, max_distance=max_distance)
+    return _diagnose(subject, out=out, max_distance=max_distance)
 
 
 def diagnose_raw(
     readers: Iterable[SourceReader], *, subject: str, out: Path, max_distance: int | None = None
 ) -> Diagnosis:
-    """Examine raw data sets as their readers give them; whole pictures, no face is looked for."""
+    """Examine raw data sets through their readers: whole pictures, without face detection."""
     used = list(readers)
 
     def items() -> Iterator[Item | ShardProblem]:
@@ -101,19 +102,19 @@ def diagnose_raw(
             for cause, count in reader.reading.excluded.items()
         }
 
-    examined = _Examined(subject=subject, kind="raw", items=items(), left_out=left_out, quality={})
+    examined = _Subject(name=subject, kind="raw", items=items(), left_out=left_out, quality={})
     return _diagnose(examined, out=out, max_distance=max_distance)
 
 
-def _diagnose(examined: _Examined, *, out: Path, max_distance: int | None) -> Diagnosis:
+def _diagnose(subject: _Subject, *, out: Path, max_distance: int | None) -> Diagnosis:
     from femae.data.doctor.page import render_page
 
     checks, sheets = Checks(), ContactSheets()
-    for item in examined.items:
+    for item in subject.items:
         checks.add(item)
         if isinstance(item, Item) and item.image is not None:
             sheets.add(item.class_name, item.image, item.pixel_digest)
-    findings = checks.findings(left_out=examined.left_out(), max_distance=max_distance)
+    findings = checks.findings(left_out=subject.left_out(), max_distance=max_distance)
     out.mkdir(parents=True, exist_ok=True)
     files: list[tuple[str, int, str]] = []
     pictures: dict[str, bytes] = {}
@@ -123,11 +124,11 @@ def _diagnose(examined: _Examined, *, out: Path, max_distance: int | None) -> Di
         files.append((name, total, file))
         pictures[file] = png
     diagnosis = Diagnosis(
-        subject=examined.subject,
-        kind=examined.kind,
+        subject=subject.name,
+        kind=subject.kind,
         num_samples=checks.num_samples,
         sources={source: _source_counts(checks, source) for source in sorted(checks.labels)},
-        quality=dict(examined.quality),
+        quality=dict(subject.quality),
         findings=tuple(findings),
         sheets=tuple(files),
     )
@@ -142,11 +143,13 @@ def _source_counts(checks: Checks, source: str) -> dict[str, Any]:
     return {
         "num_samples": sum(count for (name, _), count in checks.classes.items() if name == source),
         "classes": {
-            word or "(no label)": count
-            for (name, word), count in sorted(checks.classes.items(), key=lambda one: -one[1])
+            class_name or "(no label)": count
+            for (name, class_name), count in sorted(checks.classes.items(), key=lambda item: -item[1])
             if name == source
         },
-        "splits": {word or "(none)": count for (name, word), count in sorted(checks.splits.items()) if name == source},
+        "splits": {
+            split or "(none)": count for (name, split), count in sorted(checks.splits.items()) if name == source
+        },
         "labels": {
             name: {"known": int(known[i]), "positive": int(positive[i]), "sum": round(float(total[i]), 3)}
             for i, name in enumerate(names)
@@ -156,14 +159,14 @@ def _source_counts(checks: Checks, source: str) -> dict[str, Any]:
 
 
 def _quality(manifest: Manifest) -> dict[str, list[float]]:
-    """Quantiles of the measures over all rows that have them."""
-    found: dict[str, list[float]] = {}
+    """Quantiles of each quality measure over the rows where it is known."""
+    quantiles: dict[str, list[float]] = {}
     for name in _QUALITY:
         values = numbers(manifest.table, name).astype(np.float64)
         values = values[np.isfinite(values)]
         if values.size:
-            found[name] = [round(float(value), 4) for value in np.quantile(values, _QUANTILES)]
-    return found
+            quantiles[name] = [round(float(value), 4) for value in np.quantile(values, _QUANTILES)]
+    return quantiles
 
 
 def _slug(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the doctor examines: every sample of a folder of shards, or of a raw data set, one after the other."""
+"""Iterates over all samples of a folder of shards, or of a raw data set, for the doctor."""
 
 import hashlib
 from collections.abc import Iterator
@@ -31,30 +31,31 @@ class Item:
     split: str
     class_name: str
     targets: npt.NDArray[np.float32]  # f32[6]
-    mask: npt.NDArray[np.bool_]
-    au_targets: npt.NDArray[np.float32]
-    au_mask: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_]  # bool[6]
+    au_targets: npt.NDArray[np.float32]  # f32[46]
+    au_mask: npt.NDArray[np.bool_]  # bool[46]
     image: npt.NDArray[np.uint8] | None = None  # u8[H, W, 3] RGB
     problem: str = ""  # why there is no image
-    missing: bool = False  # the picture's file is not there
-    pixel_digest: bytes = b""
-    phash: int = 0
+    missing: bool = False  # whether the picture's file is missing
+    pixel_digest: bytes = b""  # equal for equal pixels
+    phash: int = 0  # perceptual hash
 
     @property
     def name(self) -> str:
+        """Source and key, for messages."""
         return f"{self.source}: {self.key}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardProblem:
-    """A shard that is not as the manifest says."""
+    """A shard that differs from the manifest."""
 
     kind: str  # missing-shard, changed-shard, damaged-shard, unlisted-shard
     text: str
 
 
 def scan_shards(manifest: Manifest) -> Iterator[Item | ShardProblem]:
-    """Every row of every shard, and what is wrong with shards as a whole. Pictures are decoded."""
+    """Every row of every shard with its decoded picture, and the problems of whole shards."""
     folder = manifest.folder / "shards"
     listed = {shard.file for shard in manifest.shards}
     for path in sorted(folder.glob("*.parquet")):
@@ -101,12 +102,12 @@ def _item_of_row(row: dict[str, Any]) -> Item:
         au_mask=np.array(row["au_mask"], np.bool_),
         image=image,
         problem=problem,
-        **_marks(image),
+        **_digests(image),
     )
 
 
 def scan_raw(reader: SourceReader) -> Iterator[Item]:
-    """Every sample a reader gives, with its whole picture (no face is looked for). Films are decoded once."""
+    """Every sample of a reader with its whole picture, without face detection."""
     source = reader.reading.source
     for sample, loaded in load_pictures_of(reader):
         au_targets, au_mask = action_unit_arrays(sample)
@@ -123,12 +124,12 @@ def scan_raw(reader: SourceReader) -> Iterator[Item]:
             image=loaded.image,
             problem="" if loaded.image is not None else f"{loaded.cause} {loaded.detail}".strip(),
             missing=loaded.image is None and loaded.cause == MISSING,
-            **_marks(loaded.image),
+            **_digests(loaded.image),
         )
 
 
-def _marks(image: npt.NDArray[np.uint8] | None) -> dict[str, Any]:
-    """Digest of the pixels and perceptual hash."""
+def _digests(image: npt.NDArray[np.uint8] | None) -> dict[str, Any]:
+    """The digest of the pixels and the perceptual hash."""
     if image is None:
         return {}
     digest = hashlib.blake2b(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16)

@@ -1,25 +1,25 @@
-"""Faces of pictures and of the frames of films, with the detector that `predict` uses.
+"""Finds the faces of pictures and of frames of films, with the detector of `predict`.
 
-`predict` searches a picture at every scale, for faces of any size. Where one face of a picture is wanted, that is up to
-nine times as much work as needed:
+`predict` searches a picture at every scale, for faces of any size. To find the one labelled face of a picture, that is
+up to nine times as much work as needed:
 
-- the data set gives a box: the detector looks around it, at the scale where landmarks are best;
-- it gives none: the picture is looked at with a long side of 320, which shows every face of a tenth of it or more, and
-  the chosen face once more at the best scale when it is small there;
-- where that finds nothing, and with all_faces, the picture is searched at every scale.
+- with a box of the data set, the detector runs around it, at the scale with the best landmarks;
+- without a box, it runs at a long side of 320, which shows every face of at least a tenth of it, and once more at the
+  best scale if the chosen face is small there;
+- if that finds nothing, and with all_faces, the picture is searched at every scale.
 
-In a film a full search is made at the first frame asked for, then every two seconds; in between one scale is used that
-shows the smallest face of the last search well (as `predict` does). A frame where that finds nothing, though the last
-search had, is searched in full, so that no labelled frame is lost for speed. The outcome depends on the frames alone,
+In a film there is a full search at the first requested frame, then every two seconds; in between a single scale is used
+that suits the smallest face of the last search (as in `predict`). If that finds nothing although the last full search
+did, the frame is searched in full, so that no labelled frame is lost for speed. The result depends on the frames alone,
 never on timing.
 
-Of several faces in a picture, the one its label speaks of:
+Of several faces in a picture, the labelled one is chosen:
 
-- The data set gives a box: the face that overlaps it most, if the intersection over union is at least 0.25 (data sets
-  draw boxes tight or with hair and shoulders, so more cannot be asked); else the picture is left out.
-- It gives none: the face with the largest `area * (1 - distance)`, where distance is that of the box's centre from the
-  picture's centre as a share of half the diagonal (0 centre, 1 corner). Of equals the more certain, then the left one.
-- `all_faces`: every face, in that order of weight; only of pictures without any label, since a label speaks of one.
+- With a box of the data set: the face that overlaps it most, if the intersection over union is at least 0.25 (data sets
+  draw boxes tightly or with hair and shoulders, so the limit is low); otherwise the picture is left out.
+- Without a box: the face with the largest `area * (1 - distance)`, where distance is that of the box's centre from the
+  picture's centre as a share of half the diagonal (0 centre, 1 corner). In a tie the highest score, then the leftmost.
+- `all_faces`: every face, in that order; only for pictures without labels, since a label refers to one face.
 """
 
 from collections.abc import Sequence
@@ -38,16 +38,16 @@ __all__ = ["MIN_BOX_IOU", "FaceFinder", "box_iou", "choose_faces"]
 
 Box = tuple[float, float, float, float]
 _SEARCH_EVERY_S: Final = 2.0
-_COARSE: Final = 320  # long side in pixels
-_EXACT_PX: Final = 96  # height of a face from which landmarks are exact, as faces/scales.py says
-_NOTHING_KNOWN_PX: Final = 64  # size of face that is looked for where the last search found none
+_COARSE_SIDE: Final = 320  # long side in pixels
+_EXACT_PX: Final = 96  # height of a face from which landmarks are exact, see faces/scales.py
+_DEFAULT_FACE_PX: Final = 64  # expected face size if the last search found none
 MIN_BOX_IOU: Final = 0.25
 NO_FACE: Final = "no face found"
 NO_FACE_AT_BOX: Final = "no face at the data set's own box"
 
 
 class FaceFinder:
-    """Opens the detector when it is first needed, with one thread. Not to be shared between threads."""
+    """Detects faces; the detector is loaded on first use, with one thread. Not thread-safe."""
 
     def __init__(self, settings: PrepareSettings, *, detector_path: Path | None) -> None:
         self._settings, self._path = settings, detector_path
@@ -60,7 +60,7 @@ class FaceFinder:
     def in_picture(
         self, image: npt.NDArray[np.uint8], *, box_xyxy: Box | None, all_faces: bool
     ) -> tuple[list[Face], str]:
-        """u8[H, W, 3] RGB -> the faces to keep, and the cause when there is none (else empty)."""
+        """The faces to keep of a picture u8[H, W, 3] RGB, and the cause if there is none (else empty)."""
         height, width = image.shape[:2]
 
         def choose(faces: list[Face]) -> tuple[list[Face], str]:
@@ -69,23 +69,23 @@ class FaceFinder:
         if not all_faces:
             near = [np.asarray(box_xyxy, np.float32)] if box_xyxy is not None else []
             if not near:
-                near = self._needing_a_closer_look(chosen := choose(self._detect(image, long_side=_COARSE))[0], image)
+                near = self._too_coarse(chosen := choose(self._detect(image, long_side=_COARSE_SIDE))[0], image)
                 if chosen and not near:
                     return chosen, ""
-            if near and (found := choose(self._around(image, near))[0]):
+            if near and (found := choose(self._detect_near(image, near))[0]):
                 return found, ""
         return choose(self._detect(image, long_side=None))
 
-    def _needing_a_closer_look(self, faces: list[Face], image: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
-        """Boxes of faces that were too small at the coarse scale for exact landmarks."""
-        scale = _COARSE / max(image.shape[:2])
+    def _too_coarse(self, faces: list[Face], image: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+        """Boxes f32[4] of faces that are too small for exact landmarks at the coarse scale."""
+        scale = _COARSE_SIDE / max(image.shape[:2])
         return [face.box_xyxy for face in faces if float(face.box_xyxy[3] - face.box_xyxy[1]) * scale < _EXACT_PX]
 
-    def _around(self, image: npt.NDArray[np.uint8], boxes: list[npt.NDArray[np.float32]]) -> list[Face]:
-        return self._large_enough(self._open().detect_near(image, boxes_xyxy=np.stack(boxes)))
+    def _detect_near(self, image: npt.NDArray[np.uint8], boxes: list[npt.NDArray[np.float32]]) -> list[Face]:
+        return self._without_small(self._get_detector().detect_near(image, boxes_xyxy=np.stack(boxes)))
 
     def in_frame(self, image: npt.NDArray[np.uint8], *, film: Path, frame: int, time_s: float | None) -> list[Face]:
-        """The same for a frame of a film; frames of one film must come in order."""
+        """All faces in a frame of a film; frames of one film must be passed in order."""
         if film == self._film and frame == self._last[0]:
             return self._last[1]
         now = time_s if time_s is not None else frame / 25
@@ -93,7 +93,7 @@ class FaceFinder:
         searched = film != self._film or not 0 <= now - self._searched_s < _SEARCH_EVERY_S
         if not searched:
             height, width = image.shape[:2]
-            known_px = self._smallest_px or _NOTHING_KNOWN_PX
+            known_px = self._smallest_px or _DEFAULT_FACE_PX
             faces = self._detect(image, long_side=choose_long_side(width, height, smallest_face_px=known_px))
             searched = not faces and self._smallest_px is not None
         if searched:
@@ -103,16 +103,16 @@ class FaceFinder:
         self._film, self._last = film, (frame, faces)
         return faces
 
-    def _open(self) -> Any:
+    def _get_detector(self) -> Any:
         if self._detector is None:
             threshold = self._settings.detection_threshold
             self._detector = load_detector(self._path, num_threads=1, score_threshold=threshold)
         return self._detector
 
     def _detect(self, image: npt.NDArray[np.uint8], *, long_side: int | None) -> list[Face]:
-        return self._large_enough(self._open().detect(image[None], long_side=long_side)[0])
+        return self._without_small(self._get_detector().detect(image[None], long_side=long_side)[0])
 
-    def _large_enough(self, faces: list[Face]) -> list[Face]:
+    def _without_small(self, faces: list[Face]) -> list[Face]:
         smallest = self._settings.min_face
         return [face for face in faces if (face.box_xyxy[2:] - face.box_xyxy[:2]).min() >= smallest]
 
@@ -142,7 +142,7 @@ def choose_faces(
     box_xyxy: tuple[float, float, float, float] | None,
     all_faces: bool,
 ) -> tuple[list[Face], str]:
-    """The faces to keep of a picture of this size, and the cause when there is none (else empty)."""
+    """The faces to keep of a picture of this size, and the cause if there is none (else empty)."""
     if not faces:
         return [], NO_FACE
     if box_xyxy is not None:

@@ -1,10 +1,10 @@
 """`femae data prepare`: pictures and films of any data set -> face crops with labels in Parquet shards.
 
-Work is cut into units (data/prepare/plan.py), one shard each, committed by one rename. A run that was killed goes on
-where it was: finished units are known by their fingerprint and not made again, unfinished ones leave only a hidden
+Work is divided into units (data/prepare/plan.py), one shard each, committed by a rename. A run that was killed can be
+resumed: finished units are recognised by their fingerprint and not made again, unfinished ones leave only a hidden
 partial file that the next run removes. When a data set is complete its record `sources/NAME.json` is written, and from
-all records the manifest. Several data sets may share one folder, in one run or in several, as long as the settings
-agree. A run that finds everything done changes no byte.
+all records the manifest. Several data sets may share one folder, in one run or in several, if their settings agree. A
+run that finds everything done changes no byte.
 """
 
 import importlib.metadata
@@ -35,17 +35,17 @@ from femae.errors import DataError, OutputError
 
 __all__ = ["PrepareProgress", "PrepareResult", "PrepareSettings", "Workers", "prepare"]
 
-_HERE: Final = Workers()
+_LOCAL: Final = Workers()
 _PACKAGES: Final = ("av", "numpy", "onnxruntime", "pillow", "pyarrow")
 _SHARD_NAME: Final = re.compile(r"(?P<source>.+)-(?P<number>\d{5,})\.parquet")
 
 
 class PrepareProgress:
-    """Counts always; draws only on a terminal. Context manager."""
+    """Counts samples and faces, and shows a progress bar on a terminal. Context manager."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         console = Console(stderr=True)
-        self.num_samples = 0  # seen by this run
+        self.num_samples = 0  # processed by this run
         self.num_faces = 0  # found by this run
         self._started = time.perf_counter()
         self._progress = Progress(
@@ -70,13 +70,13 @@ class PrepareProgress:
         self._progress.stop()
 
     def reading(self, source: str, count: int) -> None:
-        """Samples of a data set that were read so far."""
+        """Show the number of samples of a data set that were read so far."""
         if self._task is None:
             self._task = self._progress.add_task("", total=0, rate="")
         self._progress.update(self._task, description=f"reading {source}", completed=count, total=count)
 
     def start(self, num_samples: int) -> None:
-        """The work begins; this many pictures are expected."""
+        """Begin to show the processing of `num_samples` samples."""
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._started = time.perf_counter()
@@ -91,20 +91,21 @@ class PrepareProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareResult:
-    """What a run did."""
+    """The result of a run."""
 
     folder: Path
     info: dict[str, Any]  # manifest.json
     sources: tuple[str, ...]  # of this run
     num_units: int
-    num_units_made: int  # by this run; the others were there already
-    num_pictures: int  # seen by this run
+    num_units_made: int  # by this run; the others existed already
+    num_pictures: int  # processed by this run
     num_faces: int  # found by this run
-    seconds: float  # of work, reading of labels not counted
+    seconds: float  # without reading the labels
     num_workers: int
 
     @property
     def nothing_to_do(self) -> bool:
+        """Whether all shards existed already."""
         return self.num_units_made == 0
 
 
@@ -113,17 +114,17 @@ def prepare(
     *,
     out: Path,
     settings: PrepareSettings,
-    workers: Workers = _HERE,
+    workers: Workers = _LOCAL,
     quiet: bool = False,
 ) -> PrepareResult:
-    """Make or complete the shards of data sets in `out`; see the file's docstring.
+    """Make or complete the shards of data sets in `out`; see the module's docstring.
 
-    Raises DataError when `out` holds shards of other settings or two data sets have one name, OutputError when it
-    cannot be written or another run works in it.
+    Raises DataError when `out` has shards of other settings or two data sets have one name, OutputError when it
+    cannot be written or another run is using it.
     """
     names = [reader.reading.source for reader in readers]
-    if doubles := {name for name in names if names.count(name) > 1}:
-        raise DataError(f"two data sets are called {', '.join(sorted(doubles))}: prepare them in two folders")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise DataError(f"two data sets are called {', '.join(sorted(repeated))}: prepare them in two folders")
     if workers.detector_path is not None:
         settings = replace(settings, detector=_detector_digest(workers.detector_path))
     with _lock(out), PrepareProgress(quiet=quiet) as progress:
@@ -134,9 +135,9 @@ def prepare(
         if not todo and _is_complete(out, records):
             info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         else:
-            work = partial(run_units, workers=workers)
+            run = partial(run_units, workers=workers)
             try:
-                info = _work(out, todo, records, settings, work, progress)
+                info = _complete(out, todo, records, settings, run, progress)
             except OSError as error:
                 raise OutputError(f"{out} cannot be written: {error}; what is finished is kept") from error
     return PrepareResult(
@@ -169,19 +170,19 @@ def _plan(
             on_sample=partial(progress.reading, name),
         )
         units += planned
-        records[name] = _record_of(reader, planned, account)
+        records[name] = _source_record(reader, planned, account)
     return units, records
 
 
-def _work(
+def _complete(
     out: Path,
     todo: list[Unit],
     records: dict[str, dict[str, Any]],
     settings: PrepareSettings,
-    work: Callable[..., Iterator[UnitResult]],
+    run: Callable[..., Iterator[UnitResult]],
     progress: PrepareProgress,
 ) -> dict[str, Any]:
-    """Make the missing shards by `work` (run_units), write the records and the manifest."""
+    """Make the missing shards by `run` (run_units), write the records and the manifest; returns manifest.json."""
     (out / "manifest.json").unlink(missing_ok=True)
     for name in records:
         (out / "sources" / f"{name}.json").unlink(missing_ok=True)
@@ -190,17 +191,17 @@ def _work(
     progress.start(sum(unit.num_samples for unit in todo))
     digests: dict[str, str] = {}
     if todo:
-        for result in work(todo, settings=settings, on_progress=progress.update):
+        for result in run(todo, settings=settings, on_progress=progress.update):
             digests[f"{result.source}-{result.number:05d}.parquet"] = result.sha256
     _remove_stale(out, records)
     (out / "sources").mkdir(exist_ok=True)
     for name, record in records.items():
         write_bytes(out / "sources" / f"{name}.json", _json_bytes(record))
-    return _gather(out, settings, digests)
+    return _write_manifest(out, settings, digests)
 
 
-def _record_of(reader: SourceReader, units: Sequence[Unit], account: ExclusionCounts) -> dict[str, Any]:
-    """What is kept of a data set beside its shards: the reader's account."""
+def _source_record(reader: SourceReader, units: Sequence[Unit], account: ExclusionCounts) -> dict[str, Any]:
+    """The record of a data set: its number of units and samples, and what its reader left out."""
     return {
         "num_units": len(units),
         "num_read": sum(unit.num_samples for unit in units),
@@ -208,8 +209,8 @@ def _record_of(reader: SourceReader, units: Sequence[Unit], account: ExclusionCo
     }
 
 
-def _gather(out: Path, settings: PrepareSettings, digests: dict[str, str]) -> dict[str, Any]:
-    """Write the manifest over all data sets that are complete."""
+def _write_manifest(out: Path, settings: PrepareSettings, digests: dict[str, str]) -> dict[str, Any]:
+    """Write the manifest of all complete data sets; `digests`: known sha256 by shard. Returns manifest.json."""
     shards: list[ShardFile] = []
     accounts: dict[str, dict[str, Any]] = {}
     for record_path in sorted((out / "sources").glob("*.json")):
@@ -240,21 +241,25 @@ def _gather(out: Path, settings: PrepareSettings, digests: dict[str, str]) -> di
 
 
 def _is_complete(out: Path, records: dict[str, dict[str, Any]]) -> bool:
-    """Whether the records of these data sets and a manifest over all records stand there, and no stale shard."""
+    """Whether `out` has these records, a manifest of all records, and no stale shards."""
     for name, record in records.items():
         path = out / "sources" / f"{name}.json"
-        if not path.is_file() or path.read_bytes() != _json_bytes(record) or _stale(out, name, record["num_units"]):
+        if (
+            not path.is_file()
+            or path.read_bytes() != _json_bytes(record)
+            or _stale_shards(out, name, record["num_units"])
+        ):
             return False
     try:
         info = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    known = {path.stem for path in (out / "sources").glob("*.json")}
-    return (out / "manifest.parquet").is_file() and set(info.get("sources", ())) == known
+    recorded = {path.stem for path in (out / "sources").glob("*.json")}
+    return (out / "manifest.parquet").is_file() and set(info.get("sources", ())) == recorded
 
 
-def _stale(out: Path, source: str, num_units: int) -> list[Path]:
-    """Shards of a former, longer reading of a data set."""
+def _stale_shards(out: Path, source: str, num_units: int) -> list[Path]:
+    """Shards left over from an earlier run on a data set that had more units."""
     found = []
     for path in (out / "shards").glob("*.parquet"):
         match = _SHARD_NAME.fullmatch(path.name)
@@ -265,29 +270,29 @@ def _stale(out: Path, source: str, num_units: int) -> list[Path]:
 
 def _remove_stale(out: Path, records: dict[str, dict[str, Any]]) -> None:
     for name, record in records.items():
-        for path in _stale(out, name, record["num_units"]):
+        for path in _stale_shards(out, name, record["num_units"]):
             path.unlink()
 
 
 def _check_settings(out: Path, settings: PrepareSettings) -> None:
-    """Refuse to mix shards of different settings in one folder; note the settings of a new one."""
+    """Raise DataError if `out` has shards of other settings; write the settings into a new folder."""
     path = out / "settings.json"
-    wanted = asdict(settings)
+    values = asdict(settings)
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
+        differing = [name for name in {**values, **found} if found.get(name) != values.get(name)]
         if differing:
-            said = ", ".join(f"{name} {found.get(name)} (now {wanted.get(name)})" for name in differing)
-            raise DataError(f"{out} holds shards made with other settings: {said}; choose another folder")
+            changes = ", ".join(f"{name} {found.get(name)} (now {values.get(name)})" for name in differing)
+            raise DataError(f"{out} holds shards made with other settings: {changes}; choose another folder")
         return
-    if any(not one.name.endswith(".partial") for one in out.iterdir()):
+    if any(not entry.name.endswith(".partial") for entry in out.iterdir()):
         raise DataError(f"{out} is not empty and holds no shards: choose a new folder or delete what is in it")
-    write_bytes(path, _json_bytes(wanted))
+    write_bytes(path, _json_bytes(values))
 
 
 @contextmanager
 def _lock(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder; the system lets go of the lock when the process ends, however it ends."""
+    """Keep a second run out of the folder; the system releases the lock when the process ends in any way."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

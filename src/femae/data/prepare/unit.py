@@ -1,4 +1,4 @@
-"""One work unit of `prepare`: pictures or frames -> detector -> crop -> rows of one shard."""
+"""Processes one work unit of `prepare`: pictures or frames -> detector -> crop -> rows of one shard."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,25 +25,25 @@ __all__ = ["UnitResult", "UnitWorker"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnitResult:
-    """What became of a unit."""
+    """The result of a unit."""
 
     source: str
     number: int
     num_rows: int
     num_bytes: int
     sha256: str
-    left_out: dict[str, Any]  # Account.as_json
+    left_out: dict[str, Any]  # ExclusionCounts.as_json
 
 
 class UnitWorker:
-    """Makes shards, one unit after the other."""
+    """Makes shards, one unit at a time."""
 
     def __init__(self, settings: PrepareSettings, *, detector_path: Path | None) -> None:
         self.settings = settings
         self._finder = FaceFinder(settings, detector_path=detector_path)
 
     def run(self, unit: Unit, *, on_sample: Callable[[int], None]) -> UnitResult:
-        """Make the shard of a unit and put it in its place. `on_sample` gets the faces of each sample as it is done."""
+        """Make the shard of a unit. `on_sample` is called with the number of faces after each sample."""
         account = ExclusionCounts()
         with ShardWriter(path=unit.path) as writer:
             for sample, loaded in load_pictures_of(unit.samples()):
@@ -70,21 +70,21 @@ class UnitWorker:
             account.add(loaded.cause, f"{sample.key}: {loaded.detail}" if loaded.detail else sample.key)
             return []
         if self.settings.crops or (sample.is_crop and not self.settings.redetect):
-            return [self._whole_row(sample, loaded, source)]
-        several = self.settings.all_faces and not sample.mask.any() and not sample.action_units
-        faces, cause = self._find(sample, loaded, all_faces=several)
+            return [self._passthrough_row(sample, loaded, source)]
+        keep_all = self.settings.all_faces and not sample.mask.any() and not sample.action_units
+        faces, cause = self._find(sample, loaded, all_faces=keep_all)
         if not faces:
             account.add(cause, sample.key)
         rows = []
         for number, face in enumerate(faces, start=1):
             try:
-                rows.append(self._face_row(sample, loaded, source, face=face, number=number if several else 0))
+                rows.append(self._face_row(sample, loaded, source, face=face, number=number if keep_all else 0))
             except InputError as error:
                 account.add("face cannot be cropped", f"{sample.key}: {error}")
         return rows
 
     def _find(self, sample: RawSample, loaded: LoadedPicture, *, all_faces: bool) -> tuple[list[Face], str]:
-        """The faces to keep of a sample, or the cause why there is none."""
+        """The faces to keep of a sample, and the cause if there is none."""
         assert loaded.image is not None
         picture = sample.picture
         if not isinstance(picture, VideoFrame):
@@ -93,8 +93,8 @@ class UnitWorker:
         height, width = loaded.image.shape[:2]
         return choose_faces(faces, width=width, height=height, box_xyxy=sample.box_xyxy, all_faces=all_faces)
 
-    def _whole_row(self, sample: RawSample, loaded: LoadedPicture, source: str) -> ShardSample:
-        """A picture that is a crop already: original bytes where they can be kept, else png without loss."""
+    def _passthrough_row(self, sample: RawSample, loaded: LoadedPicture, source: str) -> ShardSample:
+        """The row of a picture that is a crop already: with its original bytes if possible, else encoded as png."""
         assert loaded.image is not None
         data, suffix = loaded.original, loaded.suffix
         if data is None:
@@ -117,7 +117,7 @@ class UnitWorker:
     def _face_row(
         self, sample: RawSample, loaded: LoadedPicture, source: str, *, face: Face, number: int
     ) -> ShardSample:
-        """A face that was found: the stored picture shows `margin` times the frame that predict feeds."""
+        """The row of a detected face; the stored picture has `margin` times the side of the network's input frame."""
         assert loaded.image is not None
         crop = crop_with_margin(loaded.image, face=face, settings=self.settings)
         data, suffix = encode_picture(crop.image, jpeg_quality=self.settings.jpeg_quality)
@@ -161,7 +161,7 @@ def _labels(sample: RawSample, source: str, *, number: int) -> dict[str, Any]:
 
 
 def _measures(stored: Any, inner: Any) -> dict[str, Any]:
-    """Measures of the frame that predict feeds; the perceptual hash of the stored picture."""
+    """Quality measures of the network's input frame, and the perceptual hash of the stored picture."""
     return {
         "blur": quality.blur(inner),
         "darkness": quality.darkness(inner),
@@ -171,6 +171,6 @@ def _measures(stored: Any, inner: Any) -> dict[str, Any]:
 
 
 def _file_name(key: str, suffix: str) -> str:
-    """A plain file name that tells the sample: the key with what paths cannot hold replaced."""
+    """A file name for a sample: its key with special characters replaced, at most 120 characters and the suffix."""
     stem = key.rsplit(".", 1)[0] if Path(key).suffix.lower() in (".jpg", ".jpeg", ".png") else key
     return "".join(c if c.isalnum() or c in "-_@#=" else "_" for c in stem)[-120:] + suffix

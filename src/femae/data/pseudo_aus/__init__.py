@@ -1,4 +1,4 @@
-"""`femae data pseudo-au`: action units of face crops from a blendshape network; `measure` runs it, `table` reads them.
+"""`femae data pseudo-au`: action units of face crops from a blendshape network; `measure` runs it, `table` stores them.
 
-Imports data.store of the other rooms.
+Of femae.data's other subpackages, imports store.
 """

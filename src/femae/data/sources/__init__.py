@@ -1,4 +1,4 @@
-"""Readers of data sets as they were published, and general ones; `catalog` names them, `base` is what they share.
+"""Readers of data sets as published, and general ones; `catalog` lists them, `base` has their common parts.
 
-Imports data.samples and data.targets alone of the other rooms.
+Of femae.data's other modules, imports only samples and targets.
 """

@@ -4,13 +4,13 @@ Two layouts are read:
 
 - **csv** of the first release: `training.csv`, `validation.csv` (with `automatic=True` also
   `automatically_annotated.csv`) with the columns subDirectory_filePath, face_x, face_y, face_width, face_height,
-  facial_landmarks, expression, valence, arousal; without a header line the columns are taken to stand in this order.
-  Pictures are whole photographs, the csv has the face's box.
+  facial_landmarks, expression, valence, arousal; without a header line they are assumed to be in this order. Pictures
+  are whole photographs; the csv has the face box.
 - **folders** of the later release: `{train_set,val_set}/images/<id>.jpg` with `annotations/<id>_exp.npy`. Pictures are
   face crops.
 
-None, Uncertain and No-Face say nothing of the six emotions: left out, or with `keep_unlabelled` kept without a label
-(No-Face never).
+None, Uncertain and No-Face say nothing about the six emotions: they are left out, or with `keep_unlabelled` kept
+without a label (except No-Face).
 """
 
 from collections.abc import Iterator
@@ -60,19 +60,19 @@ class _Entry:
 
     key: str
     split: str
-    path: Path | None  # None: to be found by its key below the folders of pictures
-    expression: str | None  # None: in the file `annotation`
+    path: Path | None  # None: find it by its key in the picture folders
+    expression: str | None  # None: read it from the file `annotation`
     annotation: Path | None = None
     box: tuple[str, str, str, str] | None = None  # x, y, width, height
 
 
 class AffectNetSource(Source[_Entry]):
-    """Reads either layout, whichever `folder` holds."""
+    """Reads the layout that `folder` has."""
 
     def __init__(
         self, folder: Path, *, automatic: bool = False, keep_unlabelled: bool = False, name: str = "affectnet"
     ) -> None:
-        """`automatic`: also the pictures that a network labelled. Raises DataError when neither layout is there."""
+        """`automatic`: include the pictures labelled by a network. Raises DataError when neither layout is found."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         wanted = _LISTS | (_AUTOMATIC if automatic else {})
         places = [folder, *(child for child in listed(folder) if child.is_dir())]
@@ -119,7 +119,7 @@ class AffectNetSource(Source[_Entry]):
                 )
 
     def _from_folders(self, part: Path, split: str) -> Iterator[_Entry]:
-        notes = {path.name[: -len("_exp.npy")]: path for path in self._annotations(part)}
+        annotations = {path.name[: -len("_exp.npy")]: path for path in self._annotations(part)}
         for path in listed(part / "images"):
             if path.suffix.lower() not in PICTURE_SUFFIXES:
                 self._leave_out("file of another kind", f"{part.name}/images/{path.name}")
@@ -129,9 +129,9 @@ class AffectNetSource(Source[_Entry]):
                 split=split,
                 path=path,
                 expression=None,
-                annotation=notes.pop(path.stem, None),
+                annotation=annotations.pop(path.stem, None),
             )
-        for stem in notes:
+        for stem in annotations:
             self._leave_out("picture file is missing", f"{part.name}/annotations/{stem}_exp.npy")
 
     def _annotations(self, part: Path) -> list[Path]:
@@ -166,7 +166,7 @@ class AffectNetSource(Source[_Entry]):
             raise LeftOut("annotation file cannot be read") from None
 
     def _find(self, key: str) -> PictureFile:
-        """The picture below one of the folders; the folder that held the last one is tried first."""
+        """Find a picture in the picture folders, trying the folder of the last one first. Raises LeftOut."""
         for root in self._roots:
             try:
                 found = picture_file(root / key)
@@ -182,7 +182,7 @@ class AffectNetSource(Source[_Entry]):
 
 
 def _box(cells: tuple[str, str, str, str]) -> tuple[float, float, float, float] | None:
-    """x, y, width, height -> corners; None where the csv has no usable box."""
+    """x, y, width, height -> corners; None if the csv has no valid box."""
     try:
         x, y, width, height = (float(cell) for cell in cells)
     except ValueError:

@@ -4,18 +4,18 @@
     EXPR_Recognition_Challenge/...                                                   older: EXPR_Set
     cropped_aligned/<film>[_left|_right]/00001.jpg
 
-Line 1 of a text is a header, line n + 1 is frame n. -1 is unknown. A frame without a jpg has no face. `_left` and
-`_right` are two persons of one film: the film is the group. The number and names of the action units are taken from
+Line 1 of a text file is a header, line n + 1 is frame n. -1 is unknown. A frame without a jpg has no face. `_left` and
+`_right` are two persons of one film: the film is the group. The number and names of the action units are read from
 the header (the first challenges had eight), by default the twelve of the third and later ones.
-Expression 7 is Other, which says nothing of the six emotions: left out unless `keep_unlabelled`.
+Expression 7 is Other, which says nothing about the six emotions: left out unless `keep_unlabelled`.
 
 **s-Aff-Wild2** has valence, arousal, expression and the twelve action units of a frame in one line:
 
     341/00001.jpg,valence,arousal,expression,AU1,...,AU26
 
-The lists are texts or csvs whose names hold `train` or `val`; pictures lie below `cropped_aligned`, `images` or the
-folder itself. Expression -1 and action unit -1 are unknown one by one; a line with neither is left out unless
-`keep_unlabelled`. The film is the group, the same as in Aff-Wild2.
+The lists are text or csv files with `train` or `val` in their names; pictures are in `cropped_aligned`, `images` or the
+folder itself. Expression and action units may each be unknown (-1); a line without any is left out unless
+`keep_unlabelled`. The film is the group, as in Aff-Wild2.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ from femae.data.targets import EmotionLabel, unknown_targets
 from femae.errors import LabelError
 from femae.labels import AFFWILD2_AUS, AFFWILD2_OLD_AUS, LABEL_ORDERS, action_unit_name
 
-__all__ = ["AffWild2Source", "SAffWild2Source", "_action_unit_values", "_film_of"]
+__all__ = ["AffWild2Source", "SAffWild2Source"]
 
 _TRACKS: Final = {
     "au": ("AU_Recognition_Challenge", "AU_Detection_Challenge", "AU_Set"),
@@ -66,14 +66,14 @@ class _Frame:
     person: str  # film, with _left or _right
     number: int  # from 1
     split: str
-    line: str
-    units: tuple[str, ...]
+    line: str  # label as written
+    units: tuple[str, ...]  # names of the action units of `line`
     picture: Path | None
     last: int  # number of the last jpg
 
 
 class AffWild2Source(Source[_Frame]):
-    """Reads one track: `au` or `expr`."""
+    """Reads the labels of one track, `au` or `expr`."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class AffWild2Source(Source[_Frame]):
         keep_unlabelled: bool = False,
         name: str | None = None,
     ) -> None:
-        """`every`: take frames 1, 1 + every, ... Raises DataError when labels or cropped frames are not there."""
+        """`every`: take frames 1, 1 + every, ... Raises DataError when labels or cropped frames are not found."""
         super().__init__(name=name or f"affwild2-{track}", keep_unlabelled=keep_unlabelled)
         self._track, self._every = track, check_every(every)
         tracks = find_folders(folder, _TRACKS[track], skip=_CROPS)
@@ -133,7 +133,7 @@ class AffWild2Source(Source[_Frame]):
             self._leave_out(f"frame passed over (every {self._every})", path.stem, count=skipped)
 
     def _units(self, header: str) -> tuple[str, ...]:
-        """Action units as the header names them; empty for expressions."""
+        """Names of the action units in the header; empty for expressions."""
         if self._track == "expr":
             return ()
         cells = [cell for cell in header.replace(",", " ").split() if cell]
@@ -170,12 +170,12 @@ class AffWild2Source(Source[_Frame]):
 
 
 def _film_of(person: str) -> str:
-    """The source film of one of its persons: without _left or _right."""
+    """The film of a person: the name without _left or _right."""
     return person.removesuffix("_left").removesuffix("_right")
 
 
 def _action_unit_values(cells: list[str], *, names: tuple[str, ...]) -> dict[str, float]:
-    """0 and 1 of the action units that are known; -1 is not. Raises LeftOut."""
+    """The known action units, 0 or 1, by name (-1 is unknown). Raises LeftOut."""
     if len(cells) != len(names):
         raise LeftOut("wrong number of action units")
     try:
@@ -194,10 +194,10 @@ class _Line:
 
 
 class SAffWild2Source(Source[_Line]):
-    """Reads all lists of a folder."""
+    """Reads all lists of a folder of s-Aff-Wild2."""
 
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "s-affwild2") -> None:
-        """Raises DataError when there is no list."""
+        """Raises DataError when no list is found."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         places = [folder, *find_folders(folder, ["MTL_Challenge", "annotations", "labels"], depth=2, skip=_PICTURES)]
         files = [path for place in places for path in listed(place) if path.suffix.lower() in _SUFFIXES]
@@ -244,6 +244,6 @@ class SAffWild2Source(Source[_Line]):
 
 
 def _is_list(path: Path) -> bool:
-    """Whether one of the first ten lines looks like one of the list."""
+    """Whether one of the first ten lines has the format of a list."""
     first = islice(csv_rows(path), 10)
     return any(len(row) == _NUM_CELLS and "/" in row[0] for _, row in first)

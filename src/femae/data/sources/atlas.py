@@ -1,14 +1,13 @@
-"""Data sets kept in atlases: one large picture of equal square cells, row by row, and `labels.csv` with a row per cell.
+"""Data sets in atlases: large pictures of equal square cells, row by row, and `labels.csv` with a row per cell.
 
 `r, c = divmod(cell, columns)` is the row and column of a cell in its atlas.
 
 - **LFW** with one weak expression label each: index, atlas, cell, name, emotion, person, annotator, split. The person
   is the group.
 - **Rendered heads** with exact intensities of action units: index, atlas, cell, compound, one column per action unit
-  (0..1), yaw, pitch, roll, split. A head with a compound sets its two emotions; of a random mix of action units nothing
-  is known of the emotions. Each head is a group. Columns are named by FACS but for two: `AU11` raises the upper lip,
-  which is AU10, and `AU10` pushes it up from within (ARKit's mouthShrugUpper), which is no unit of its own and is left
-  unknown.
+  (0..1), yaw, pitch, roll, split. A compound sets its two emotions; for a random mix of action units the emotions are
+  unknown. Each head is a group. Columns are named by FACS with two exceptions: `AU11` raises the upper lip, which is
+  AU10, and `AU10` pushes it up from inside (ARKit's mouthShrugUpper), which is not a unit of FACS and is ignored.
 - **FER+** is in sources/fer2013.py.
 """
 
@@ -32,24 +31,24 @@ __all__ = ["AtlasSource", "LfwSource", "Synth3dSource"]
 _LABELS: Final = "labels.csv"
 Row = dict[str, str]
 _UNIT = re.compile(r"AU\d+")
-_RENAMED = {"AU10": None, "AU11": "AU10"}  # column -> unit of FACS
+_RENAMED = {"AU10": None, "AU11": "AU10"}  # column -> unit of FACS; None: ignored
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtlasLayout:
-    """How the atlases of a data set are laid out."""
+    """The layout of a data set's atlases."""
 
-    file: str  # name of atlas n, as `lfw_{:02d}.jpg`
-    needs: Sequence[str]  # columns of labels.csv, beside atlas and cell
-    size: int = 96  # pixels a side of a cell
-    columns: int = 24  # cells side by side
+    file: str  # format of the file name of atlas n, such as `lfw_{:02d}.jpg`
+    needs: Sequence[str]  # required columns of labels.csv, besides atlas and cell
+    size: int = 96  # side of a cell in pixels
+    columns: int = 24  # cells per row
 
 
 class AtlasSource(Source[Row]):
-    """Goes through labels.csv; `_labelled` makes the sample of a row."""
+    """Base of the readers of atlases: iterates over labels.csv; `_labelled` makes the sample of a row."""
 
     def __init__(self, folder: Path, *, name: str, layout: AtlasLayout, keep_unlabelled: bool = False) -> None:
-        """Raises DataError when labels.csv or one of its columns is not there."""
+        """Raises DataError when labels.csv or one of its columns is missing."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         self._folder, self._layout = folder, layout
         self._labels = folder / _LABELS
@@ -83,7 +82,7 @@ class AtlasSource(Source[Row]):
 
     @abstractmethod
     def _labelled(self, row: Row, picture: AtlasCell, key: str) -> RawSample:
-        """The sample of a row. `key` is the default key. Raises LeftOut."""
+        """The sample of a row; `key` is unique for the cell. Raises LeftOut."""
 
     def _cell(self, atlas: int, cell: int) -> AtlasCell:
         path = self._folder / self._layout.file.format(atlas)
@@ -112,7 +111,7 @@ class LfwSource(AtlasSource):
     """Reads the atlases of LFW."""
 
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "lfw") -> None:
-        """Raises DataError when labels.csv or a column is not there."""
+        """Raises DataError when labels.csv or a column is missing."""
         layout = AtlasLayout(file="lfw_{:02d}.jpg", needs=("name", "emotion", "person"))
         super().__init__(folder, name=name, layout=layout, keep_unlabelled=keep_unlabelled)
 
@@ -138,7 +137,7 @@ class Synth3dSource(AtlasSource):
     """Reads the atlases of rendered heads."""
 
     def __init__(self, folder: Path, *, name: str = "synth3d") -> None:
-        """Raises DataError when labels.csv or a column is not there."""
+        """Raises DataError when labels.csv or a column is missing."""
         super().__init__(folder, name=name, layout=AtlasLayout(file="syn_{:02d}.jpg", needs=("compound", "AU1")))
 
     def _labelled(self, row: dict[str, str], picture: AtlasCell, key: str) -> RawSample:

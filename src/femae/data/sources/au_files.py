@@ -1,25 +1,25 @@
-"""Files of action units per film, as DISFA and BP4D have them: one text per action unit, or one csv per clip.
+"""Action-unit files per film, as in DISFA and BP4D: one text file per action unit, or one csv per clip.
 
     ActionUnit_Labels/SN001/SN001_au12.txt      lines `frame,intensity`; film LeftVideoSN001_comp.avi or frames
                                                 SN001/0001.jpg
     AUCoding/F001_T1.csv                        first line `0,1,2,4,...` names the units, then `frame,code,code,...`;
                                                 frames F001/T1/0001.jpg
 
-The clip is what stands before `_au12`, or the csv's name. Its pictures are a folder of numbered files named by the clip
-(`F001_T1` or `F001/T1`), else the first film, left before right, whose name holds the clip's. The subject, which is
-the group, is the clip's name up to the first `_`. By default codes are intensities for texts per
-unit and occurrence for csvs per clip.
+The name of the clip is the part before `_au12`, or the csv's name. Its pictures are a folder of numbered files with
+that name (`F001_T1` or `F001/T1`), else the first film (left before right) whose name contains it. The subject, which
+is the group, is the clip's name up to the first `_`. By default, codes are intensities in files per unit and
+occurrences in csvs per clip.
 
-Codes of action units, here and in tables, become 0..1 or unknown:
+Codes of action units, here and in tables, are converted to 0..1 or unknown:
 
-| scale | values | becomes |
+| scale | values | result |
 |---|---|---|
-| occurrence | 0, 1 | itself |
+| occurrence | 0, 1 | unchanged |
 | intensity | 0..5, or A..E for 1..5 | 1 from the threshold on, else 0 |
-| probability | 0..1 | itself |
+| probability | 0..1 | unchanged |
 
-The threshold is 2 by default: in DISFA an action unit counts as present from intensity 2 (B) on, which is how results
-on that set are reported. Empty, NaN, -1 and 9 (BP4D) are unknown, in every scale.
+The threshold is 2 by default: results on DISFA are reported with an action unit present from intensity 2 (B) on. Empty,
+NaN, -1 and 9 (BP4D) are unknown on every scale.
 """
 
 import math
@@ -60,15 +60,15 @@ _LETTERS: Final = {letter: float(number) for number, letter in enumerate("abcde"
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Frame:
     clip: str
-    number: int
-    codes: dict[str, str]  # action unit -> as written
+    number: int  # from 1
+    codes: dict[str, str]  # action unit -> code as written
     film: Path | None  # None: frames are pictures
     picture: Path | None
-    last: int
+    last: int  # number of the clip's last frame
 
 
 class AuFilesSource(Source[_Frame]):
-    """Reads all such files below a folder, with films or frames below the same folder."""
+    """Reads all such files in a folder, with films or frames in the same folder."""
 
     def __init__(
         self,
@@ -79,7 +79,10 @@ class AuFilesSource(Source[_Frame]):
         every: int = 1,
         name: str = "au-files",
     ) -> None:
-        """`every`: take each film's labelled frames 1, 1 + every, ... Raises DataError when there are no such files."""
+        """`every`: take the labelled frames 1, 1 + every, ... of each film.
+
+        Raises DataError when there are no such files, ConfigError for a wrong option.
+        """
         super().__init__(name=name, keep_unlabelled=False)
         check_scale(au_scale or "intensity", au_threshold)
         if not folder.is_dir():
@@ -148,10 +151,10 @@ class AuFilesSource(Source[_Frame]):
         return codes
 
     def _pictures_of(self, clip: str) -> tuple[Path | None, dict[int, Path], int]:
-        """The film and its length, or numbered pictures and the last number. Raises LeftOut."""
+        """(film or None, numbered pictures or {}, number of the last frame) of a clip. Raises LeftOut."""
         for name in (clip, clip.replace("_", "/")):
-            for place in (self._folder / name, *sorted(self._folder.glob(f"*/{name}"))):
-                pictures = numbered_pictures(place) if place.is_dir() else {}
+            for folder in (self._folder / name, *sorted(self._folder.glob(f"*/{name}"))):
+                pictures = numbered_pictures(folder) if folder.is_dir() else {}
                 if pictures:
                     return None, pictures, max(pictures)
         for film in self._films:
@@ -183,7 +186,7 @@ class AuFilesSource(Source[_Frame]):
 
 
 def check_scale(scale: str, threshold: float) -> None:
-    """Raises ConfigError for an unknown scale or a threshold outside of 0..5."""
+    """Raise ConfigError for an unknown scale or a threshold that is not above 0 and at most 5."""
     if scale not in get_args(AuScale):
         raise ConfigError(f"there is no scale '{scale}': expected one of {', '.join(get_args(AuScale))}")
     if not 0 < threshold <= 5:
@@ -191,10 +194,10 @@ def check_scale(scale: str, threshold: float) -> None:
 
 
 def action_unit_value(text: str, *, scale: AuScale, threshold: float = DEFAULT_THRESHOLD) -> float | None:
-    """One code -> 0..1, None where it is unknown. Raises LeftOut."""
-    word = text.strip().lower()
+    """The value 0..1 of a code; None if it is unknown. Raises LeftOut for an invalid code."""
+    code = text.strip().lower()
     try:
-        value = _LETTERS[word] if scale == "intensity" and word in _LETTERS else float(word or "nan")
+        value = _LETTERS[code] if scale == "intensity" and code in _LETTERS else float(code or "nan")
     except ValueError:
         raise LeftOut("action unit is not a number") from None
     if math.isnan(value) or value in _UNKNOWN:

@@ -1,6 +1,6 @@
-"""What all readers of data sets share: read item by item, keep a sample or record why not, never stop midway.
+"""The base class of data set readers: it reads item by item and counts excluded ones by cause instead of failing.
 
-Below that, the files of raw data sets: pictures looked at, not opened; text with any line ends; folders found by name.
+And helpers for raw data sets: checks of picture files, text with any line ends, search for folders by name.
 """
 
 import csv
@@ -42,23 +42,23 @@ BLANK_LINE: Final = "blank line"
 WRONG_COLUMNS: Final = "wrong number of columns"
 PICTURE_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 FILM_SUFFIXES: Final = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-_HEADS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*")
-_MAX_FIELD: Final = 1 << 24  # characters; FER2013 has pictures in a field
+_SIGNATURES: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\x00", b"MM\x00*")
+_MAX_FIELD: Final = 1 << 24  # characters; FER2013 has whole pictures in a field
 
 
-class LeftOut(Exception):  # noqa: N818 - not a fault: an item that a reader counts and passes over
-    """Raised while a sample is made: the item is left out, and this is the cause in words."""
+class LeftOut(Exception):  # noqa: N818 - not an error: the reader counts the item and continues
+    """Raised while a sample is made, to leave out the item; the message is the cause."""
 
 
 class Source(ABC, Generic[Item]):
-    """A reader: `_items` goes through the raw data set, `_sample` makes a sample of an item or raises LeftOut."""
+    """A reader: `_items` iterates over the raw data set, `_sample` turns an item into a sample or raises LeftOut."""
 
     def __init__(self, *, name: str, keep_unlabelled: bool) -> None:
         self.reading = Reading(source=name)
         self._keep_unlabelled = keep_unlabelled
 
     def __iter__(self) -> Iterator[RawSample]:
-        """One sample after the other; `reading` is reset first and complete at the end."""
+        """Yield all samples; `reading` is reset first and complete at the end."""
         self.reading.clear()
         for example, item in self._items():
             try:
@@ -75,15 +75,15 @@ class Source(ABC, Generic[Item]):
 
     @abstractmethod
     def _items(self) -> Iterator[tuple[str, Item]]:
-        """What to call an item in the account, and the item."""
+        """All items, each with a name for the list of exclusions."""
 
     @abstractmethod
     def _sample(self, item: Item) -> RawSample:
-        """Raises LeftOut."""
+        """The sample of an item. Raises LeftOut."""
 
 
 def numbered_label(text: str, order: Mapping[int, str]) -> EmotionLabel:
-    """A number of a data set's own order -> targets. -1 is unknown everywhere. Raises LeftOut."""
+    """Targets of a number in a data set's order of labels; -1 is always unknown. Raises LeftOut."""
     try:
         number = int(text)
     except ValueError:
@@ -96,20 +96,20 @@ def numbered_label(text: str, order: Mapping[int, str]) -> EmotionLabel:
 
 
 def require(found: object, *, what: str, looked_for: list[str], hint: str = "") -> None:
-    """Raise DataError when a part of the layout is not there."""
+    """Raise DataError unless a part of the layout was found."""
     if not found:
         raise DataError(f"{what}: looked for {', '.join(looked_for)}; {hint or 'give the folder that holds them'}")
 
 
 def check_every(every: int) -> int:
-    """Raises ConfigError when frames cannot be taken at this step."""
+    """Returns the step between frames. Raises ConfigError when it is less than 1."""
     if every < 1:
         raise ConfigError(f"every {every}: expected 1 (all frames) or more")
     return every
 
 
 def picture_file(path: Path) -> PictureFile:
-    """A picture that is there and begins like one. Raises LeftOut. Names are also tried in the other Unicode form."""
+    """A file that exists and begins like a picture; its name is tried in NFC and NFD too. Raises LeftOut."""
     for form in ("", "NFC", "NFD"):
         candidate = Path(unicodedata.normalize(form, str(path))) if form else path  # type: ignore[arg-type]
         try:
@@ -117,11 +117,11 @@ def picture_file(path: Path) -> PictureFile:
                 head = file.read(12)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        except (OSError, ValueError):  # a folder, no permission, a name that no file can have
+        except (OSError, ValueError):  # a folder, no permission, an invalid name
             raise LeftOut("picture file cannot be opened") from None
         if not head:
             raise LeftOut("picture file is empty")
-        if not (head.startswith(_HEADS) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")):
+        if not (head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")):
             raise LeftOut("file is not a picture")
         return PictureFile(path=candidate)
     raise LeftOut("picture file is missing")
@@ -138,15 +138,18 @@ def key_of(name: str | Path) -> str:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line number from 1 and text without its end; any line ends, with or without BOM. Blank lines at the end go."""
+    """(line number from 1, stripped line) of a text file with any line ends and optional BOM.
+
+    Blank lines at the end are ignored. Bytes that are not UTF-8 become surrogate escapes.
+    """
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
     yield from enumerate((line.strip() for line in re.split(r"\r\n|\n|\r", text.rstrip())), 1)
 
 
 def csv_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row, the header too; [] for a blank line that is not at the end.
+    """(line number, cells) of each row including the header; cells [] for a blank line that is not at the end.
 
-    A line that is no csv gives one cell.
+    A line that is not valid csv gives one cell.
     """
     csv.field_size_limit(_MAX_FIELD)
     blank: list[int] = []
@@ -168,23 +171,23 @@ def csv_rows(path: Path, *, delimiter: str = ",") -> Iterator[tuple[int, list[st
 
 
 def listed(folder: Path) -> list[Path]:
-    """What a folder holds, by name; numbers within names count as numbers. Raises DataError when it cannot be read."""
+    """The content of a folder in natural order (numbers by value). Raises DataError when it cannot be read."""
     try:
-        return sorted(folder.iterdir(), key=_natural)
+        return sorted(folder.iterdir(), key=_natural_key)
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}): check the path and its permissions") from error
 
 
-def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
+def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def find_folders(root: Path, names: Iterable[str], *, depth: int = 3, skip: Iterable[str] = ()) -> list[Path]:
-    """Folders called one of `names` (any case) in `root` or up to `depth` levels below, or `root` itself.
+    """Folders with one of `names` (any case): `root` itself, or up to `depth` levels below, except within others found.
 
-    In the order of `names`, then of depth. What lies below a found folder is not searched, nor folders called one of
-    `skip`, which may hold millions of pictures. Raises DataError when a folder cannot be read.
+    In the order of `names`, then of depth. Folders named in `skip` are not searched, since they may have millions of
+    pictures. Raises DataError when a folder cannot be read.
     """
     wanted, skipped = [name.lower() for name in names], {name.lower() for name in skip}
     found: list[tuple[int, int, str, Path]] = []
@@ -210,7 +213,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def numbered_pictures(folder: Path) -> dict[int, Path]:
-    """Pictures of a folder whose names are numbers (`00001.jpg`), by number."""
+    """The pictures of a folder that are named by numbers (`00001.jpg`), by number. Raises DataError."""
     return {
         int(path.stem): path
         for path in listed(folder)
@@ -219,7 +222,7 @@ def numbered_pictures(folder: Path) -> dict[int, Path]:
 
 
 def film_length(path: Path) -> int:
-    """Pictures in a film, counted without decoding it. Raises LeftOut when it cannot be read."""
+    """The number of frames of a film, from its packets without decoding. Raises LeftOut when it cannot be opened."""
     from femae.video.demux import PacketReader
 
     try:

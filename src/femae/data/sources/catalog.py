@@ -1,9 +1,9 @@
-"""The names by which `femae data prepare` knows data sets, and what reads each.
+"""The kinds of data sets of `femae data prepare`, and their readers.
 
-A reader's options are the keyword arguments of its class; `source_options` names them, `open_source` takes them as
-text, as they come from a command line: `affwild2-au` with {"every": "5"}.
+A reader's options are the keyword arguments of its class; `source_options` lists them, `open_source` takes them as
+text from the command line: `affwild2-au` with {"every": "5"}.
 
-`open_sources` takes what a user names on the command line: `KIND=FOLDER`, or a plain path whose layout tells.
+`open_sources` takes arguments of the command line: `KIND=FOLDER`, or a path, whose layout determines the reader.
 """
 
 import inspect
@@ -55,19 +55,19 @@ _TABLES = (".csv", ".parquet")
 
 
 def source_options(source: str) -> dict[str, Any]:
-    """Option -> its type, of the reader of a data set. Raises ConfigError for an unknown name."""
+    """The options of the reader of a data set: name -> type. Raises ConfigError for an unknown data set."""
     reader = _reader(source)
     fixed = reader.keywords if isinstance(reader, partial) else {}
-    kind: Any = reader.func if isinstance(reader, partial) else reader
-    hints = get_type_hints(kind.__init__)
-    names = list(inspect.signature(kind).parameters)[1:]
+    cls: Any = reader.func if isinstance(reader, partial) else reader
+    hints = get_type_hints(cls.__init__)
+    names = list(inspect.signature(cls).parameters)[1:]
     return {name: hints[name] for name in names if name not in fixed}
 
 
 def open_source(source: str, folder: Path, *, options: Mapping[str, str] | None = None) -> SourceReader:
-    """The reader of a data set. Every reader takes the option `name`: what shards, folds and reports call the set.
+    """The reader of a data set. Every reader has the option `name`: the data set's name in shards, folds and reports.
 
-    Raises ConfigError for an unknown data set, option or value, DataError when the layout is not there.
+    Raises ConfigError for an unknown data set, option or value, DataError when the layout is not found.
     """
     reader, known = _reader(source), source_options(source)
     if not folder.exists():
@@ -90,10 +90,10 @@ def _reader(source: str) -> Callable[..., SourceReader]:
 
 
 def open_sources(words: Iterable[str], *, options: Iterable[str] = ()) -> list[SourceReader]:
-    """One reader per word. `options` are NAME=VALUE and go to every reader.
+    """One reader for each argument of the command line; `options` are NAME=VALUE, for every reader.
 
-    A plain path is a table (csv, parquet), a folder with a folder per class, or pictures and films without labels; the
-    set is then called as the file or folder is. Raises ConfigError and DataError as the readers do.
+    A path is a table (csv, parquet), a folder with a folder per class, or pictures and films without labels; the data
+    set has the name of the file or folder. Raises ConfigError and DataError like open_source.
     """
     values: dict[str, str] = {}
     for option in options:
@@ -130,6 +130,6 @@ def _has_class_folders(path: Path) -> bool:
 
 
 def _plain_name(path: Path) -> str:
-    """A file or folder name as the name of a set: letters, digits, dot, dash, underscore."""
+    """A file or folder name as the name of a data set: letters, digits, dots, dashes, underscores."""
     name = path.resolve()
     return re.sub(r"[^\w.-]+", "-", name.stem if path.is_file() else name.name).strip(".-") or "set"

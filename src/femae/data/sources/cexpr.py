@@ -1,8 +1,8 @@
 """C-EXPR-DB (Kollias 2023): films of compound expressions; the challenge gives 56 of them without labels; 4.1.1.
 
     01.mp4 ... 56.mp4            or frames as pictures, 01/00001.jpg
-    01.txt                       labels per frame, where a user has them: a header, then frame n on line n + 1
-    labels.csv                   or one table, rows `01/00001.jpg,<int>` (the challenge's template, filled)
+    01.txt                       optional labels per frame: a header, then frame n on line n + 1
+    labels.csv                   or one table, rows `01/00001.jpg,<int>` (the challenge's template, filled in)
 
 The integers are those of the challenge, 0 Fearfully Surprised .. 6 Sadly Angry; 7 is another expression, -1 unknown.
 Without labels every frame is kept, unlabelled. The film is the group.
@@ -45,8 +45,8 @@ class _Frame:
     film: str
     number: int  # from 1
     path: Path  # of the film or the picture
-    label: str | None  # None: the film has no labels
-    last: int  # frames of the film
+    label: str | None  # as written; None: the film has no labels
+    last: int  # number of frames of the film
 
 
 class CExprSource(Source[_Frame]):
@@ -61,9 +61,9 @@ class CExprSource(Source[_Frame]):
         keep_unlabelled: bool | None = None,
         name: str = "cexpr",
     ) -> None:
-        """`labels`: folder of <film>.txt or a table; by default they are looked for beside the films.
+        """`labels`: folder of <film>.txt or a table; by default in the folders of the films.
 
-        `keep_unlabelled`: by default when there are no labels at all. Raises DataError when there is no film.
+        `keep_unlabelled`: by default True when there are no labels at all. Raises DataError when there is no film.
         """
         places = [folder, *(child for child in listed(folder) if child.is_dir() and not numbered_pictures(child))]
         films = [path for place in places for path in listed(place)]
@@ -103,7 +103,7 @@ class CExprSource(Source[_Frame]):
                 self._leave_out(f"frame passed over (every {self._every})", film.name, count=skipped)
 
     def _labels_of(self, film: str, table: dict[str, dict[int, str]]) -> dict[int, str] | None:
-        """Frame -> label as written; None when the film has no labels."""
+        """Frame -> label as written; None if the film has no labels."""
         if film in self._texts:
             lines = [line for _, line in text_lines(self._texts[film])]
             return dict(enumerate(lines[1:], 1))
@@ -142,7 +142,7 @@ class CExprSource(Source[_Frame]):
 
 
 def _find_labels(places: list[Path]) -> tuple[Path | None, dict[str, Path]]:
-    """A table of labels, and the texts of single films by film."""
+    """(table of labels or None, film -> text file of its labels)."""
     files = [path for place in places for path in (listed(place) if place.is_dir() else [place])]
     table = next((path for path in files if path.name.lower() in _TABLES or path in places), None)
     if table is not None and not table.is_file():

@@ -1,19 +1,18 @@
 """FER2013 (Goodfellow et al. 2013) with the votes of FER+ (Barsoum et al. 2016): 48 x 48 gray faces; three layouts.
 
 - **csv**: `fer2013.csv` (emotion, pixels, Usage) and, if there are votes, `fer2013new.csv` (Usage, Image name, ten vote
-  columns). The second has one row for each row of the first, in the same order, and that is how they belong together;
-  the number inside `fer0000059.png` is not the row. Both files are checked to have as many rows, and each pair of rows
-  to have the same Usage. Without votes the `emotion` column is the label.
+  columns). The rows of both files are matched by their order (the number in `fer0000059.png` is not the row); both must
+  have the same number of rows, and matching rows the same Usage. Without votes the `emotion` column is the label.
 - **pictures**: `FER2013Train`, `FER2013Valid`, `FER2013Test` with `ferNNNNNNN.png`, joined **by name** to
-  `fer2013new.csv` or to the `label.csv` inside each.
-- **atlases** (`FerPlusSource`): one large picture of equal cells, row by row; `labels.csv` names each picture's atlas
-  and cell, its split and its ten vote counts. Training is `train`; PublicTest is
-  `test`, since it is what this set has to be measured on. Pictures of one `dup_group` are exact copies and share a
-  group; of PublicTest those that stand in Training too are left out.
+  `fer2013new.csv` or to the `label.csv` in each folder.
+- **atlases** (`FerPlusSource`): large pictures of equal cells, row by row; `labels.csv` has each picture's atlas and
+  cell, its split and its ten vote counts. Training is `train`; PublicTest is `test`, since it is the test split of this
+  version. Pictures of one `dup_group` are exact copies and share a group; those of PublicTest that are in Training too
+  are left out.
 
-In the first two, PublicTest is `val`, PrivateTest `test`, as FER+ uses them. Ten votes become shares
-(targets.vote_targets); a picture that half of the annotators do not take for a face is left out. No subjects are told:
-each picture is a group, and folds rely on copies and near duplicates, of which this set has many.
+In the first two, PublicTest is `val` and PrivateTest `test`, as in FER+. The ten votes become shares
+(targets.vote_targets); a picture that half of the annotators do not consider a face is left out. Subjects are unknown:
+each picture is a group, and folds rely on copies and near duplicates, which are frequent here.
 """
 
 from collections.abc import Iterator
@@ -59,16 +58,16 @@ class _Face:
     split: str
     pixels: str | None  # None: in the file `path`
     path: Path | None
-    emotion: str | None
-    votes: list[str] | None
-    votes_split: str
+    emotion: str | None  # label as written
+    votes: list[str] | None  # as written
+    votes_split: str  # split in the votes' file
 
 
 class Fer2013Source(Source[_Face]):
-    """Reads either layout, whichever `folder` holds."""
+    """Reads the csv or the pictures layout, whichever `folder` has."""
 
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "fer2013") -> None:
-        """Raises DataError when neither layout is there, or the two csvs do not belong together."""
+        """Raises DataError when neither layout is found, or when the two csvs do not match."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         places = [folder, *(child for child in listed(folder) if child.is_dir())]
         self._votes = next((place / _VOTES for place in places if (place / _VOTES).is_file()), None)
@@ -145,7 +144,7 @@ class Fer2013Source(Source[_Face]):
                 self._leave_out("picture file is missing", name)
 
     def _ballots(self, path: Path, *, name_column: int) -> dict[str, list[str]]:
-        """Picture name -> ten votes."""
+        """Picture name -> ten votes, as written."""
         ballots: dict[str, list[str]] = {}
         for number, row in csv_rows(path):
             if len(row) != 2 + len(FERPLUS_VOTES):
@@ -177,7 +176,7 @@ class Fer2013Source(Source[_Face]):
 
 
 def _votes_label(cells: list[str]) -> EmotionLabel:
-    """The ten votes of FER+ as written -> targets. Raises LeftOut."""
+    """Targets of the ten votes of FER+, as written. Raises LeftOut."""
     try:
         votes = [int(cell) for cell in cells]
     except ValueError:
@@ -213,7 +212,7 @@ class FerPlusSource(AtlasSource):
     """Reads the atlases of FER+."""
 
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "ferplus") -> None:
-        """Raises DataError when labels.csv or a column is not there."""
+        """Raises DataError when labels.csv or a column is missing."""
         needs = ("name", "split", *FERPLUS_VOTES)
         layout = AtlasLayout(file="atlas_{:02d}.png", needs=needs, size=_SIZE, columns=_COLUMNS)
         super().__init__(folder, name=name, layout=layout, keep_unlabelled=keep_unlabelled)

@@ -1,10 +1,10 @@
-"""Pictures in folders of any kind: a folder per class, or no labels at all.
+"""Pictures in folders: with a folder per class, or without labels.
 
 - **A folder per class**: `[train|val|test/]<class>/*.jpg`. Class folders are named by an emotion, a compound or another
   expression in any usual spelling (`happy`, `Sad`, `Fearfully_Surprised`, `fear+surprise`, `neutral`), or by numbers of
   a known order (`order="raf-db-basic"`).
-- **Pictures and films without labels**, at any depth: for pretraining, annotation or as a test of one's own. Each film
-  is a group; each picture too, or with `group="folder"` all pictures of one folder.
+- **Pictures and films without labels**, at any depth: for pretraining or annotation. Each film is a group; each picture
+  too, or with `group="folder"` all pictures of one folder.
 """
 
 import re
@@ -47,7 +47,7 @@ class _Picture:
 
 
 class FolderPerClassSource(Source[_Picture]):
-    """Reads every picture below the class folders, at any depth."""
+    """Reads every picture in the class folders, at any depth."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class FolderPerClassSource(Source[_Picture]):
         keep_unlabelled: bool = False,
         name: str = "folder",
     ) -> None:
-        """`order`: of class folders that are numbers, one of labels.LABEL_ORDERS. `crops`: pictures are face crops.
+        """`order`: for class folders named by numbers, one of labels.LABEL_ORDERS. `crops`: pictures are face crops.
 
-        `subject`: regular expression with one group that finds the subject in a picture's path, e.g. `(S\\d+)_`;
+        `subject`: regular expression with one group that matches the subject in a picture's path, e.g. `(S\\d+)_`;
         without it each picture is a group. Raises DataError when no folder is named by a class, ConfigError for an
-        unknown order or a wrong expression.
+        unknown order or an invalid expression.
         """
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         self._folder, self._crops = folder, crops
@@ -82,7 +82,7 @@ class FolderPerClassSource(Source[_Picture]):
         )
 
     def _label(self, folder_name: str) -> str:
-        """The class that a folder's name means; empty when it means none."""
+        """The class named by a folder; empty if none."""
         if folder_name.isdecimal():
             return self._numbers.get(int(folder_name), "")
         try:
@@ -120,14 +120,14 @@ class FolderPerClassSource(Source[_Picture]):
 
 
 def label_order(name: str) -> dict[int, str]:
-    """The numbers of a named order; none for an empty name. Raises ConfigError."""
+    """The number -> label mapping of a named order; empty for an empty name. Raises ConfigError for an unknown one."""
     if name and name not in LABEL_ORDERS:
         raise ConfigError(f"there is no order '{name}': expected one of {', '.join(LABEL_ORDERS)}")
     return dict(LABEL_ORDERS[name]) if name else {}
 
 
 def _subject_pattern(text: str) -> re.Pattern[str] | None:
-    """A regular expression with exactly one group. Raises ConfigError."""
+    """Compile a regular expression with exactly one group; None for an empty text. Raises ConfigError."""
     if not text:
         return None
     try:
@@ -155,7 +155,7 @@ class _Unlabelled:
 
 
 class UnlabelledSource(Source[_Unlabelled]):
-    """Reads a folder at any depth, or one film or picture."""
+    """Reads all pictures and films of a folder at any depth, or a single one."""
 
     def __init__(
         self,
@@ -166,7 +166,7 @@ class UnlabelledSource(Source[_Unlabelled]):
         crops: bool = False,
         name: str = "unlabelled",
     ) -> None:
-        """`every`: of films take frames 1, 1 + every, ... `crops`: pictures are face crops.
+        """`every`: take frames 1, 1 + every, ... of films. `crops`: pictures are face crops.
 
         Raises DataError when there is no picture and no film.
         """

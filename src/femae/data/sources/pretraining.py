@@ -1,15 +1,15 @@
-"""Data sets of faces without labels of expression, for pretraining (paper, section 3.2).
+"""Data sets of faces without expression labels, for pretraining (paper, section 3.2).
 
 - **CelebA** (Liu et al. 2015): 202,599 pictures of 10,177 people, `img_align_celeba/*.jpg`. `identity_CelebA.txt` (the
-  person, which becomes the group) and `list_eval_partition.txt` (0 train, 1 val, 2 test) are used where they lie in the
-  folder or one or two below it. Without the first each picture is a group of its own.
+  person, which becomes the group) and `list_eval_partition.txt` (0 train, 1 val, 2 test) are used if they are in the
+  folder or in one of its subfolders. Without the first each picture is a separate group.
 - **CASIA-WebFace** (Yi et al. 2014): half a million pictures of 10,575 people, `<id>/*.jpg`. The person is the group.
 - **IMDB-WIKI** (Rothe et al. 2015): half a million pictures of actors and persons of Wikipedia,
-  `imdb_crop/00..99/*.jpg` with `imdb.mat`, `wiki_crop/` with `wiki.mat`. The .mat holds the score of the detector that
-  made the crops and that of a second face in the same photograph. By default a picture is kept if its face_score is at
-  least 1.0 (the value in common use; the detector found nothing where it is -inf or NaN) and there is no second face
-  (second_face_score is NaN); `max_second_score` keeps those whose second face scores less. The group is the person's
-  name, so that one person in both parts, or in two records, is one group.
+  `imdb_crop/00..99/*.jpg` with `imdb.mat`, `wiki_crop/` with `wiki.mat`. The .mat has the detection scores of the face
+  and of a second face in the same photograph. By default a picture is kept if its face_score is at least 1.0 (the
+  common choice; -inf and NaN mean that no face was detected) and there is no second face (second_face_score is NaN);
+  `max_second_score` keeps pictures whose second face has a lower score. The group is the person's name, so that a
+  person who occurs in both parts, or in two records, is one group.
 """
 
 import math
@@ -43,16 +43,16 @@ _FIELDS: Final = ("full_path", "face_score", "second_face_score")
 
 
 class CelebASource(Source[Path]):
-    """Reads the folder that holds `img_align_celeba`, or that folder itself."""
+    """Reads a folder with `img_align_celeba`, or that folder itself."""
 
     def __init__(self, folder: Path, *, name: str = "celeba") -> None:
-        """Raises DataError when `img_align_celeba` is not there."""
+        """Raises DataError when `img_align_celeba` is not found."""
         super().__init__(name=name, keep_unlabelled=True)
         found = find_folders(folder, ["img_align_celeba"], depth=2)
         require(found, what=f"{folder} is not CelebA", looked_for=["img_align_celeba/*.jpg"])
-        inner = found[0] / found[0].name  # archives that were unpacked into a folder of their name
+        inner = found[0] / found[0].name  # if the archive was unpacked into a folder of its name
         self._pictures = inner if inner.is_dir() else found[0]
-        self._notes = [folder, folder.parent] if found[0] == folder else [folder]
+        self._list_roots = [folder, folder.parent] if found[0] == folder else [folder]
 
     def _items(self) -> Iterator[tuple[str, Path]]:
         self._people = self._table("identity_CelebA.txt")
@@ -69,8 +69,8 @@ class CelebASource(Source[Path]):
                 self._leave_out("picture file is missing", name)
 
     def _table(self, name: str) -> dict[str, str]:
-        """File name -> second column, of a text file with two columns; empty when there is none."""
-        places = [place for root in self._notes for place in (root, *(c for c in listed(root) if c.is_dir()))]
+        """File name -> second column of a text file with two columns; empty if there is no such file."""
+        places = [place for root in self._list_roots for place in (root, *(c for c in listed(root) if c.is_dir()))]
         path = next((place / name for place in places if (place / name).is_file()), None)
         table: dict[str, str] = {}
         for number, line in text_lines(path) if path is not None else ():
@@ -93,10 +93,10 @@ class CelebASource(Source[Path]):
 
 
 class CasiaWebFaceSource(Source[Path]):
-    """Reads the folder that holds one folder per person, or the folder around it."""
+    """Reads a folder with one folder per person, or its parent."""
 
     def __init__(self, folder: Path, *, name: str = "casia-webface") -> None:
-        """Raises DataError when there are no folders of people."""
+        """Raises DataError when there are no folders of persons."""
         super().__init__(name=name, keep_unlabelled=True)
         inner = [child for child in listed(folder) if child.is_dir()]
         only = inner[0] if len(inner) == 1 else None
@@ -129,7 +129,7 @@ class _Record:
 
 
 class ImdbWikiSource(Source[_Record]):
-    """Reads one part, imdb or wiki."""
+    """Reads one part, `imdb` or `wiki`."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class ImdbWikiSource(Source[_Record]):
         max_second_score: float | None = None,
         name: str | None = None,
     ) -> None:
-        """`folder` holds `<part>.mat` or a folder with it. Raises DataError when it is not there or has no scores."""
+        """`folder`: with `<part>.mat`, or with a folder that has it. Raises DataError when it is not found."""
         super().__init__(name=name or part, keep_unlabelled=True)
         self._min_score, self._max_second = min_score, max_second_score
         places = [folder, *(child for child in listed(folder) if child.is_dir())]
@@ -178,32 +178,32 @@ class ImdbWikiSource(Source[_Record]):
 
 
 def _load(path: Path, part: str) -> dict[str, Any]:
-    """Fields of the .mat as flat arrays of one length."""
+    """The fields of a .mat file as flat arrays of equal length. Raises DataError when it is damaged or incomplete."""
     try:
         import scipy.io
     except ImportError as error:
         raise MissingDependencyError("the .mat files of IMDB-WIKI need scipy: pip install 'femae[data]'") from error
-    matlab: Any = scipy.io  # comes without types
+    matlab: Any = scipy.io  # has no type hints
     try:
         content = matlab.loadmat(path)
         record = content[part].ravel()[0]
         fields = {name: record[name].ravel() for name in record.dtype.names}
     except NotImplementedError as error:
         raise DataError(f"{path} is in MATLAB's format 7.3: save it again with `save -v7`") from error
-    except Exception as error:  # SciPy raises what it likes on a damaged file, bare Exceptions among them
+    except Exception as error:  # SciPy raises many types for damaged files, even Exception
         raise DataError(f"{path} is damaged or holds no struct '{part}' ({error}): download it again") from error
     missing = [name for name in _FIELDS if name not in fields]
     if missing:
         raise DataError(f"{path} lacks the fields {', '.join(missing)}: download it again")
     lengths = {name: len(fields[name]) for name in (*_FIELDS, "name") if name in fields}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"{path} is damaged: its fields differ in length ({said}); download it again")
+        listing = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise DataError(f"{path} is damaged: its fields differ in length ({listing}); download it again")
     return fields
 
 
 def _text(cell: Any) -> str:
-    """A cell of text, which MATLAB wraps in an array; empty where there is none."""
+    """The text of a cell, which MATLAB wraps in an array; empty if there is none."""
     values = np.asarray(cell).ravel()
     return str(values[0]).strip() if values.size else ""
 

@@ -1,10 +1,10 @@
-"""RAF-DB (Li et al. 2017): photographs of the web, basic part of seven and compound part of eleven classes; 4.1.2.
+"""RAF-DB (Li et al. 2017): photographs from the web, with seven basic and eleven compound classes; paper, 4.1.2.
 
     basic/EmoLabel/list_patition_label.txt       lines `train_00001.jpg 5`
     basic/Image/aligned/train_00001_aligned.jpg  or Image/original/train_00001.jpg
     compound/...                                 the same
 
-A compound label sets its two emotions. The split is the first word of the file name. No subjects are told: each
+A compound label sets its two emotions. The split is the first word of the file name. Subjects are unknown: each
 picture is a group, and folds rely on near duplicates.
 """
 
@@ -34,7 +34,7 @@ _SPLITS: Final = ("train", "val", "test")
 
 
 class RafDbSource(Source[tuple[str, str]]):
-    """Reads one part from the folder that holds it, or from the part's own folder."""
+    """Reads one part, from its folder or a parent of it."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class RafDbSource(Source[tuple[str, str]]):
         pictures: Literal["aligned", "original"] = "aligned",
         name: str | None = None,
     ) -> None:
-        """`pictures`: the face crops or the whole photographs. Raises DataError when list or pictures are not there."""
+        """`pictures`: face crops or whole photographs. Raises DataError when the list or the pictures are not found."""
         super().__init__(name=name or f"rafdb-{part}", keep_unlabelled=False)
         self._part, self._kind = part, pictures
         roots = find_folders(folder, [part], depth=2)

@@ -4,15 +4,15 @@
 |---|---|---|
 | path | image, file, filename, file_name | picture or film, relative to the table's folder (or `root`) |
 | frame | | of a film, from 1 |
-| emotion | label, expression, class | a word, a pair such as fear+surprise, or a number of `order` |
-| compound | | a compound; where it is not empty it comes before `emotion` |
-| happiness, neutral, ... | votes_happiness, ... | votes or shares; where they are not all 0 they come first |
-| AU01, AU1_c, AU1_r, ... | | action units; of OpenFace's two kinds the one that fits the scale |
-| group | subject, person, video | what a fold must not split; default: the film or the picture itself |
+| emotion | label, expression, class | a label, a pair such as fear+surprise, or a number of `order` |
+| compound | | a compound; unless empty it has precedence over `emotion` |
+| happiness, neutral, ... | votes_happiness, ... | votes or shares; unless all 0 they have precedence over labels |
+| AU01, AU1_c, AU1_r, ... | | action units; of OpenFace's two kinds the one that suits the scale |
+| group | subject, person, video | samples that folds must not split; default: the film or the picture itself |
 | split | | train, val, test |
 | x1, y1, x2, y2 | | box of the face in pixels |
 
-`columns="photo=path,feeling=emotion"` gives a table's own names their meaning. Action units: sources/au_files.py.
+`columns="photo=path,feeling=emotion"` maps other names of columns. Codes of action units: sources/au_files.py.
 """
 
 import math
@@ -58,7 +58,7 @@ Row = dict[str, str]
 
 
 class TableSource(Source[Row]):
-    """Reads one table."""
+    """Reads a table."""
 
     def __init__(
         self,
@@ -73,9 +73,9 @@ class TableSource(Source[Row]):
         keep_unlabelled: bool = False,
         name: str = "table",
     ) -> None:
-        """`folder`: the table itself. `crops`: pictures are face crops. The rest: see the file's docstring.
+        """`folder`: the path of the table. `crops`: pictures are face crops. Others: see the module's docstring.
 
-        Raises DataError when the table or its columns are not there, ConfigError for a wrong option.
+        Raises DataError when the table or a column is missing, ConfigError for a wrong option.
         """
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         require(folder.is_file(), what=f"{folder} is not a file", looked_for=["a .csv, .tsv or .parquet"])
@@ -83,8 +83,8 @@ class TableSource(Source[Row]):
         self._path, self._root, self._crops = folder, root or folder.parent, crops
         self._numbers, self._scale, self._threshold = label_order(order), au_scale, au_threshold
         header = _header(folder)
-        own = _own_names(columns, header)
-        self._roles = {role: _find(header, own, role, names) for role, names in _ROLES.items()}
+        own = _parse_columns(columns, header)
+        self._roles = {role: _find_column(header, own, role, names) for role, names in _ROLES.items()}
         self._units = _unit_columns(header, au_scale)
         self._votes = _vote_columns([column for column in header if column not in self._roles.values()])
         if not self._roles["path"]:
@@ -120,8 +120,7 @@ class TableSource(Source[Row]):
         if not name:
             raise LeftOut("row without a path")
         path = self._root / name
-        shown = path.relative_to(self._root) if path.is_relative_to(self._root) else path
-        key = key_of(shown)
+        key = key_of(path.relative_to(self._root) if path.is_relative_to(self._root) else path)
         picture: PictureFile | VideoFrame
         group = self._cell(item, "group") or key
         if path.suffix.lower() in FILM_SUFFIXES:
@@ -203,8 +202,8 @@ def _header(path: Path) -> list[str]:
         raise DataError(f"{path} is not a Parquet file ({error}): write it again") from error
 
 
-def _own_names(text: str, header: list[str]) -> dict[str, str]:
-    """`photo=path,feeling=emotion` -> role -> column. Raises ConfigError."""
+def _parse_columns(text: str, header: list[str]) -> dict[str, str]:
+    """Parse `photo=path,feeling=emotion` to role -> column. Raises ConfigError."""
     own: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         column, _, role = (piece.strip() for piece in part.partition("="))
@@ -217,8 +216,8 @@ def _own_names(text: str, header: list[str]) -> dict[str, str]:
     return own
 
 
-def _find(header: list[str], own: dict[str, str], role: str, names: tuple[str, ...]) -> str:
-    """The column that plays a role; empty when there is none."""
+def _find_column(header: list[str], own: dict[str, str], role: str, names: tuple[str, ...]) -> str:
+    """The column with a role; empty if there is none."""
     if role in own:
         return own[role]
     lower = {column.lower(): column for column in header if column not in own.values()}
@@ -226,7 +225,7 @@ def _find(header: list[str], own: dict[str, str], role: str, names: tuple[str, .
 
 
 def _unit_columns(header: list[str], scale: AuScale) -> dict[str, str]:
-    """Column -> action unit. Raises DataError when two columns name one."""
+    """Column -> action unit. Raises DataError when two columns have the same unit."""
     unwanted = "_r" if scale == "occurrence" else "_c"
     units: dict[str, str] = {}
     for column in header:
@@ -241,7 +240,7 @@ def _unit_columns(header: list[str], scale: AuScale) -> dict[str, str]:
 
 
 def _vote_columns(header: list[str]) -> dict[str, str]:
-    """Column -> label that its votes are for."""
+    """Column of votes -> its label."""
     votes: dict[str, str] = {}
     for column in header:
         try:
@@ -261,7 +260,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _text(value: Any) -> str:
-    """A cell as text; empty where it is null or NaN, whole numbers without a point."""
+    """A cell as text: empty for null and NaN, whole numbers without a decimal point."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):

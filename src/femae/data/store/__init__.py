@@ -1,4 +1,4 @@
-"""Shards: their columns, manifest, writer and reader, on a disk or in a store, and the pictures in them.
+"""Shards: their schema, manifest, writer and reader, on disk or in an object store, and the pictures in them.
 
-Imports data.samples alone of the other rooms.
+Of femae.data's other modules, imports only samples.
 """

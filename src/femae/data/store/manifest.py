@@ -1,8 +1,8 @@
-"""The manifest of a folder of shards: what is in them, how they were made, what was left out and why.
+"""The manifest of a folder of shards: their content, how they were made, and what was left out and why.
 
 `manifest.parquet` has one row per sample with every column but the pictures, plus `shard` (file name) and `row` (from
-0, within the shard); its order is the order of training. `manifest.json` has settings, versions, counts, the account
-per source and the sha256 of every shard. Both hold no time stamps and no absolute paths: equal inputs, equal bytes.
+0, within the shard); its order is the order of training. `manifest.json` has settings, versions, counts, exclusions
+per source and the sha256 of every shard. Without time stamps and absolute paths, equal inputs give equal bytes.
 """
 
 import hashlib
@@ -52,44 +52,44 @@ MANIFEST_SCHEMA: Final = pa.schema(
 )
 
 
-_WORDS: Final = ("shard", "source", "split")  # columns of few different values
-_CHUNK_ROWS: Final = 1 << 16  # that are held at once where a manifest is gone through
+_DICTIONARY_COLUMNS: Final = ("shard", "source", "split")  # columns with few distinct values
+_CHUNK_ROWS: Final = 1 << 16  # minimum number of rows read at once when iterating over a manifest
 
 
 def strings(table: pa.Table, name: str) -> list[str]:
-    """A text column."""
+    """The values of a text column."""
     column: Any = table.column(name)
     values: list[str] = column.to_pylist()
     return values
 
 
 def codes(table: pa.Table, name: str) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """A text column as numbers i32[N] into its different values, in order of first appearance."""
+    """A text column as indices i32[N] into its distinct values (in order of first appearance), and these values."""
     column: Any = table.column(name)
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    whole = column.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.chunk(0)
-    names: list[str] = whole.dictionary.to_pylist()
-    return np.asarray(whole.indices.to_numpy(zero_copy_only=False), np.int32), names
+    array = column.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    names: list[str] = array.dictionary.to_pylist()
+    return np.asarray(array.indices.to_numpy(zero_copy_only=False), np.int32), names
 
 
 def distinct(table: pa.Table, name: str) -> list[str]:
-    """The different values of a text column, in order of first appearance."""
+    """The distinct values of a text column, in order of first appearance."""
     column: Any = table.column(name)
     values: list[str] = column.unique().to_pylist()
     return values
 
 
 def numbers(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    """A number column [N]; null gives NaN."""
+    """A numeric column [N]; null becomes NaN."""
     column: Any = table.column(name)
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def vectors(table: pa.Table, name: str) -> npt.NDArray[Any]:
-    """A column of lists of one fixed length K -> [N, K]."""
+    """A column of fixed-size lists of length K as an array [N, K]."""
     column: Any = table.column(name)
     data = column.combine_chunks()
     return np.asarray(data.flatten().to_numpy(zero_copy_only=False)).reshape(-1, data.type.list_size)
@@ -97,7 +97,7 @@ def vectors(table: pa.Table, name: str) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardFile:
-    """One shard as the manifest lists it."""
+    """The manifest's entry of a shard."""
 
     file: str  # name within the folder `shards`
     source: str
@@ -111,7 +111,7 @@ class Manifest:
     """A folder of shards without its pictures."""
 
     folder: Path
-    table: pa.Table  # MANIFEST_SCHEMA, or the columns of it that were asked for
+    table: pa.Table  # MANIFEST_SCHEMA, or some of its columns
     info: dict[str, Any]  # manifest.json
 
     def __len__(self) -> int:
@@ -119,6 +119,7 @@ class Manifest:
 
     @property
     def shards(self) -> list[ShardFile]:
+        """All shards, in the order of their rows."""
         return [ShardFile(**entry) for entry in self.info["shards"]]
 
     def strings(self, column: str) -> list[str]:
@@ -126,7 +127,7 @@ class Manifest:
         return strings(self.table, column)
 
     def chunks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """All rows in order, some ten thousand at a time: of the table, or of the file where it lacks a column.
+        """All rows in order, in chunks: from the table, or from the file if the table lacks a column.
 
         Raises DataError when the file cannot be read.
         """
@@ -134,16 +135,17 @@ class Manifest:
             for first in range(0, len(self), _CHUNK_ROWS):
                 yield self.table.select(list(columns)).slice(first, _CHUNK_ROWS)
             return
-        path, words = self.folder / "manifest.parquet", [name for name in _WORDS if name in columns]
+        path = self.folder / "manifest.parquet"
+        dictionary_columns = [name for name in _DICTIONARY_COLUMNS if name in columns]
         try:
-            with open_parquet(path, read_dictionary=words) as file:
-                for groups in _groups(file):
+            with open_parquet(path, read_dictionary=dictionary_columns) as file:
+                for groups in _row_group_chunks(file):
                     yield file.read_row_groups(groups, columns=list(columns))
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); `femae data prepare` writes it again") from error
 
     def text(self, column: str, rows: npt.NDArray[np.int64]) -> list[str]:
-        """A text column of some rows, in the order given."""
+        """A text column of the rows i64[K], in their order."""
         found, first = np.empty(len(rows), object), 0
         for table in self.chunks((column,)):
             here = np.flatnonzero((rows >= first) & (rows < first + len(table)))
@@ -154,7 +156,7 @@ class Manifest:
         return list(found)
 
     def numbers(self, column: str) -> npt.NDArray[Any]:
-        """A number column; null gives NaN in columns that may be null."""
+        """A numeric column [N]; null becomes NaN."""
         return numbers(self.table, column)
 
     def vectors(self, column: str) -> npt.NDArray[Any]:
@@ -166,26 +168,27 @@ class Manifest:
         return Manifest(folder=self.folder, table=self.table.filter(pa.array(chosen)), info=self.info)
 
 
-def _groups(file: pq.ParquetFile) -> Iterator[list[int]]:
-    """Row groups of a file, in order, as many as are read at once."""
-    taken, rows = [], 0
+def _row_group_chunks(file: pq.ParquetFile) -> Iterator[list[int]]:
+    """The row groups of a file in order, in chunks to read at once."""
+    chunk, rows = [], 0
     for number in range(file.num_row_groups):
-        taken.append(number)
+        chunk.append(number)
         rows += file.metadata.row_group(number).num_rows
         if rows >= _CHUNK_ROWS:
-            yield taken
-            taken, rows = [], 0
-    if taken:
-        yield taken
+            yield chunk
+            chunk, rows = [], 0
+    if chunk:
+        yield chunk
 
 
 def file_sha256(path: Path) -> str:
+    """The sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> bool:
-    """Write a small file at once; a file that holds these bytes already is not touched. True: written."""
+    """Write a small file atomically; a file with these bytes is not touched. Returns whether it was written."""
     if path.is_file() and path.read_bytes() == data:
         return False
     with replacing(path) as partial:
@@ -194,20 +197,20 @@ def write_bytes(path: Path, data: bytes) -> bool:
 
 
 def read_manifest(folder: Path, *, columns: Sequence[str] | None = None) -> Manifest:
-    """Read a folder of shards. Raises DataError when it is none, is unfinished, or of another version.
+    """Read the manifest of a folder of shards. Raises DataError when it is missing, unfinished, or of another version.
 
-    `columns`: only these. With none of them memory does not depend on how many rows there are; `chunks` goes through
-    them.
+    `columns`: only these. An empty sequence reads no rows, so that memory does not grow with their number; use
+    `Manifest.chunks` to iterate over them.
     """
     json_path, table_path = folder / "manifest.json", folder / "manifest.parquet"
     try:
-        whole = is_file(json_path) and is_file(table_path)
-        begun = not whole and is_file(folder / "settings.json")
+        is_complete = is_file(json_path) and is_file(table_path)
+        is_unfinished = not is_complete and is_file(folder / "settings.json")
     except OSError as error:
         raise DataError(f"{folder} cannot be reached: {error}") from error
-    if begun:
+    if is_unfinished:
         raise DataError(f"{folder} is not finished: run the same `femae data prepare` again to complete it")
-    if not whole:
+    if not is_complete:
         raise DataError(f"{folder} is not a folder of shards: it has no manifest.json; `femae data prepare` makes one")
     try:
         info = json.loads(read_text(json_path))
@@ -234,11 +237,11 @@ def write_manifest(
     versions: Mapping[str, str],
     account: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Gather the shards' rows into the two manifest files; `account` is kept per source beside the counts.
+    """Collect the shards' rows into the two manifest files; `account` has further entries per source.
 
-    Returns what manifest.json holds. manifest.json is written last: without it a folder counts as unfinished.
+    Returns the content of manifest.json. It is written last: without it a folder counts as unfinished.
     """
-    counts = _Counts()
+    counts = _SourceCounts()
     with (
         replacing(folder / "manifest.parquet") as partial,
         pq.ParquetWriter(partial, MANIFEST_SCHEMA, compression="zstd") as writer,
@@ -263,7 +266,7 @@ def write_manifest(
             for s in shards
         ],
     }
-    write_bytes(folder / "README.md", _card(info).encode())
+    write_bytes(folder / "README.md", _dataset_card(info).encode())
     write_bytes(
         folder / "manifest.json",
         (json.dumps(info, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"),
@@ -271,8 +274,8 @@ def write_manifest(
     return info
 
 
-class _Counts:
-    """Counts per source, gathered shard by shard."""
+class _SourceCounts:
+    """Counts per source, accumulated shard by shard."""
 
     def __init__(self) -> None:
         self._groups: dict[str, set[str]] = {}
@@ -287,11 +290,11 @@ class _Counts:
             self._groups.setdefault(source, set()).update(distinct(part, "group"))
             texts = self._texts.setdefault(source, {"splits": Counter(), "classes": Counter(), "framings": Counter()})
             for key, column in (("splits", "split"), ("classes", "class_name"), ("framings", "framing")):
-                texts[key].update(_words(strings(part, column)))
-            for kind in ("", "au_"):
-                mask, targets = vectors(part, f"{kind}mask"), vectors(part, f"{kind}targets")
+                texts[key].update(_named(strings(part, column)))
+            for prefix in ("", "au_"):
+                mask, targets = vectors(part, f"{prefix}mask"), vectors(part, f"{prefix}targets")
                 sums = np.stack([mask.sum(0), (mask & (targets >= 0.5)).sum(0), (targets * mask).sum(0)])
-                total = self._labels.setdefault(f"{kind}{source}", np.zeros_like(sums, np.float64))
+                total = self._labels.setdefault(f"{prefix}{source}", np.zeros_like(sums, np.float64))
                 total += sums
 
     def of(self, source: str) -> dict[str, Any]:
@@ -305,12 +308,13 @@ class _Counts:
         }
 
 
-def _words(values: Iterable[str]) -> Iterable[str]:
+def _named(values: Iterable[str]) -> Iterable[str]:
+    """The values, with a name for the empty one."""
     return (value or "(none)" for value in values)
 
 
 def _label_counts(sums: npt.NDArray[np.float64] | None, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Per known label: rows where it is known, rows where it is at least one half, sum of the targets."""
+    """For each label that is ever known: rows where it is known, rows where it is at least 0.5, sum of its targets."""
     if sums is None:
         return {}
     return {
@@ -320,8 +324,8 @@ def _label_counts(sums: npt.NDArray[np.float64] | None, names: Sequence[str]) ->
     }
 
 
-def _card(info: Mapping[str, Any]) -> str:
-    """A data set card by which `datasets.load_dataset` finds the shards, and a person the counts."""
+def _dataset_card(info: Mapping[str, Any]) -> str:
+    """A data set card: the location of the shards for `datasets.load_dataset`, and a table of counts."""
     head = (
         "---\nconfigs:\n- config_name: default\n  data_files: shards/*.parquet\n---\n# Face shards\n\n"
         "Made by `femae data prepare`; `datasets.load_dataset` opens this folder. Settings, counts and what was left "
@@ -336,7 +340,7 @@ def _card(info: Mapping[str, Any]) -> str:
 
 
 def _num_left_out(source: Mapping[str, Any]) -> int:
-    """By the reader and by prepare."""
+    """Number of samples left out by the reader and by prepare."""
     return sum(
         int(entry["count"]) for key in ("left_out", "left_out_by_reader") for entry in source.get(key, {}).values()
     )

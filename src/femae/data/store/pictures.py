@@ -1,4 +1,4 @@
-"""The pixels behind a picture reference: file, cell of an atlas, pixels in a label file; frames of a film in order."""
+"""Loads the pixels of picture references: files, atlas cells, pixels in label files, and frames of films in order."""
 
 import io
 import re
@@ -34,23 +34,23 @@ FILM_DAMAGED: Final = "film cannot be decoded"
 BEYOND_END: Final = "frame is beyond the end of the film"
 FRAME_DAMAGED: Final = "frame cannot be decoded"
 
-_KEPT_MODES: Final = ("L", "RGB")  # pictures of other modes (palette, alpha, CMYK, 16 bit) are not kept byte for byte
+_KEPT_MODES: Final = ("L", "RGB")  # files of other modes (palette, alpha, CMYK, 16 bit) are encoded again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedPicture:
-    """Pixels, or the cause why there are none."""
+    """The pixels of a picture, or why it cannot be loaded."""
 
-    image: npt.NDArray[np.uint8] | None = None  # u8[H, W, 3] RGB, orientation tags applied
-    original: bytes | None = None  # the file itself when it is a jpg or png of gray or RGB
+    image: npt.NDArray[np.uint8] | None = None  # u8[H, W, 3] RGB, EXIF orientation applied
+    original: bytes | None = None  # content of the file if it is a jpg or png in gray or RGB
     time_s: float | None = None  # of a frame of a film
     suffix: str = ""  # of `original`: .jpg or .png
-    cause: str = ""
-    detail: str = ""
+    cause: str = ""  # without an image: category of the error
+    detail: str = ""  # without an image: message
 
 
 def load_picture(picture: PictureFile | AtlasCell | InlinePicture) -> LoadedPicture:
-    """Read one picture; what is missing or damaged is reported in the result, never raised."""
+    """Read one picture; a missing or damaged one is reported in the result, never raised."""
     if isinstance(picture, InlinePicture):
         gray = np.frombuffer(picture.pixels, np.uint8)
         if gray.size != picture.height * picture.width:
@@ -71,25 +71,25 @@ def load_picture(picture: PictureFile | AtlasCell | InlinePicture) -> LoadedPict
 
 
 def _without_path(error: Exception, path: Path) -> str:
-    """The message without the folder, so that an account is the same wherever the data lie."""
+    """The message without the folder, so that reports do not depend on the location of the data."""
     return error_words(error).replace(str(path), path.name)
 
 
 def error_words(error: Exception) -> str:
-    """A decoder's message without the place in memory that Pillow names, so that equal inputs give equal words."""
+    """A decoder's message without Pillow's memory addresses, so that equal inputs give equal messages."""
     return re.sub(r" *<_io\.BytesIO object at 0x[0-9a-fA-F]+>", "", str(error))
 
 
 def _from_bytes(data: bytes) -> LoadedPicture:
     with Image.open(io.BytesIO(data)) as picture:
-        kind, mode, has_alpha = picture.format or "", picture.mode, "transparency" in picture.info
-    suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(kind, "")
-    kept = bool(suffix) and mode in _KEPT_MODES and not has_alpha
-    return LoadedPicture(image=decode_bytes(data), original=data if kept else None, suffix=suffix if kept else "")
+        file_format, mode, has_alpha = picture.format or "", picture.mode, "transparency" in picture.info
+    suffix = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png"}.get(file_format, "")
+    keep = bool(suffix) and mode in _KEPT_MODES and not has_alpha
+    return LoadedPicture(image=decode_bytes(data), original=data if keep else None, suffix=suffix if keep else "")
 
 
 def decode_bytes(data: bytes) -> npt.NDArray[np.uint8]:
-    """Bytes of a picture file -> u8[H, W, 3] RGB as `predict` reads it. Raises whatever Pillow raises."""
+    """Decode a picture file to u8[H, W, 3] RGB like `predict`. Raises any exception of Pillow for damaged data."""
     return read_picture(io.BytesIO(data))
 
 
@@ -105,9 +105,9 @@ def _atlas(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def encode_picture(image: npt.NDArray[np.uint8], *, jpeg_quality: int | None) -> tuple[bytes, str]:
-    """u8[H, W, 3] RGB -> bytes and suffix: png without loss (None) or jpg without chroma subsampling.
+    """Encode u8[H, W, 3] RGB; returns bytes and suffix: png (quality None) or jpg without chroma subsampling.
 
-    A picture whose three channels are equal is stored as gray.
+    A picture with three equal channels is stored as gray.
     """
     gray = bool((image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all())
     picture = Image.fromarray(np.ascontiguousarray(image[..., 0]) if gray else image)
@@ -120,7 +120,7 @@ def encode_picture(image: npt.NDArray[np.uint8], *, jpeg_quality: int | None) ->
 
 
 def load_pictures_of(samples: Iterable[RawSample]) -> Iterator[tuple[RawSample, LoadedPicture]]:
-    """Every sample with its pixels; frames of one film that follow each other are decoded in one go."""
+    """Every sample with its pixels; consecutive frames of one film are decoded in one pass."""
     for film, group in groupby(samples, key=lambda s: s.picture.path if isinstance(s.picture, VideoFrame) else None):
         if film is not None:
             yield from _film_pictures(film, list(group))
@@ -135,9 +135,9 @@ def _single_pictures(samples: Iterable[RawSample]) -> Iterator[tuple[RawSample, 
 
 
 def _film_pictures(path: Path, samples: Sequence[RawSample]) -> Iterator[tuple[RawSample, LoadedPicture]]:
-    """The frames of one film that samples ask for, decoded once from the start up to the last one asked for.
+    """The frames of one film that samples refer to, decoded in one pass up to the last of them.
 
-    Samples come back by frame, those of one frame in the order given.
+    Samples are yielded in the order of frames, those of one frame in their given order.
     """
     wanted: dict[int, list[RawSample]] = {}
     for sample in samples:

@@ -1,9 +1,9 @@
-"""Reading shards: rows in order, picture bytes of chosen rows, and whole sets of pictures as one array.
+"""Reads shards: rows in order, picture bytes of chosen rows, and sets of pictures as one array.
 
-A stored picture shows more than the network is fed with: its side is `margin` times the side of the frame that
-`predict` cuts out, so that augmentation finds real pixels around it. `load_pictures(..., margin=1.0)` gives exactly
-that frame; a larger margin keeps more, and where a picture holds less (crops that were passed through have margin 1)
-the border is mirrored.
+A stored picture shows more than the network's input: its side is `margin` times the side of the frame that `predict`
+crops, so that augmentation finds real pixels around it. `load_pictures(..., margin=1.0)` gives exactly that frame; a
+larger margin keeps more, and if a picture has less (crops that were passed through have margin 1) its border is
+mirrored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ _BATCH_ROWS: Final = 256
 
 
 def decode_picture(data: bytes) -> npt.NDArray[np.uint8]:
-    """Bytes of a jpg or png -> u8[H, W, 3] RGB, orientation tags applied. Raises DataError when they are damaged."""
+    """Decode a jpg or png to u8[H, W, 3] RGB, EXIF orientation applied. Raises DataError when it is damaged."""
     try:
         return decode_bytes(data)
     except Exception as error:  # decoders of damaged pictures raise nearly anything
@@ -42,8 +42,8 @@ def frame_picture(
 ) -> npt.NDArray[np.uint8]:
     """u8[H, W, 3] RGB with `stored_margin` -> u8[size, size, C] with `margin`, C = 1 (gray, ITU-R 601) or 3.
 
-    Resampled as `predict` does it. Of a picture that is not square (a crop passed through) the longer side fills the
-    frame and the shorter one is mirrored, as with `predict --faces whole`.
+    Resampled like `predict`. In a picture that is not square (a crop passed through) the longer side fills the frame
+    and the shorter one is extended by mirroring, as with `predict --faces whole`.
     """
     height, width = image.shape[:2]
     if (height, width) != (size, size) or margin != stored_margin:
@@ -59,41 +59,42 @@ def frame_picture(
 
 @dataclass(kw_only=True, slots=True)
 class RowRuns:
-    """Where the rows of a manifest lie: runs of rows that follow each other in a shard, of whole shards mostly.
+    """The location of a manifest's rows as runs of consecutive rows of a shard, mostly whole shards.
 
-    So it is as large as there are shards, however many rows they have.
+    Its size depends on the number of shards, not of rows.
     """
 
-    starts: list[int]  # position of the first row of each run
+    starts: list[int]  # position in the manifest of the first row of each run
     shards: list[str]  # file of each run
-    rows: list[int]  # place of its first row in the shard
-    num_rows: int = 0  # in all
+    rows: list[int]  # row in the shard of the first row of each run
+    num_rows: int = 0  # in total
 
     @classmethod
     def of(cls, manifest: Manifest) -> "RowRuns":
+        """The runs of all rows of a manifest."""
         runs = cls(starts=[], shards=[], rows=[])
         for table in manifest.chunks(("shard", "row")):
             runs.add(table)
         return runs
 
     def add(self, table: pa.Table) -> None:
-        """The rows that come next, of a table with `shard` and `row`."""
+        """Append the next rows, a table with the columns `shard` and `row`."""
         (shards, names), rows = codes(table, "shard"), numbers(table, "row")
         breaks = np.flatnonzero((np.diff(shards) != 0) | (np.diff(rows) != 1)) + 1
         for start in [0, *breaks.tolist()] if len(rows) else []:
             name, row = names[shards[start]], int(rows[start])
-            if start or not self._goes_on(name, row):
+            if start or not self._continues_run(name, row):
                 self.starts.append(self.num_rows + start)
                 self.shards.append(name)
                 self.rows.append(row)
         self.num_rows += len(rows)
 
-    def _goes_on(self, shard: str, row: int) -> bool:
-        """Whether this is what follows the last row."""
+    def _continues_run(self, shard: str, row: int) -> bool:
+        """Whether this row of a shard follows the last one."""
         return bool(self.shards) and self.shards[-1] == shard and self.rows[-1] + self.num_rows - self.starts[-1] == row
 
     def find(self, positions: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(number of the run, row in its shard) i64[K] each, of rows of the manifest."""
+        """(index of the run, row in its shard) i64[K] each, of rows at positions i64[K] of the manifest."""
         starts = np.array(self.starts, np.int64)
         runs = np.searchsorted(starts, positions, side="right") - 1
         return runs, np.array(self.rows, np.int64)[runs] + positions - starts[runs]
@@ -110,9 +111,9 @@ class ShardReader:
         return len(self.manifest)
 
     def rows(self, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """Every row of every shard as a dict, shard by shard (the whole folder, also of a selected manifest).
+        """Every row of every shard as a dict, shard by shard (of the whole folder, even for a selected manifest).
 
-        Memory stays flat. `columns`: only these; all by default. Raises DataError when a shard is missing or damaged.
+        Memory use is constant. `columns`: default all. Raises DataError when a shard is missing or damaged.
         """
         names = list(SHARD_SCHEMA.names if columns is None else columns)
         for shard in self.manifest.shards:
@@ -125,43 +126,46 @@ class ShardReader:
                 raise DataError(f"{path} cannot be read ({error}); see `femae data doctor`") from error
 
     def picture_bytes(self, positions: Sequence[int] | npt.NDArray[np.intp]) -> Iterator[tuple[int, bytes]]:
-        """(position, bytes) of rows of the manifest, shard by shard in the order of the shards, not of `positions`."""
+        """(position, bytes) of rows of the manifest, in the order of the shards, not of `positions`.
+
+        Raises DataError when a shard is missing or damaged.
+        """
         for position, data, _ in self.stored(positions):
             yield position, data
 
     def stored(self, positions: Sequence[int] | npt.NDArray[np.intp]) -> Iterator[tuple[int, bytes, float]]:
-        """The same with the margin of each picture."""
+        """(position, bytes, margin) of rows of the manifest, like picture_bytes."""
         chosen = np.asarray(positions, np.int64)
         runs, rows = self.runs.find(chosen)
         by_file: dict[str, list[tuple[int, int]]] = {}
         for run, row, position in zip(runs.tolist(), rows.tolist(), chosen.tolist(), strict=True):
             by_file.setdefault(self.runs.shards[run], []).append((row, position))
         for file in sorted(by_file):
-            yield from self._of_shard(file, sorted(by_file[file]))
+            yield from self._read_shard(file, sorted(by_file[file]))
 
-    def _of_shard(self, file: str, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, bytes, float]]:
+    def _read_shard(self, file: str, wanted: list[tuple[int, int]]) -> Iterator[tuple[int, bytes, float]]:
         path = self.manifest.folder / "shards" / file
         try:
             with open_parquet(path) as parquet:
-                start, at = 0, 0
+                start, done = 0, 0
                 for group in range(parquet.num_row_groups):
                     end = start + parquet.metadata.row_group(group).num_rows
-                    upto = at
-                    while upto < len(wanted) and wanted[upto][0] < end:
-                        upto += 1
-                    if upto > at:
+                    stop = done
+                    while stop < len(wanted) and wanted[stop][0] < end:
+                        stop += 1
+                    if stop > done:
                         pictures, margins = read_group(parquet, group)
-                        for row, position in wanted[at:upto]:
+                        for row, position in wanted[done:stop]:
                             yield position, pictures[row - start].as_py(), float(margins[row - start])
-                    start, at = end, upto
+                    start, done = end, stop
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); see `femae data doctor`") from error
-        if at < len(wanted):
+        if done < len(wanted):
             raise DataError(f"{path} has fewer rows than the manifest says; see `femae data doctor`")
 
 
 def read_group(file: Any, number: int) -> tuple[Any, npt.NDArray[np.float32]]:
-    """A row group of an open shard: its pictures' bytes, an Arrow array, and their margins f32[K]."""
+    """The K pictures of a row group of an open shard: encoded bytes (an Arrow array), and margins f32[K]."""
     table: Any = file.read_row_group(number, columns=["image", "margin"])
     return table.column("image").combine_chunks().field("bytes"), numbers(table, "margin")
 
@@ -174,21 +178,21 @@ def load_pictures(
     gray: bool = False,
     positions: Sequence[int] | npt.NDArray[np.intp] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Pictures of the rows at `positions` (default: all, in the manifest's order) -> u8[N, size, size, C] RGB or gray.
+    """Pictures of the rows at `positions` (default: all, in the manifest's order), u8[N, size, size, C] RGB or gray.
 
-    margin 1.0 is the frame `predict` feeds; see the file's docstring. Raises DataError naming the row that is damaged.
+    margin 1.0 is the frame of `predict`; see the module's docstring. Raises DataError that names a damaged row.
     """
     reader = folder if isinstance(folder, ShardReader) else ShardReader(folder)
     chosen = np.arange(len(reader)) if positions is None else np.asarray(positions, np.intp)
     out = np.empty((len(chosen), size, size, 1 if gray else 3), np.uint8)
-    places: dict[int, list[int]] = {}
-    for place, position in enumerate(chosen.tolist()):
-        places.setdefault(position, []).append(place)
-    for position, data, stored in reader.stored(np.array(sorted(places), np.intp)):
+    indices: dict[int, list[int]] = {}
+    for index, position in enumerate(chosen.tolist()):
+        indices.setdefault(position, []).append(index)
+    for position, data, stored in reader.stored(np.array(sorted(indices), np.intp)):
         try:
             image = decode_picture(data)
         except DataError as error:
             key = reader.manifest.text("key", np.array([position]))[0]
             raise DataError(f"{reader.manifest.folder}, {key}: {error}; see `femae data doctor`") from error
-        out[places[position]] = frame_picture(image, size=size, stored_margin=stored, margin=margin, gray=gray)
+        out[indices[position]] = frame_picture(image, size=size, stored_margin=stored, margin=margin, gray=gray)
     return out

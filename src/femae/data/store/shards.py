@@ -1,16 +1,16 @@
 """Shards: Parquet files of face pictures with labels, written once and read by training, doctor and annotation.
 
-One row is one face. The schema below is the contract; the `image` column is the struct {bytes, path} that Hugging Face
-`datasets` knows as an Image, and the file says so in its metadata, so that `datasets.load_dataset` decodes it.
-A shard is also the record of its own making: the key `femae` of the file's metadata holds the fingerprint of the work
-unit and the account of what was left out, so one rename commits pictures, labels and account together.
+One row is one face, with the schema below; the `image` column is the struct {bytes, path} of Hugging Face `datasets`'
+feature Image, as the file's metadata declares, so that `datasets.load_dataset` decodes it. The key `femae` of the
+file's metadata holds a note: the fingerprint of the work unit and what was left out. So a single rename commits
+pictures, labels and note together.
 
 Layout of a folder of shards:
 
-    manifest.json        settings, versions, counts, account, sha256 of every shard
+    manifest.json        settings, versions, counts, exclusions, sha256 of every shard
     manifest.parquet     one row per sample, all columns but the pictures, plus `shard` and `row`
-    README.md            data set card: `datasets.load_dataset(FOLDER)` finds the shards by it
-    settings.json        what determines the shards' content; a run with other settings is refused
+    README.md            data set card with the location of the shards for `datasets.load_dataset(FOLDER)`
+    settings.json        settings that determine the shards' content; a run with others is refused
     shards/SOURCE-00000.parquet, ...
 """
 
@@ -41,7 +41,7 @@ __all__ = [
     "shard_path",
 ]
 
-# The facial action units of FACS, all of them: one fixed order, so that all shards have one schema.
+# All facial action units of FACS, so that all shards have the same schema.
 ACTION_UNITS: Final[tuple[str, ...]] = tuple(f"AU{number:02d}" for number in range(1, 47))
 _NOTE_KEY: Final = b"femae"
 _ROWS_PER_GROUP: Final = 256
@@ -49,35 +49,29 @@ _Codec = Literal["gzip", "brotli", "lz4", "zstd", "snappy", "none"]
 _F32: Final = pa.float32()
 
 
-def _vector(kind: pa.DataType, size: int) -> pa.DataType:
-    return pa.list_(kind, size)
-
-
 SHARD_SCHEMA: Final[pa.Schema] = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),  # unique within the source
         pa.field("source", pa.string(), nullable=False),  # data set
         pa.field("group", pa.string(), nullable=False),  # subject or video: never split by a fold
-        pa.field("split", pa.string(), nullable=False),  # train, val, test as the data set says, or empty
-        pa.field("class_name", pa.string(), nullable=False),  # label in words, or empty
+        pa.field("split", pa.string(), nullable=False),  # train, val, test of the data set, or empty
+        pa.field("class_name", pa.string(), nullable=False),  # name of the label, or empty
         pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
         pa.field("width", pa.int32(), nullable=False),  # of the picture, pixels
         pa.field("height", pa.int32(), nullable=False),
-        pa.field("margin", _F32, nullable=False),  # side of the picture / side of the frame that predict feeds
-        pa.field(
-            "framing", pa.string(), nullable=False
-        ),  # `face`: cut out as the settings say; `whole`: it was a crop already
-        pa.field("targets", _vector(_F32, len(EMOTIONS)), nullable=False),  # 0..1, order of labels.EMOTIONS
-        pa.field("mask", _vector(pa.bool_(), len(EMOTIONS)), nullable=False),  # True: known
-        pa.field("au_targets", _vector(_F32, len(ACTION_UNITS)), nullable=False),  # 0..1, order of ACTION_UNITS
-        pa.field("au_mask", _vector(pa.bool_(), len(ACTION_UNITS)), nullable=False),
+        pa.field("margin", _F32, nullable=False),  # side of the picture / side of the network's input frame
+        pa.field("framing", pa.string(), nullable=False),  # `face`: cropped by the settings; `whole`: passed through
+        pa.field("targets", pa.list_(_F32, len(EMOTIONS)), nullable=False),  # 0..1, in the order of labels.EMOTIONS
+        pa.field("mask", pa.list_(pa.bool_(), len(EMOTIONS)), nullable=False),  # True: known
+        pa.field("au_targets", pa.list_(_F32, len(ACTION_UNITS)), nullable=False),  # 0..1, in the order of ACTION_UNITS
+        pa.field("au_mask", pa.list_(pa.bool_(), len(ACTION_UNITS)), nullable=False),
         pa.field("frame", pa.int32()),  # from 1; null: not from a film
-        pa.field("face", pa.int16(), nullable=False),  # 0, or the number of the face with all_faces
+        pa.field("face", pa.int16(), nullable=False),  # number of the face from 1 with all_faces, else 0
         pa.field("box_xyxy", pa.list_(_F32)),  # 4 numbers, pixels of the original picture; null: not detected
         pa.field("landmarks", pa.list_(_F32)),  # 10 numbers x1, y1, ... y5, pixels of the original picture
         pa.field("frame_to_crop", pa.list_(_F32)),  # 6 numbers, 2 x 3 row by row; null: picture passed through
         pa.field("detection_score", _F32),
-        pa.field("face_size_px", _F32, nullable=False),  # the six measures: data/quality.py
+        pa.field("face_size_px", _F32, nullable=False),  # quality measures: data/quality.py
         pa.field("blur", _F32, nullable=False),
         pa.field("darkness", _F32, nullable=False),
         pa.field("contrast", _F32, nullable=False),
@@ -97,7 +91,7 @@ SHARD_SCHEMA: Final[pa.Schema] = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardSample:
-    """One row; the fields are the columns of SHARD_SCHEMA."""
+    """One row of a shard; see SHARD_SCHEMA for the columns."""
 
     key: str
     source: str
@@ -105,7 +99,7 @@ class ShardSample:
     split: str
     class_name: str
     image: bytes  # jpg or png
-    image_path: str  # a file name with the right suffix
+    image_path: str  # a file name with the suffix of the format
     width: int
     height: int
     margin: float
@@ -113,7 +107,7 @@ class ShardSample:
     targets: npt.NDArray[np.float32]  # f32[6]
     mask: npt.NDArray[np.bool_]  # bool[6]
     au_targets: npt.NDArray[np.float32]  # f32[len(ACTION_UNITS)]
-    au_mask: npt.NDArray[np.bool_]
+    au_mask: npt.NDArray[np.bool_]  # bool[len(ACTION_UNITS)]
     frame: int | None = None
     face: int = 0
     box_xyxy: npt.NDArray[np.float32] | None = None  # f32[4]
@@ -131,7 +125,7 @@ class ShardSample:
     phash: int
 
     def row(self) -> dict[str, Any]:
-        """Plain values as pyarrow takes them."""
+        """The row as Python values by column, for pyarrow."""
         row: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
@@ -141,7 +135,7 @@ class ShardSample:
 
 
 def action_unit_arrays(sample: RawSample) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Targets f32[A] and mask bool[A] in the order of ACTION_UNITS. Raises LabelError for a unit that is not there."""
+    """Targets f32[46] and mask bool[46] in the order of ACTION_UNITS. Raises LabelError for a unit outside of these."""
     targets, mask = np.zeros(len(ACTION_UNITS), np.float32), np.zeros(len(ACTION_UNITS), np.bool_)
     for name, value in sample.action_units.items():
         if name not in ACTION_UNITS:
@@ -154,15 +148,15 @@ def action_unit_arrays(sample: RawSample) -> tuple[npt.NDArray[np.float32], npt.
 
 
 def shard_path(folder: Path, *, source: str, number: int) -> Path:
-    """Where the shard of a work unit stands; number from 0."""
+    """The path of a shard; `number` from 0 within the source."""
     return folder / "shards" / f"{source}-{number:05d}.parquet"
 
 
 @dataclass(kw_only=True, slots=True)
 class ShardWriter:
-    """Writes one shard beside its place and moves it there on `commit`; leaving without commit leaves nothing.
+    """Writes one shard under a temporary name and renames it on `commit`; without commit nothing remains.
 
-    Use as a context manager. Equal rows and note give equal bytes (with one version of pyarrow).
+    A context manager. Equal rows and note give equal bytes (with the same version of pyarrow).
     """
 
     path: Path
@@ -188,7 +182,7 @@ class ShardWriter:
         self.add_row(sample.row())
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Add a row as `pyarrow.Table.to_pylist` gives it."""
+        """Add a row as in the result of `pyarrow.Table.to_pylist`."""
         self._rows.append(row)
         self.num_rows += 1
         if len(self._rows) >= _ROWS_PER_GROUP:
@@ -201,7 +195,7 @@ class ShardWriter:
             self._rows.clear()
 
     def commit(self, note: Mapping[str, Any]) -> None:
-        """Finish the file with `note` (JSON values) in its metadata and put it in its place."""
+        """Finish the file with `note` (JSON values) in its metadata and rename it to `path`."""
         assert self._writer is not None
         self._flush()
         self._writer.add_key_value_metadata({_NOTE_KEY: json.dumps(note, sort_keys=True).encode()})  # type: ignore[dict-item]
@@ -216,17 +210,17 @@ class ShardWriter:
 
 
 def _compression() -> dict[str, _Codec]:
-    """Per column as Parquet names them; pictures are compressed already."""
+    """Codec by Parquet column; pictures are compressed already."""
     codecs: dict[str, _Codec] = {"image.bytes": "none", "image.path": "zstd"}
     for item in SHARD_SCHEMA:
-        nested = pa.types.is_list(item.type) or pa.types.is_fixed_size_list(item.type)
+        is_list = pa.types.is_list(item.type) or pa.types.is_fixed_size_list(item.type)
         if item.name != "image":
-            codecs[f"{item.name}.list.element" if nested else item.name] = "zstd"
+            codecs[f"{item.name}.list.element" if is_list else item.name] = "zstd"
     return codecs
 
 
 def read_shard_note(path: Path) -> dict[str, Any]:
-    """The note a shard was committed with. Raises DataError when the file is not a whole shard."""
+    """The note of a shard. Raises DataError when the file is not a complete shard."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowInvalid) as error:
