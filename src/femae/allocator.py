@@ -5,13 +5,13 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-__all__ = ["give_large_blocks_back", "keep_freed_memory"]
+__all__ = ["keep_freed_memory", "return_large_blocks"]
 
 _TRIM_THRESHOLD: Final = -1  # M_TRIM_THRESHOLD of mallopt: free memory at the end of the heap that is kept
 _MMAP_THRESHOLD: Final = -3  # M_MMAP_THRESHOLD of mallopt: size from which a block is a mapping, unmapped when freed
 
 
-def give_large_blocks_back() -> None:
+def return_large_blocks() -> None:
     """Return freed blocks of 16 MB and more to the system at once; for processes of the commands, not for a library.
 
     By default glibc keeps freed blocks of up to 32 MB in an arena of each thread: frames of a 4K film and the

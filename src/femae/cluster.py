@@ -71,11 +71,11 @@ class Cluster:
         *,
         num_workers: int | None = None,
         threads: int = 1,
-        say: Callable[[str], None] = lambda _: None,
+        on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`num_workers`: by default as many as the cluster has cores for; more wait until an autoscaler adds nodes.
 
-        `threads`: cores of each worker. `say` is called with messages about dead workers and long waits. Raises
+        `threads`: cores of each worker. `on_message` is called with messages about dead workers and long waits. Raises
         ConfigError if the cluster cannot be reached, MissingDependencyError without Ray.
         """
         try:
@@ -83,7 +83,7 @@ class Cluster:
         except ImportError:
             raise MissingDependencyError("--cluster needs Ray: pip install 'femae[ray]'") from None
         self._ray: Any = ray
-        self._say, self._threads = say, threads
+        self._on_message, self._threads = on_message, threads
         self._owns_connection = not ray.is_initialized()
         if self._owns_connection:
             _connect(ray, address)
@@ -139,7 +139,7 @@ class Cluster:
         """Wait for the next replies; returns finished jobs, and appends jobs of dead workers to `retries`."""
         futures, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=_NOTICE_S)
         if not futures and not self._idle and all(attempt is None for _, attempt in self._pending.values()):
-            self._say("waiting for a machine of the cluster")
+            self._on_message("waiting for a machine of the cluster")
         ended = []
         for future in futures:
             worker, attempt = self._pending.pop(future)
@@ -173,7 +173,7 @@ class Cluster:
                 ) from error
             return None
         if attempt.number < _MAX_ATTEMPTS:
-            self._say("a worker of the cluster died; another one takes over its work")
+            self._on_message("a worker of the cluster died; another one takes over its work")
             retries.append(_Attempt(attempt.job, attempt.number + 1))
             return None
         sentence = (

@@ -83,7 +83,7 @@ def test_a_face_that_shows_nothing_is_worth_no_second_look(strength: float, expe
     looked: list[int] = []
     item = TrackedFrame(frame(1), [(1, face_at(128))], lambda: looked.append(1) or [])  # type: ignore[func-returns-value]
     classifier = Classifier(engine=LevelEngine(strength), cropper=corner_crop, compounds=ABAW_COMPOUNDS)
-    (result,) = classifier.one_by_one(iter([item]))
+    (result,) = classifier.classify_live(iter([item]))
     assert looked == expected and result.faces[0].weak == (strength < 1)
 
 

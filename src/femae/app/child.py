@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from femae.allocator import give_large_blocks_back
+from femae.allocator import return_large_blocks
 from femae.app.jobs import Job, JobCancelledError, Upload
 from femae.app.work import Worker
 from femae.config.predict import DetectConfig, RuleConfig
@@ -202,7 +202,7 @@ def _worker_main(requests: Connection, messages: Connection, worker: Worker, mem
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the server
     with suppress(FemaeError):  # the first job will raise it again
         worker.load()
-    give_large_blocks_back()
+    return_large_blocks()
     _limit_memory(memory_mb)
     inbox = _Inbox()
     threading.Thread(target=_receive_requests, args=(requests, inbox), daemon=True).start()

@@ -29,7 +29,7 @@ from femae.evaluation.expressions import given_answers, with_expression
 from femae.evaluation.join import joined_rows, merge_faces, probabilities
 from femae.evaluation.labels import Labels, Samples, has_labels, read_labels
 from femae.evaluation.tables import read_table, text_column
-from femae.faces.pixels import lift_crop
+from femae.faces.pixels import brighten_crop
 from femae.inference.predictor import shipped_model
 from femae.labels import EMOTIONS, Compound, parse_class_set
 
@@ -197,7 +197,7 @@ def score_shards(
 
     def run(part: npt.NDArray[np.intp]) -> int:
         crops = load_pictures(manifest, size=size, positions=part)
-        outputs = engine.run(np.stack([lift_crop(crop) for crop in crops]))
+        outputs = engine.run(np.stack([brighten_crop(crop) for crop in crops]))
         probs[part], au_probs[part], none_probs[part] = outputs
         return len(part)
 

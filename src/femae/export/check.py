@@ -15,7 +15,7 @@ from femae.data.store.manifest import Manifest, read_manifest
 from femae.data.store.shard_reader import load_pictures
 from femae.engine.spec import Engine
 from femae.errors import DataError
-from femae.faces.pixels import lift_crop
+from femae.faces.pixels import brighten_crop
 from femae.labels import EMOTIONS
 from femae.metrics.f1 import au_f1, macro_f1
 from femae.metrics.hard_labels import top_emotion
@@ -80,7 +80,7 @@ def read_crops(manifest: Manifest, *, size: int, positions: npt.NDArray[np.intp]
     rows = np.arange(len(manifest)) if positions is None else positions
     for start in range(0, len(rows), _READ_BATCH):
         pictures = load_pictures(manifest, size=size, positions=rows[start : start + _READ_BATCH])
-        yield np.stack([lift_crop(picture) for picture in pictures])
+        yield np.stack([brighten_crop(picture) for picture in pictures])
 
 
 def noise_crops(*, size: int, count: int, seed: int = 0) -> Crops:

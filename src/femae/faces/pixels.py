@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["brighten", "brightening", "cut_region", "lift_crop", "resize_rgb"]
+__all__ = ["brighten", "brighten_crop", "brightening", "cut_region", "resize_rgb"]
 
 _NEUTRAL = 117  # fill value beyond a picture's border: the mean of photographs
 _MIN_SCALER_PX = 16  # smallest side for the filters of FFmpeg's scaler; below, Pillow is used
@@ -71,7 +71,7 @@ def brightening(image: npt.NDArray[np.uint8]) -> float:
     return min(_TARGET_LEVEL / high, _MAX_GAIN)
 
 
-def lift_crop(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def brighten_crop(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Brighten a dark face crop u8[S, S, 3] to the brightness of the training pictures; returns others unchanged.
 
     The 99th percentile is raised to exactly the threshold of a dark crop, so that brightness has no jump there.

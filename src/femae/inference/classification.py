@@ -72,7 +72,7 @@ class Classifier:
         for results in ordered_map(pool, self._classify, _batches(frames), ahead=ahead):
             yield from results
 
-    def one_by_one(self, frames: Iterator[TrackedFrame]) -> Iterator[FrameResult]:
+    def classify_live(self, frames: Iterator[TrackedFrame]) -> Iterator[FrameResult]:
         """Yields each frame before it takes the next one, for live streams."""
         for frame in frames:
             yield from self._classify([frame])

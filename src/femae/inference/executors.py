@@ -105,7 +105,7 @@ def _run_on_cluster(
     threads = config.threads or 1
     make = partial(_make_worker, config.model_copy(update={"threads": threads}), finished)
     films = _DividedFilms()
-    with Cluster(config.cluster, num_workers=config.workers, threads=threads, say=console.note) as cluster:
+    with Cluster(config.cluster, num_workers=config.workers, threads=threads, on_message=console.note) as cluster:
         for result in cluster.run(make, units, more=lambda result: films.next_units(_outcome(result))):
             if (outcome := films.final_outcome(_outcome(result))) is not None:
                 yield outcome

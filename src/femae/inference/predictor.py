@@ -28,7 +28,7 @@ from femae.engine.load import load_engine
 from femae.errors import ConfigError, InputError, ModelError
 from femae.faces.crop import Framing, crop_face, whole_crop
 from femae.faces.load import load_detector
-from femae.faces.pixels import lift_crop
+from femae.faces.pixels import brighten_crop
 from femae.faces.track import Tracker
 from femae.inference.classification import Classifier, TrackedFrame, measured_names
 from femae.inference.detection import DetectedFrame, detect_film, detect_live, detect_pictures, whole_pictures
@@ -43,7 +43,7 @@ from femae.video.film_parts import FilmPart, parts_of
 from femae.video.pictures import ArraySource, Order, PictureSource
 from femae.video.pyav import PyAVSource
 from femae.video.source import FrameSource, Tally
-from femae.video.storage import gives_pieces, local_copy
+from femae.video.storage import local_copy, supports_ranges
 
 __all__ = ["Predictor", "local_item", "open_source", "predict", "shipped_model"]
 
@@ -76,7 +76,7 @@ def open_source(item: InputItem) -> FrameSource:
 def local_item(item: InputItem) -> Iterator[InputItem]:
     """The item as it can be opened: a film in a store without range requests becomes a temporary local copy. Raises
     InputError."""
-    if item.kind != "video" or not is_remote(item.paths[0]) or gives_pieces(item.paths[0]):
+    if item.kind != "video" or not is_remote(item.paths[0]) or supports_ranges(item.paths[0]):
         yield item
         return
     with local_copy(item.paths[0]) as path:
@@ -251,7 +251,7 @@ class Predictor:
                 detected = whole_pictures(stream)
             else:
                 detected = detect_live(stream, detector=self.detector, config=self.detect_config, pool=pool)
-            results = self._classifier().one_by_one(self._track(detected, film=True))
+            results = self._classifier().classify_live(self._track(detected, film=True))
             yield from self._decide_expression(results, mode="live")
 
     def _measure(
@@ -341,7 +341,7 @@ def _crop(image: npt.NDArray[np.uint8], face: Face, *, size: int, framing: Frami
 
 
 def _brightened(crop: FaceCrop) -> FaceCrop:
-    return replace(crop, image=lift_crop(crop.image))
+    return replace(crop, image=brighten_crop(crop.image))
 
 
 def _num_prefetched(frames: FrameSource | Sequence[Frame]) -> int:

@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, Final
 
-from femae.allocator import give_large_blocks_back
+from femae.allocator import return_large_blocks
 from femae.config.predict import PredictConfig
 from femae.disk_table import DiskTable
 from femae.errors import FemaeError
@@ -36,7 +36,7 @@ def run_predict(config: PredictConfig, *, finished: OnFinished | None = None) ->
     `finished` is called for each input whose tables are complete, and may add outputs such as a report.
     """
     require_exports(config.derived.export_names)
-    give_large_blocks_back()
+    return_large_blocks()
     predictor = Predictor.from_config(config)
     with RunConsole(quiet=config.quiet) as console:
         run = _Run(config, predictor, console)

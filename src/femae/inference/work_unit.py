@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from femae.config.storage import is_remote
 from femae.disk_table import DiskTable
 from femae.video.discover import InputItem, discover_each
-from femae.video.storage import state_of
+from femae.video.storage import version_of
 
 __all__ = ["Outcome", "UnitRecord", "WorkUnit", "WorkUnits", "identity_of", "num_bytes", "sizes_of"]
 
@@ -110,7 +110,7 @@ def identity_of(item: InputItem) -> str:
 
     Raises OSError if a file does not exist.
     """
-    facts = [state_of(path) for path in item.paths]
+    facts = [version_of(path) for path in item.paths]
     return hashlib.sha256(json.dumps([item.kind, facts]).encode()).hexdigest()[:32]
 
 

@@ -28,7 +28,7 @@ from femae.cores import num_cores
 from femae.errors import InputError, MissingDependencyError
 from femae.types import Frame, SourceInfo
 from femae.video.discover import HEIF_SUFFIXES
-from femae.video.storage import file_name, read_remote, state_of
+from femae.video.storage import file_name, read_remote, version_of
 
 __all__ = ["ArraySource", "Order", "PictureSource", "is_array", "read_picture", "rgb_of", "to_rgb"]
 
@@ -148,7 +148,7 @@ def _explain(path: Path, error: Exception) -> str:
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} million pixels; make it smaller first"
     if isinstance(error, InputError):  # of an object store
         return str(error)
-    if state_of(path)[1] == 0:
+    if version_of(path)[1] == 0:
         return "it is empty (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
         return "it is an unknown kind of file, or damaged at its beginning"

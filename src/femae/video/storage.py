@@ -25,7 +25,6 @@ __all__ = [
     "address",
     "file_name",
     "forget_listings",
-    "gives_pieces",
     "is_address",
     "list_folder",
     "list_sizes",
@@ -37,8 +36,9 @@ __all__ = [
     "remote_kind",
     "remove",
     "size_of",
-    "state_of",
+    "supports_ranges",
     "upload",
+    "version_of",
 ]
 
 _T = TypeVar("_T")
@@ -92,7 +92,7 @@ def matches(text: str) -> list[Path]:
     return [_same_store(path, name) for name, entry in found.items() if entry["type"] == "file" and name[-1] != "/"]
 
 
-def state_of(path: Path) -> tuple[str, int, str]:
+def version_of(path: Path) -> tuple[str, int, str]:
     """(address, bytes, version tag) of a local or remote file; the tag changes with the content. Raises OSError."""
     if not is_remote(path):
         state = path.stat()
@@ -121,7 +121,7 @@ def read_range(path: Path, start: int, end: int, *, size: int) -> bytes:
     return data[: end - start]
 
 
-def gives_pieces(path: Path) -> bool:
+def supports_ranges(path: Path) -> bool:
     """Whether a file can be read in ranges; some web servers send only whole files. Raises InputError."""
     try:
         if _info(path).get("size") is None:
@@ -285,7 +285,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 def size_of(path: Path) -> int:
     """Size in bytes of a local or remote file. Raises OSError."""
-    return state_of(path)[1]
+    return version_of(path)[1]
 
 
 class RemoteFile(io.RawIOBase):
