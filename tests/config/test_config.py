@@ -1,4 +1,4 @@
-"""Settings refuse what they do not know, in words."""
+"""Settings reject unknown keys and wrong values with clear sentences."""
 
 import pytest
 from pydantic import ValidationError

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from femae.labels import FERPLUS_VOTES
 
-settings.register_profile("femae", deadline=None)  # a busy machine is no fault
+settings.register_profile("femae", deadline=None)  # a busy machine is not an error
 settings.load_profile("femae")
 
 Pixels = npt.NDArray[np.uint8]
@@ -21,7 +21,7 @@ AU12 = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
 
 
 def face_variants(photograph: Pixels, count: int, *, size: int = 96) -> list[Pixels]:
-    """`count` different crops u8[size, size, 3] of the face: shifted, mirrored, lit anew."""
+    """`count` different crops u8[size, size, 3] of the face: shifted, mirrored, with changed brightness."""
     rng = np.random.default_rng(7)
     variants = []
     for number in range(count):
@@ -183,7 +183,7 @@ class Layouts:
         return root
 
     def fer2013_csv(self, *, votes: bool = True, end: str = "\n", bom: bool = False) -> Path:
-        """Six rows; the votes of row 3 have no name, so later names lag behind their rows."""
+        """Six rows; the votes of row 3 have no name, so the numbers in later names differ from their rows."""
         root = self.root / "fer2013"
         usages = ["Training"] * 4 + ["PublicTest", "PrivateTest"]
         rows = ["emotion,pixels,Usage"]
@@ -280,7 +280,7 @@ def layouts(tmp_path: Path, astronaut: Pixels) -> Layouts:
 
 @pytest.fixture
 def collect() -> Callable[..., tuple[dict[str, object], object]]:
-    """Runs a reader: samples by key, and the account; checks that it adds up and that a second reading is the same."""
+    """Runs a reader: samples by key, and its counts; checks their sum and that a second reading is the same."""
 
     def run(reader: object) -> tuple[dict[str, object], object]:
         samples = list(reader)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""The table from blendshapes to action units: which shape drives which unit, how it is scaled, what stays unknown."""
+"""The mapping from blendshapes to action units: shapes, scaling, and masked units."""
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +75,7 @@ def test_one_side_counts_half() -> None:
 def test_flat_and_unreliable_units_are_unknown() -> None:
     known = units(coefficients(cheekSquint=1.0, noseSneer=1.0, mouthDimple=1.0))
     assert {"AU06", "AU09", "AU14"}.isdisjoint(known)
-    assert {"AU03", "AU11", "AU30"}.isdisjoint(known)  # the table does not speak of them
+    assert {"AU03", "AU11", "AU30"}.isdisjoint(known)  # not in the table
 
 
 @pytest.mark.parametrize("rule", [rule for rule in GIVEN if rule.unless], ids=lambda rule: rule.unit)

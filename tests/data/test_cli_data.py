@@ -1,4 +1,4 @@
-"""`femae data ...` from the command line: parsing, exit status, what is said."""
+"""`femae data ...` from the command line: parsing, exit status, messages."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ def shards(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
-    """A folder per class, twelve crops, one file that is no picture."""
+    """A folder per class with twelve crops and one file that is not a picture."""
     for number in range(12):
         folder = tmp_path / "crops" / ("happy", "sad", "fear+surprise")[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def crops(tmp_path: Path) -> Path:
 
 
 def run(*words: object) -> int:
-    """Exit status, however it comes."""
+    """The exit status, returned or raised."""
     try:
         return main(["data", *(str(word) for word in words)])
     except SystemExit as stop:
@@ -173,7 +173,7 @@ def test_annotation_goes_out_and_comes_back(shards: Path, tmp_path: Path, capsys
 
 @pytest.mark.shared
 def test_the_open_sets_are_built_by_one_command(shared_data: Path, tmp_path: Path) -> None:
-    """A cut copy of the shared folder: the first cells of each set."""
+    """A reduced copy of the shared folder: the first cells of each set."""
     small = tmp_path / "data"
     for name, count in (("ferplus", 40), ("lfw", 30), ("synth3d", 20)):
         (small / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The doctor finds and names one planted fault of each kind, in shards and in raw data, and nothing in sound ones."""
+"""The doctor reports one planted problem of each kind, in shards and in raw data, and none in sound ones."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def blob(number: int) -> Pixels:
-    """u8[48, 48] gray: a picture of its own for each number, smooth enough to survive jpg."""
+    """u8[48, 48] gray: a different picture for each number, smooth enough to survive jpg."""
     noise = np.random.default_rng(number).integers(0, 256, (12, 12), np.uint8)
     return np.asarray(Image.fromarray(noise).resize((48, 48), Image.Resampling.BICUBIC))
 
@@ -78,7 +78,7 @@ def examples(diagnosis: Diagnosis, kind: str) -> str:
 
 
 def rewrite(shard: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
-    """Change the rows of a shard behind the manifest's back."""
+    """Change the rows of a shard without updating the manifest."""
     table = pq.read_table(shard)
     rows = table.to_pylist()
     change(rows)
@@ -179,7 +179,7 @@ def test_duplicates_with_other_labels(tmp_path: Path) -> None:
 
 
 def near(pixels: Pixels) -> Pixels:
-    """The same picture, compressed anew and a little lighter."""
+    """The same picture, compressed again and slightly brighter."""
     buffer = io.BytesIO()
     Image.fromarray(np.clip(pixels.astype(int) + 6, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=60)
     return np.asarray(Image.open(buffer).filter(ImageFilter.GaussianBlur(0.4)))

@@ -1,4 +1,4 @@
-"""Folds: whole groups, balanced by label, the same whatever the order; leaks are named."""
+"""Folds: whole groups, balanced by label, independent of the order; leaks are reported."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def data(draw: Any, *, max_group: int = 12) -> tuple[FoldSamples, list[str]]:
             own = int(rng.integers(0, len(EMOTIONS)))
             for _ in range(int(rng.integers(1, draw(st.sampled_from([1, 3, max_group])) + 1))):
                 sources.append(source)
-                shared = rng.random() < 0.05  # a group that stands in both sets
+                shared = rng.random() < 0.05  # a group in both sets
                 groups.append(f"both/{group}" if shared else f"{source}/{group}")
                 row = np.zeros(len(EMOTIONS), np.float32)
                 kind = rng.random()

@@ -1,4 +1,4 @@
-"""Annotation round trip: export of a project, import of answers in both forms, votes, agreement."""
+"""Annotation round trip: export of a project, import of answers in both formats, votes, agreement."""
 
 import base64
 import csv
@@ -73,7 +73,7 @@ def annotation(person: Any, *words: str, **changes: Any) -> dict[str, Any]:
 
 
 def exported(folder: Path, answers: Mapping[tuple[str, str], Sequence[dict[str, Any]]], **changes: Any) -> Path:
-    """An export in the JSON form."""
+    """An export in the JSON format."""
     tasks = [
         {"id": n, "data": {"image": "i", "source": source, "key": key}, "annotations": list(found), "drafts": [],
          "predictions": [], **changes}

@@ -1,7 +1,7 @@
-"""Annotation through Label Studio's own server: a project in, three people's answers, its exports back into shards.
+"""Annotation through Label Studio's server: import of a project, answers of three people, exports back into shards.
 
-Label Studio is large (about 1 GB, minutes to install), so no extra brings it: FEMAE_LABEL_STUDIO names a Python that
-has it (`python -m venv ls; ls/bin/pip install label-studio; FEMAE_LABEL_STUDIO=ls/bin/python scripts/test ...`).
+Label Studio is large (about 1 GB, minutes to install) and not in any extra: FEMAE_LABEL_STUDIO names a Python that has
+it (`python -m venv ls; ls/bin/pip install label-studio; FEMAE_LABEL_STUDIO=ls/bin/python scripts/test ...`).
 """
 
 import json
@@ -42,7 +42,7 @@ class Faces:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Label Studio may serve; it holds the shards."""
+    """The folder that Label Studio may serve, with the shards."""
     folder = tmp_path_factory.mktemp("annotation")
     prepare([Faces()], out=folder / "shards", settings=PrepareSettings(), workers=Workers(num=1), quiet=True)
     return folder
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[str]:
-    """The address of a server of its own with an empty database."""
+    """The address of a new server with an empty database."""
     python = os.environ.get("FEMAE_LABEL_STUDIO")
     if not python:
         pytest.skip("Label Studio is not at hand: set FEMAE_LABEL_STUDIO to a Python that has label-studio")
@@ -94,7 +94,7 @@ def mail_of(name: str) -> str:
 
 
 def person(server: str, name: str, *, is_new: bool) -> httpx.Client:
-    """Someone who is logged in as in a browser."""
+    """A client session of a logged-in user, as in a browser."""
     client = httpx.Client(base_url=server, timeout=120, follow_redirects=True, headers={"Referer": server})
     form = "/user/signup/" if is_new else "/user/login/"
     client.get(form)
@@ -120,7 +120,7 @@ def answer(client: httpx.Client, path: str, /, **values: Any) -> Any:
 
 
 def new_project(client: httpx.Client, project: Path) -> tuple[int, dict[str, dict[str, Any]]]:
-    """As README.md of the project says: paste config.xml, import the task files. Number and tasks by key."""
+    """Follow the project's README.md: paste config.xml, import the task files. Returns the number, and tasks by key."""
     interface = (project / "config.xml").read_text("utf-8")
     number = answer(client, "/api/projects/", title=project.name, label_config=interface)["id"]
     for path in sorted(project.glob("tasks-*.json")):
@@ -173,7 +173,7 @@ def test_answers_come_back_as_shares_of_votes(folder: Path, people: tuple[httpx.
 
 
 def test_the_server_reads_the_interface(folder: Path, people: tuple[httpx.Client, ...], tmp_path: Path) -> None:
-    """The interface is one that the server understands: it knows the control and its seven choices."""
+    """The server accepts the interface and recognises the control and its seven choices."""
     export_label_studio(folder / "shards", out=tmp_path / "project", faces=FaceDraw(limit=1))
     number, _ = new_project(people[0], tmp_path / "project")
     control = answer(people[0], f"/api/projects/{number}")["parsed_label_config"][CONTROL]

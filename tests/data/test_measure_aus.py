@@ -39,7 +39,7 @@ AU12 = ACTION_UNITS.index("AU12")
 
 
 class Brightness:
-    """A stand-in for the networks: a bright picture smiles, a black one shows no face."""
+    """A substitute for the networks: a bright picture smiles, a black one has no face."""
 
     def __init__(self, *, fail_after: int = 10**9) -> None:
         self.threads: set[str] = set()
@@ -134,7 +134,7 @@ def test_a_stopped_run_goes_on_where_it_was(shards: Path, tmp_path: Path) -> Non
         make(shards, out, Brightness(fail_after=8))
     other = Brightness()
     make(shards, out, other, sha256="1" * 64)
-    assert other.num_measured == 14  # what other networks measured is not taken
+    assert other.num_measured == 14  # measurements of other networks are not reused
 
 
 def test_damaged_pictures_and_places_that_cannot_be_written_are_named(shards: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_the_hash_of_the_mirror_image_follows_from_the_hash(face: Pixels) -> Non
 
 
 def hashes_with_copies(rng: np.random.Generator, count: int, copies: int, distance: int) -> npt.NDArray[np.uint64]:
-    """Random hashes and, of some, copies with up to `distance` bits changed."""
+    """Random hashes, and copies of some of them with up to `distance` changed bits."""
     hashes = rng.integers(1, 2**63, count, np.uint64)
     for _ in range(copies):
         value = int(rng.choice(hashes))
@@ -171,7 +171,7 @@ def test_pictures_decide_where_they_are_at_hand(face: Pixels) -> None:
     hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
     small = np.stack([thumbnail(picture) for picture in pictures])
     with_pictures = duplicate_pairs(hashes, thumbnails=lambda positions: small[positions])
-    assert with_pictures.tolist() == [[0, 1], [0, 2], [1, 2]]  # flat pictures are nobody's duplicates
+    assert with_pictures.tolist() == [[0, 1], [0, 2], [1, 2]]  # flat pictures are not duplicates
     assert duplicate_pairs(hashes).tolist() == [[0, 1], [0, 2], [1, 2]]
     unlike = small.copy()
     unlike[1] = unlike[1][::-1]

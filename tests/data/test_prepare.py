@@ -1,4 +1,4 @@
-"""From pictures and films to shards: which face, what is stored, what is left out and how it is counted."""
+"""From pictures and films to shards: choice of faces, stored pictures, exclusions and their counts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class ListReader:
-    """A reader of samples that are there already."""
+    """A reader of given samples."""
 
     def __init__(self, samples: Sequence[RawSample], *, name: str = "set") -> None:
         self.samples = samples

@@ -1,4 +1,4 @@
-"""Stopping, going on, running again: nothing is lost, nothing doubled, not a byte changed without need."""
+"""Interrupting, resuming and repeating `prepare`: nothing is lost or duplicated, no byte changes without need."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class ListReader:
-    """A reader of samples that are there already."""
+    """A reader of given samples."""
 
     def __init__(self, samples: Sequence[RawSample], *, name: str = "set") -> None:
         self.samples = samples
@@ -233,7 +233,7 @@ def test_a_run_killed_again_and_again_ends_like_one_that_was_not(tmp_path: Path,
 
 
 class Killed(BaseException):
-    """Stands for the end of the process: nothing catches it."""
+    """Simulates the end of the process: nothing catches it."""
 
 
 def test_an_end_before_or_after_any_write_loses_and_doubles_nothing(

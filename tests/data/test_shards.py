@@ -1,4 +1,4 @@
-"""Shards, manifest, reading them back, and the measures of quality."""
+"""Shards and manifests, written and read back, and the quality measures."""
 
 import hashlib
 import io
@@ -339,7 +339,7 @@ def test_face_size_is_the_geometric_mean_of_the_sides() -> None:
 
 
 def rotated(yaw_deg: float, pitch_deg: float, roll_deg: float) -> npt.NDArray[np.float32]:
-    """Five landmarks of the mean face, turned; yaw to the right of the picture, pitch up, roll clockwise."""
+    """Five landmarks of the mean face, rotated; yaw to the right of the picture, pitch up, roll clockwise."""
     y, p, r = (math.radians(angle) for angle in (yaw_deg, pitch_deg, -roll_deg))
     turn = np.array([[math.cos(y), 0, math.sin(y)], [0, 1, 0], [-math.sin(y), 0, math.cos(y)]])
     nod = np.array([[1, 0, 0], [0, math.cos(p), math.sin(p)], [0, -math.sin(p), math.cos(p)]])

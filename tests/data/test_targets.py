@@ -1,4 +1,4 @@
-"""Labels as one thing: every data set's words and numbers against published tables, votes, weights; properties."""
+"""Unified labels: names and numbers of every data set against published tables, votes, weights; properties."""
 
 from typing import Any
 
@@ -170,7 +170,7 @@ def test_weights_of_equation_1() -> None:
         class_weights(targets, mask, names=names, mode="n_max")
     assert class_weights(targets, mask, names=names, mode="none").tolist() == [1, 1, 1]
     mask[0] = False
-    targets[0, 0] = 99  # what stands in a masked place does not matter
+    targets[0, 0] = 99  # masked targets are ignored
     mask[1, 1] = True
     assert class_weights(targets, mask, names=names, mode="n_max").tolist() == [1, 3, 6]
     # three samples are known: 3, 1 and 1/2 of them positive

@@ -1,4 +1,4 @@
-"""Checkpoints of MAE, MAE-Face, FMAE and timm: state dicts of their names and shapes go into our encoder."""
+"""Checkpoints of MAE, MAE-Face, FMAE and timm: state dicts with their names and shapes load into the encoder."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The masked autoencoder: masking, loss, visible patches alone, against numpy and against timm's forward."""
+"""The masked autoencoder: masking, loss and encoding of visible patches, against numpy and timm's forward."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Folders of shards with faces drawn in the tests: what they show can be seen in their pixels."""
+"""Folders of shards with drawn faces, whose labels can be learned from their pixels."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ SIZE = 32
 
 
 def draw_face(emotion: int, rng: np.random.Generator, *, second: int | None = None) -> np.ndarray:
-    """u8[32, 32]: a gray picture whose bright blocks tell the emotion, or the two of a compound."""
+    """u8[32, 32]: a gray picture whose bright blocks encode the emotion, or the two of a compound."""
     picture = rng.integers(40, 90, (SIZE, SIZE))
     for shown in (emotion,) if second is None else (emotion, second):
         row, column = divmod(shown, 3)
@@ -118,7 +118,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> dict[str, object]:
-    """Settings of a network that trains in a moment."""
+    """Settings of a tiny network that trains quickly."""
     return {
         "image_size": 32,
         "embed_dim": 32,
@@ -138,5 +138,5 @@ def make_faces() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def forker(start_forker: Callable[..., Any]) -> Any:
-    """Starts processes that have loaded what training needs; pandas and transforms are what a run loads by the way."""
+    """Starts processes in which the packages of training are loaded already, with the indirect imports of a run."""
     return start_forker("pandas", "torchvision.transforms.v2", "femae.training.recipes.run")

@@ -1,4 +1,4 @@
-"""Augmentation: bounds, the identity, torchvision's own colours, and the same numbers for parts of a batch."""
+"""Augmentation: bounds, identity, torchvision's colours, and equal random numbers for parts of a batch."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_flip_rotation_and_zoom_are_torchvisions() -> None:
 def test_saturation_is_torchvisions() -> None:
     images = pictures(3)
     found = augment_batch(images, AugmentConfig(**OFF | {"saturation": 0.5}), draws=RandomKeys(6, count=12), size=48)
-    # by the time of the colours the draws of moves and light have been taken; find the factor from the pictures
+    # the random factor is estimated from the pictures
     for picture, image in zip(found, images / 255, strict=True):
         gray = tv.rgb_to_grayscale(image)
         inside = (picture > 0.01) & (picture < 0.99)
@@ -124,7 +124,7 @@ def test_seeds_are_told_apart() -> None:
 
 
 def test_numbers_are_as_random_as_a_generators() -> None:
-    """Mean, variance, each byte's frequencies, and no tie between pictures, neighbours, places or steps."""
+    """Mean, variance and byte frequencies, and no correlation between pictures, neighbours, purposes or steps."""
     numbers = RandomKeys(1, count=64).uniform(DrawPurpose.AUGMENT, 4096)
     assert float(numbers.min()) > 0 and float(numbers.max()) < 1
     assert float(numbers.mean()) == pytest.approx(0.5, abs=0.002)
@@ -149,6 +149,6 @@ def test_numbers_are_as_random_as_a_generators() -> None:
 
 
 def test_numbers_are_the_same_for_ever() -> None:
-    """Words of the counter, kept here: runs of other machines and days rest on them."""
+    """Golden values of the counter-based generator: other machines and later versions must reproduce them."""
     assert RandomKeys(7, first=3, count=2).keys.tolist() == KEYS
     assert RandomKeys(7, first=3, count=1).uniform(DrawPurpose.MASK, 3)[0].tolist() == pytest.approx(NUMBERS, abs=1e-7)

@@ -1,4 +1,4 @@
-"""The benchmarks of training run: what the host costs, and the accelerator's, which says when there is none."""
+"""The benchmarks of training run: of the host, and of the accelerator, which reports when there is none."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,7 @@ def load(name: str) -> ModuleType:
 
 
 def test_the_host_keeps_far_ahead_of_a_device_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Far below what is measured in benchmarks/results/host.md: other work may run beside the tests."""
+    """The limit is far below benchmarks/results/host.md, since other work may run beside the tests."""
     host = load("host")
     monkeypatch.setitem(host.SIZES, "48 gray", (48, 1, 8_192, 60_000))
     found = host.measure("48 gray", 0.2)

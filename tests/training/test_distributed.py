@@ -1,7 +1,7 @@
 """Two real processes under torchrun give the losses of one with the same batch; the result is one run folder.
 
-One run is started by the command torchrun. The others are by its agent, the same code, in a process that has loaded
-torch before: its processes are forked and need not load it each.
+One run is started by the command torchrun, the others by its agent (the same code) in a process with torch loaded,
+whose processes are forked and need not load it again.
 """
 
 import os
@@ -45,7 +45,7 @@ def words(recipe: Path, out: Path, *extra: str) -> list[str]:
 
 
 def train_here(recipe: Path, out: Path, *extra: str) -> None:
-    """The same in this process."""
+    """`femae train` in this process."""
     assert main(words(recipe, out, "--run.threads", "1", *extra)) == 0
 
 
@@ -68,7 +68,7 @@ elastic_launch(
 
 
 def start_by(forker: Any, processes: int, recipe: Path, out: Path, *extra: str) -> Any:
-    """`femae train` in so many processes of torchrun's agent."""
+    """`femae train` in a number of processes of torchrun's agent."""
     return forker.start(_AGENT, str(processes), *words(recipe, out, *extra), log=out.parent / f"{out.name}.log")
 
 
@@ -161,7 +161,7 @@ def test_fsdp_alone_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(
     recipe: Path, forker: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed on two processes, gone on with on one and on three: the curve of one that was not stopped."""
+    """A run killed on two processes and resumed on one and on three has the losses of an uninterrupted one."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     longer = ("--run.epochs", "10")
     train_here(recipe, whole, *longer)
@@ -183,7 +183,7 @@ def test_a_state_of_two_sharded_processes_is_taken_up_by_one_and_by_three(
     assert sorted(path.suffix for path in newest.glob("*.distcp")) == [".distcp", ".distcp"]
     state = read_sharded_state(newest)
     assert 2 <= state.step < 40 and not state.finished
-    (run / "checkpoint-last/step-99999999").mkdir()  # as one that was cut off: it does not count
+    (run / "checkpoint-last/step-99999999").mkdir()  # an incomplete state is ignored
     damaged, three = tmp_path / "damaged", tmp_path / "three"
     shutil.copytree(run, damaged)
     shutil.copytree(run, three)

@@ -1,4 +1,4 @@
-"""The numbers of the label for people, fitted to votes."""
+"""The parameters of the column `expression`, fitted to votes."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ TRUE = ExpressionParams(
 def sample(
     count: int, *, params: ExpressionParams = TRUE, seed: int = 0
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Outputs of a made-up network f32[N, 7], and answers drawn with the probabilities that the rule gives them."""
+    """Synthetic outputs f32[N, 7] of a network, and answers drawn with the probabilities of the rule."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(-2.5, 1.8, (count, 7))
     logits[:, 6] = rng.normal(0, 2, count)
@@ -52,7 +52,7 @@ def cross_entropy(params: ExpressionParams, outputs: npt.NDArray[np.float32], an
 
 @pytest.fixture(scope="module")
 def found() -> ExpressionParams:
-    """What is found of sample(20_000)."""
+    """The parameters fitted to sample(20_000)."""
     params = fit_expression(*sample(20_000), compounds=ABAW_COMPOUNDS)
     assert params is not None
     return params
@@ -88,7 +88,7 @@ def test_the_gain_is_the_best_that_calls_few_others_a_compound(found: Expression
     assert (decided == answers).mean() == pytest.approx(accuracy, abs=1e-3)
     assert macro_f1(decided, true=answers, num_classes=14, min_present=3) == pytest.approx(f1, abs=1e-3)
     assert (decided == answers)[answers >= 7].mean() == pytest.approx(caught, abs=2e-3)
-    assert (np.diff(curve[:, 3]) >= 0).all()  # a larger gain says more compounds
+    assert (np.diff(curve[:, 3]) >= 0).all()  # a larger gain predicts more compounds
 
 
 def test_unclear_faces_do_not_count_and_too_few_are_not_fitted() -> None:
@@ -109,7 +109,7 @@ def test_without_an_output_of_none_its_weight_is_0() -> None:
 
 
 def table(path: Path, outputs: npt.NDArray[np.float32], answers: npt.NDArray[np.int64], *, none: bool = True) -> Path:
-    """A scores table whose targets say what the answers are."""
+    """A scores table with targets that correspond to the answers."""
     targets = np.zeros((len(answers), 6), np.float32)
     for row, answer in enumerate(answers):
         if 1 <= answer <= 6:

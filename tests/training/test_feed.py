@@ -1,4 +1,4 @@
-"""The stream: every picture of every epoch once over all processes, the right labels beside it, from any step on."""
+"""The stream loader: every picture once per epoch over all processes, with its labels, from any step on."""
 
 from collections import Counter
 from pathlib import Path
@@ -29,7 +29,7 @@ def rows_of(batch: Batch) -> list[tuple[bytes, bytes]]:
 
 
 def run(faces: Path, *, loader: str, world: int = 1, workers: int = 0, first_step: int = 0) -> list[list[Any]]:
-    """What each process of `world` gets, in order."""
+    """The batches of each process of `world`, in order."""
     train, model = sets(faces, loader)
     blocks = train.blocks() if loader == "stream" else None
     got = []
@@ -96,7 +96,7 @@ def test_folds_split_the_rows_and_leave_out_what_is_held_out(faces: Path) -> Non
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("suffix", ["JPEG", "PNG"])
 def test_threads_decode_the_pixels_of_pillow(suffix: str, mode: str) -> None:
-    """JPEG with and without subsampled colours, PNG; turned by their tag; what is not 8 bits of gray or RGB too."""
+    """JPEG with and without chroma subsampling, PNG, EXIF orientation, and files that are not 8-bit gray or RGB."""
     import io
 
     from PIL import Image

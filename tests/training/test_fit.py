@@ -1,4 +1,4 @@
-"""The loop: it learns, stops, resumes bit by bit after SIGKILL, and says clearly what goes wrong."""
+"""The loop: it learns, stops early, resumes bit by bit after SIGKILL, and reports errors clearly."""
 
 import json
 import resource
@@ -200,7 +200,7 @@ def test_a_run_taken_up_on_a_device_goes_on_as_one_that_was_not_stopped(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bit by bit on the CPU; on a GPU, whose sums have no fixed order, each loss within one part in a hundred."""
+    """Bit by bit on the CPU; on a GPU, whose sums have no fixed order, each loss within one percent."""
     from femae.training.loop.step import TrainStep
 
     if accelerator == "cuda" and not torch.cuda.is_available():
@@ -228,7 +228,7 @@ def test_a_run_taken_up_on_a_device_goes_on_as_one_that_was_not_stopped(
 
 
 def test_accumulation_and_streaming_change_nothing(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
-    """No layer looks at a whole batch here, so parts of a step add up to it."""
+    """No layer here uses statistics of the batch, so parts of a step add up to it."""
     curves = []
     for name, data, run in (
         ("plain", {}, {}),
@@ -289,7 +289,7 @@ def test_a_loss_that_is_not_finite_or_explodes_stops_with_a_sentence(
 
 
 def test_a_full_disk_leaves_the_last_state_whole(faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a disk without room."""
+    """A limit on the size of files simulates a full disk."""
     base = settings(faces, tiny, run={"epochs": 2})
     config = EmotionConfig(**base)
     result = train_stage(config, run=tmp_path / "run", quiet=True)

@@ -1,4 +1,4 @@
-"""A refactor gives the losses of before: numbers of one seed, kept here (DESIGN, house rule 9)."""
+"""A refactoring must not change the losses of one seed, which are stored here (DESIGN, house rule 9)."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("stage", list(GOLDEN))
 def test_the_losses_of_one_seed(stage: str, faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
-    """Another release of torch may draw other numbers; then these are made anew, by the code of before."""
+    """Another release of torch may draw other numbers; then these are computed again with unchanged code."""
     settings: dict[str, Any] = {"data": {"folders": (faces,)}, "model": tiny | {"drop_path": 0.1}, "run": RUN}
     if stage == "pretrain":
         config: Any = PretrainConfig(**settings)

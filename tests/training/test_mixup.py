@@ -1,4 +1,4 @@
-"""Mixup of soft multi-label targets with unknown labels, and the pairs that make a compound."""
+"""Mixup of soft multi-label targets with unknown labels, and pairs that form a compound."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Muon against torch's own, and which parameters it takes."""
+"""Muon against torch's implementation, and the selection of its parameters."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def test_steps_are_those_of_torch() -> None:
     ours = MuonAdamW(groups, betas=(0.9, 0.98))
     muon = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW([same], lr=0.01, weight_decay=0.0, betas=(0.9, 0.98))
-    # torch keeps a running mean, we a sum: the direction, all that Muon uses, is the same
+    # torch keeps a running mean, MuonAdamW a sum: only the direction matters, which is the same
     for step in range(5):
         for number, (one, two) in enumerate(zip([*mine, plain], [*theirs, same], strict=True)):
             generator = torch.Generator().manual_seed(10 * step + number)

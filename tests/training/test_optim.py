@@ -1,4 +1,4 @@
-"""Learning rates, parameter groups, averages: against numpy in float64 and torch's own schedule."""
+"""Learning rates, parameter groups and averages, against numpy in float64 and torch's schedule."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The order of rows: no doubles, no gaps, the same again from any step."""
+"""The order of rows: no repetitions, no gaps, reproducible from any step."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def test_blocks_stay_near_each_other_and_still_every_row_comes_once() -> None:
 
 @pytest.mark.parametrize("window", [1, 4, 16])
 def test_the_order_of_a_stream_drawn_window_by_window_is_that_of_the_whole(window: int) -> None:
-    """From any place on, for units of any size."""
+    """From any position on, for blocks of any size."""
     blocks = np.concatenate([[0], np.cumsum(np.random.default_rng(1).integers(1, 60, 50))])
     total = int(blocks[-1])
     for epoch in range(3):

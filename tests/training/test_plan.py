@@ -1,4 +1,4 @@
-"""femae train RECIPE --plan: figures worked out on paper, and nothing trained."""
+"""femae train RECIPE --plan: results computed by hand, and nothing trained."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Recipes: every file of the repository, overrides, wrong keys; folds, ablation and the whole chain as commands."""
+"""Recipes: every file of the repository, overrides, wrong keys; folds, ablation and a whole chain by command."""
 
 import json
 import time
@@ -157,7 +157,7 @@ def test_the_ablation_goes_on_row_by_row(emotion: Path, tmp_path: Path) -> None:
 def test_the_tiny_chain_from_pretraining_to_a_table_of_predictions(
     faces: Path, astronaut: np.ndarray, forker: Any, tmp_path: Path
 ) -> None:
-    """recipes/tiny_cpu.yaml, export, predict: the commands of docs/training.md, each in a process of its own."""
+    """recipes/tiny_cpu.yaml, export, predict: the commands of docs/training.md, each in a separate process."""
     from PIL import Image
 
     Image.fromarray(astronaut).save(tmp_path / "photo.png")

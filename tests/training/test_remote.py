@@ -1,4 +1,4 @@
-"""Shards in an object store: a real S3 server (moto's) on loopback, also one that fails now and then."""
+"""Shards in an object store: a real S3 server (moto's) on loopback, also with intermittent errors."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ BUCKET = "faces"
 
 
 def upload(folder: Path, store: Any) -> str:
-    """Put a folder of shards into a bucket; its address."""
+    """Upload a folder of shards into a bucket; returns its address."""
     client = boto3.client("s3", endpoint_url=store.url)
     client.create_bucket(Bucket=BUCKET)
     for path in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""A step waits for nothing: nothing is read back from the device, one graph, fp16 clipped, what is not finite named."""
+"""A step does not synchronise with the device, compiles to one graph, clips fp16, and reports values not finite."""
 
 import platform
 import subprocess
@@ -35,7 +35,7 @@ STAGES = ("pretrain", "au", "emotion")
 
 
 def stage(name: str, faces: Path, tiny: dict[str, Any], tmp_path: Path, **run: Any) -> Any:
-    """A stage with everything that it can have switched on."""
+    """A stage with all features enabled."""
     model = tiny | {"drop_path": 0.2, "in_chans": 3}
     common: dict[str, Any] = {"data": {"folders": (faces,)}, "model": model, "augment": EVERYTHING}
     common["run"] = {"epochs": 1, "batch_size": 24, "precision": "32-true", "tensorboard": False, "threads": 1} | run
@@ -63,7 +63,7 @@ def stage(name: str, faces: Path, tiny: dict[str, Any], tmp_path: Path, **run: A
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_loss_needs_no_number_of_the_device(name: str, faces: Path, tiny: dict[str, Any], tmp_path: Path) -> None:
-    """On torch's device without memory whatever asks for a value fails, and so does a shape that hangs on one."""
+    """On the meta device, reading a value fails, and so does a shape that depends on one."""
     task: Any = make_task(stage(name, faces, tiny, tmp_path))
     task.model.to("meta").train()
     data = LoaderSpec(faces=task.train_set, model=task.config.model, device=torch.device("meta"))
@@ -83,7 +83,7 @@ def _stream(num_rows: int) -> Any:
 
 
 class _Reads(TorchDispatchMode):
-    """Counts the times that a number of a tensor is asked for."""
+    """Counts how often a value of a tensor is read."""
 
     count = 0
 
@@ -147,7 +147,7 @@ def test_every_loss_is_judged_when_it_is_read(tmp_path: Path) -> None:
 
 
 def test_fp16_gradients_are_clipped_at_their_true_size() -> None:
-    """As in 32 bits without a scale; a step whose gradient ran over is left out."""
+    """As in 32 bits without a scale; a step with an overflowing gradient is skipped."""
     start = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     results = []
     for scaler in (None, torch.amp.GradScaler("cpu", init_scale=1024.0)):
@@ -177,7 +177,7 @@ def test_fp16_gradients_are_clipped_at_their_true_size() -> None:
 def test_a_run_in_fp16_with_clipping_and_accumulation(
     faces: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fabric refuses fp16 on the CPU by its name only: torch's own autocast and scaler do it there."""
+    """Fabric rejects fp16 on the CPU only by its name: torch's autocast and scaler support it."""
     from femae.training.recipes import stage
 
     def fabric(config: RunConfig) -> Fabric:
@@ -201,7 +201,7 @@ def test_a_run_in_fp16_with_clipping_and_accumulation(
 
 @pytest.mark.parametrize("stem", ["patch", "conv"])
 def test_networks_are_one_graph(stem: str) -> None:
-    """torch.compile finds nothing that it has to leave to Python: no graph breaks."""
+    """torch.compile finds no graph breaks."""
     import torch._dynamo as dynamo
 
     from femae.config.model import DecoderConfig
@@ -218,7 +218,7 @@ def test_networks_are_one_graph(stem: str) -> None:
 
 
 def test_arithmetic_is_counted_as_written_down() -> None:
-    """A linear layer of N x M: 2NM forward, 4NM backward; the network itself is left as it is."""
+    """A linear layer of N x M: 2NM forward, 4NM backward; the network itself is not changed."""
     layer = torch.nn.Linear(30, 20)
     first = torch.nn.Sequential(layer, torch.nn.BatchNorm1d(20), torch.nn.Linear(20, 10))
     flops = training_flops(first, (torch.zeros(4, 30),))
@@ -282,6 +282,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
 def test_memory_that_a_step_frees_serves_the_next_one() -> None:
-    """96 MB freed and taken again, five times: by default some 80,000 fresh pages."""
+    """96 MB freed and allocated again, five times: by default some 80,000 page faults."""
     done = subprocess.run([sys.executable, "-c", _REUSE], capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[-1]) < 1000

@@ -1,4 +1,4 @@
-"""Frozen teachers: all of them as one, or one a step by lot."""
+"""Frozen teachers: all of them as an ensemble, or one per step at random."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_in_sixteen_bits_a_teacher_says_nearly_the_same(runs: tuple[Path, ...]) 
 
 
 def test_a_teacher_of_another_size_and_colour_sees_the_same_pictures_resized(tmp_path: Path) -> None:
-    """A flat picture stays flat: the answer is the one on a flat picture of the teacher's own size."""
+    """A flat picture stays flat: the output is that for a flat picture of the teacher's size."""
     large = TINY.model_copy(update={"image_size": 32})
     torch.manual_seed(0)
     model = FaceModel(large, outputs=EMOTIONS).eval()

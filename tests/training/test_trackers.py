@@ -1,4 +1,4 @@
-"""A run as other programs see it: MLflow's own server and TensorBoard's own reader hold what log.jsonl says."""
+"""A run in other programs: MLflow's server and TensorBoard's reader have the content of log.jsonl."""
 
 import os
 import socket

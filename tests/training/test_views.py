@@ -1,4 +1,4 @@
-"""Teachers asked once, about several views of each picture: their mean is what is learned beside the votes."""
+"""Teachers that predict several views of each picture before training; their mean is learned beside the votes."""
 
 import json
 from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_what_is_learned_is_the_cross_entropy_with_the_teacher() -> None:
 
 
 def test_a_run_asks_once_and_a_student_comes_near_its_teacher(faces: DataConfig, teacher: Path, tmp_path: Path) -> None:
-    """With votes that count for nothing beside a strong teacher, the student says what the teacher says."""
+    """With votes of negligible weight, the student predicts what its teacher predicts."""
     config = config_of(faces, teacher)
     config = config.model_copy(
         update={
@@ -117,7 +117,7 @@ def test_a_run_asks_once_and_a_student_comes_near_its_teacher(faces: DataConfig,
     assert losses[-1] - least < 0.4 * (losses[0] - least) and losses[-1] > least
     teacher.unlink()
     before = (folder / "taught.npy").stat().st_mtime_ns
-    with pytest.raises(ModelError):  # the teacher is gone, and the run says so rather than going on without
+    with pytest.raises(ModelError):  # a missing teacher is an error
         train_stage(config, run=folder, quiet=True)
     assert (folder / "taught.npy").stat().st_mtime_ns == before
 

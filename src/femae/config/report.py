@@ -15,7 +15,7 @@ _FORMATS: Final = ("pdf", "svg", "png")
 
 
 class ReportConfig(Config):
-    """Make a page to look at from tables of predictions or from folders of training runs."""
+    """Make a page from tables of predictions or from folders of training runs."""
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional] = Field(
         min_length=1,

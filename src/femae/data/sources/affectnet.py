@@ -75,8 +75,8 @@ class AffectNetSource(Source[_Entry]):
         """`automatic`: include the pictures labelled by a network. Raises DataError when neither layout is found."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
         wanted = _LISTS | (_AUTOMATIC if automatic else {})
-        places = [folder, *(child for child in listed(folder) if child.is_dir())]
-        self._lists = [(place / name, split) for name, split in wanted.items() for place in places]
+        folders = [folder, *(child for child in listed(folder) if child.is_dir())]
+        self._lists = [(parent / name, split) for name, split in wanted.items() for parent in folders]
         self._lists = [(path, split) for path, split in self._lists if path.is_file()]
         self._parts = [(part, _PARTS[part.name.lower()]) for part in find_folders(folder, _PARTS, depth=1)]
         self._parts = [(part, split) for part, split in self._parts if (part / "images").is_dir()]
@@ -85,9 +85,9 @@ class AffectNetSource(Source[_Entry]):
             what=f"{folder} is not in a known layout of AffectNet",
             looked_for=[*wanted, "train_set/images", "val_set/images"],
         )
-        found = find_folders(folder, _PICTURE_FOLDERS, depth=2)
-        nested = [child for root in found for child in listed(root) if child.name in _PICTURE_FOLDERS]
-        self._roots = [folder, *found, *nested]
+        picture_roots = find_folders(folder, _PICTURE_FOLDERS, depth=2)
+        nested = [child for root in picture_roots for child in listed(root) if child.name in _PICTURE_FOLDERS]
+        self._roots = [folder, *picture_roots, *nested]
 
     def _items(self) -> Iterator[tuple[str, _Entry]]:
         for path, split in self._lists:
@@ -169,7 +169,7 @@ class AffectNetSource(Source[_Entry]):
         """Find a picture in the picture folders, trying the folder of the last one first. Raises LeftOut."""
         for root in self._roots:
             try:
-                found = picture_file(root / key)
+                picture = picture_file(root / key)
             except LeftOut as problem:
                 if str(problem) != "picture file is missing":
                     raise
@@ -177,7 +177,7 @@ class AffectNetSource(Source[_Entry]):
             if root != self._roots[0]:
                 self._roots.remove(root)
                 self._roots.insert(0, root)
-            return found
+            return picture
         raise LeftOut("picture file is missing")
 
 

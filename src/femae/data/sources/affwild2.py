@@ -199,8 +199,8 @@ class SAffWild2Source(Source[_Line]):
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "s-affwild2") -> None:
         """Raises DataError when no list is found."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
-        places = [folder, *find_folders(folder, ["MTL_Challenge", "annotations", "labels"], depth=2, skip=_PICTURES)]
-        files = [path for place in places for path in listed(place) if path.suffix.lower() in _SUFFIXES]
+        folders = [folder, *find_folders(folder, ["MTL_Challenge", "annotations", "labels"], depth=2, skip=_PICTURES)]
+        files = [path for parent in folders for path in listed(parent) if path.suffix.lower() in _SUFFIXES]
         lists = [(path, split) for path in files for split in ("train", "val") if split in path.name.lower()]
         self._lists = list(dict.fromkeys((path, split) for path, split in lists if _is_list(path)))
         require(

@@ -89,7 +89,7 @@ def _reader(source: str) -> Callable[..., SourceReader]:
     return SOURCES[source]
 
 
-def open_sources(words: Iterable[str], *, options: Iterable[str] = ()) -> list[SourceReader]:
+def open_sources(arguments: Iterable[str], *, options: Iterable[str] = ()) -> list[SourceReader]:
     """One reader for each argument of the command line; `options` are NAME=VALUE, for every reader.
 
     A path is a table (csv, parquet), a folder with a folder per class, or pictures and films without labels; the data
@@ -101,17 +101,17 @@ def open_sources(words: Iterable[str], *, options: Iterable[str] = ()) -> list[S
         if not sign:
             raise ConfigError(f"'{option}' is not an option of a reader: expected NAME=VALUE, e.g. every=5")
         values[name] = value
-    return [_open(word, values) for word in words]
+    return [_open(argument, values) for argument in arguments]
 
 
-def _open(word: str, options: dict[str, str]) -> SourceReader:
-    kind, sign, folder = word.partition("=")
-    path = Path(word)
+def _open(argument: str, options: dict[str, str]) -> SourceReader:
+    kind, sign, folder = argument.partition("=")
+    path = Path(argument)
     if sign and not path.exists():
         return open_source(kind, Path(folder), options=options)
     if not path.exists():
         raise DataError(
-            f"'{word}' does not exist: give KIND=FOLDER, with a kind of {', '.join(SOURCES)}, or an existing path"
+            f"'{argument}' does not exist: give KIND=FOLDER, with a kind of {', '.join(SOURCES)}, or an existing path"
         )
     named = {"name": _plain_name(path), **options}
     if path.suffix.lower() in _TABLES:

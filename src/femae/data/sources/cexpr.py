@@ -65,12 +65,12 @@ class CExprSource(Source[_Frame]):
 
         `keep_unlabelled`: by default True when there are no labels at all. Raises DataError when there is no film.
         """
-        places = [folder, *(child for child in listed(folder) if child.is_dir() and not numbered_pictures(child))]
-        films = [path for place in places for path in listed(place)]
+        folders = [folder, *(child for child in listed(folder) if child.is_dir() and not numbered_pictures(child))]
+        films = [path for parent in folders for path in listed(parent)]
         self._films = [path for path in films if path.suffix.lower() in FILM_SUFFIXES]
         self._films = self._films or [path for path in films if path.is_dir() and numbered_pictures(path)]
         require(self._films, what=f"{folder} holds no films of C-EXPR-DB", looked_for=["01.mp4", "01/00001.jpg"])
-        self._table, self._texts = _find_labels([labels] if labels is not None else places)
+        self._table, self._texts = _find_labels([labels] if labels is not None else folders)
         has_labels = bool(self._table or self._texts)
         require(
             labels is None or has_labels, what=f"{labels} holds no labels of C-EXPR-DB", looked_for=["01.txt", *_TABLES]
@@ -141,10 +141,10 @@ class CExprSource(Source[_Frame]):
         )
 
 
-def _find_labels(places: list[Path]) -> tuple[Path | None, dict[str, Path]]:
+def _find_labels(paths: list[Path]) -> tuple[Path | None, dict[str, Path]]:
     """(table of labels or None, film -> text file of its labels)."""
-    files = [path for place in places for path in (listed(place) if place.is_dir() else [place])]
-    table = next((path for path in files if path.name.lower() in _TABLES or path in places), None)
+    files = [file for path in paths for file in (listed(path) if path.is_dir() else [path])]
+    table = next((file for file in files if file.name.lower() in _TABLES or file in paths), None)
     if table is not None and not table.is_file():
         table = None
     texts = {path.stem: path for path in files if path.suffix.lower() == ".txt" and path != table}

@@ -6,9 +6,9 @@
 - **pictures**: `FER2013Train`, `FER2013Valid`, `FER2013Test` with `ferNNNNNNN.png`, joined **by name** to
   `fer2013new.csv` or to the `label.csv` in each folder.
 - **atlases** (`FerPlusSource`): large pictures of equal cells, row by row; `labels.csv` has each picture's atlas and
-  cell, its split and its ten vote counts. Training is `train`; PublicTest is `test`, since it is the test split of this
-  version. Pictures of one `dup_group` are exact copies and share a group; those of PublicTest that are in Training too
-  are left out.
+  cell, its split and its ten vote counts. Training is `train`; PublicTest is `test`, since results on this version are
+  reported on it. Pictures of one `dup_group` are exact copies and share a group; those of PublicTest that are in
+  Training too are left out.
 
 In the first two, PublicTest is `val` and PrivateTest `test`, as in FER+. The ten votes become shares
 (targets.vote_targets); a picture that half of the annotators do not consider a face is left out. Subjects are unknown:
@@ -69,10 +69,10 @@ class Fer2013Source(Source[_Face]):
     def __init__(self, folder: Path, *, keep_unlabelled: bool = False, name: str = "fer2013") -> None:
         """Raises DataError when neither layout is found, or when the two csvs do not match."""
         super().__init__(name=name, keep_unlabelled=keep_unlabelled)
-        places = [folder, *(child for child in listed(folder) if child.is_dir())]
-        self._votes = next((place / _VOTES for place in places if (place / _VOTES).is_file()), None)
-        self._pixels = next((p / file for file in _PIXELS for p in places if (p / file).is_file()), None)
-        inner = chain(places, *(listed(place) for place in places[1:]))
+        folders = [folder, *(child for child in listed(folder) if child.is_dir())]
+        self._votes = next((parent / _VOTES for parent in folders if (parent / _VOTES).is_file()), None)
+        self._pixels = next((p / file for file in _PIXELS for p in folders if (p / file).is_file()), None)
+        inner = chain(folders, *(listed(parent) for parent in folders[1:]))
         parts = (path for path in inner if path.name.lower() in _PARTS and path.is_dir())
         self._parts = [] if self._pixels is not None else list(dict.fromkeys(parts))
         require(

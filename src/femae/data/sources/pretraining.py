@@ -70,8 +70,8 @@ class CelebASource(Source[Path]):
 
     def _table(self, name: str) -> dict[str, str]:
         """File name -> second column of a text file with two columns; empty if there is no such file."""
-        places = [place for root in self._list_roots for place in (root, *(c for c in listed(root) if c.is_dir()))]
-        path = next((place / name for place in places if (place / name).is_file()), None)
+        folders = [parent for root in self._list_roots for parent in (root, *(c for c in listed(root) if c.is_dir()))]
+        path = next((parent / name for parent in folders if (parent / name).is_file()), None)
         table: dict[str, str] = {}
         for number, line in text_lines(path) if path is not None else ():
             cells = line.replace(",", " ").split()
@@ -143,14 +143,14 @@ class ImdbWikiSource(Source[_Record]):
         """`folder`: with `<part>.mat`, or with a folder that has it. Raises DataError when it is not found."""
         super().__init__(name=name or part, keep_unlabelled=True)
         self._min_score, self._max_second = min_score, max_second_score
-        places = [folder, *(child for child in listed(folder) if child.is_dir())]
-        table = next((place / f"{part}.mat" for place in places if (place / f"{part}.mat").is_file()), None)
+        folders = [folder, *(child for child in listed(folder) if child.is_dir())]
+        table = next((parent / f"{part}.mat" for parent in folders if (parent / f"{part}.mat").is_file()), None)
         require(table, what=f"{folder} holds no part '{part}' of IMDB-WIKI", looked_for=[f"{part}.mat"])
         assert table is not None
         self._table, self._part = table, part
         crops = table.parent / f"{part}_crop"
         beside = folder / f"{part}_crop"
-        self._root = next((place for place in (crops, beside) if place.is_dir()), table.parent)
+        self._root = next((parent for parent in (crops, beside) if parent.is_dir()), table.parent)
 
     def _items(self) -> Iterator[tuple[str, _Record]]:
         fields = _load(self._table, self._part)

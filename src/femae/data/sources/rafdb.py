@@ -49,9 +49,11 @@ class RafDbSource(Source[tuple[str, str]]):
         self._part, self._kind = part, pictures
         roots = find_folders(folder, [part], depth=2)
         roots = roots or [folder / part if folder.name.lower() in _PARTS else folder]
-        places = [root / "EmoLabel" / name for root in roots for name in _LISTS]
-        self._list = next((path for path in places if path.is_file()), None)
-        require(self._list, what=f"{folder} holds no {part} part of RAF-DB", looked_for=[str(path) for path in places])
+        candidates = [root / "EmoLabel" / name for root in roots for name in _LISTS]
+        self._list = next((path for path in candidates if path.is_file()), None)
+        require(
+            self._list, what=f"{folder} holds no {part} part of RAF-DB", looked_for=[str(path) for path in candidates]
+        )
         assert self._list is not None
         self._pictures = self._list.parent.parent / "Image" / pictures
         require(self._pictures.is_dir(), what="no pictures of RAF-DB", looked_for=[str(self._pictures)])

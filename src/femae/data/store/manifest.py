@@ -53,7 +53,7 @@ MANIFEST_SCHEMA: Final = pa.schema(
 
 
 _DICTIONARY_COLUMNS: Final = ("shard", "source", "split")  # columns with few distinct values
-_CHUNK_ROWS: Final = 1 << 16  # minimum number of rows read at once when iterating over a manifest
+_CHUNK_ROWS: Final = 1 << 16  # rows read at once when iterating over a manifest
 
 
 def strings(table: pa.Table, name: str) -> list[str]:

@@ -34,8 +34,8 @@ class BatchShare:
         """(first, count) of each of this process's pieces within a step of `total` pictures."""
         parts = self.world_size * self.accumulate
         edges = [total * number // parts for number in range(parts + 1)]
-        mine = range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
-        return [(edges[number], edges[number + 1] - edges[number]) for number in mine]
+        own_parts = range(self.rank * self.accumulate, (self.rank + 1) * self.accumulate)
+        return [(edges[number], edges[number + 1] - edges[number]) for number in own_parts]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -196,10 +196,12 @@ def _settings_fingerprint(task: Task) -> str:
 
 def _resume(run: _Run, optimizer: torch.optim.Optimizer) -> None:
     path = run.folder.path / LAST
-    whole = read_state(path) if path.is_file() else None
+    unsharded = read_state(path) if path.is_file() else None
     sharded_path = newest_state(_sharded_folder(path))
     sharded = read_sharded_state(sharded_path) if sharded_path is not None else None
-    newest = max((state for state in (whole, sharded) if state is not None), key=lambda state: state.step, default=None)
+    newest = max(
+        (state for state in (unsharded, sharded) if state is not None), key=lambda state: state.step, default=None
+    )
     if newest is None:
         run.folder.forget_after(-1)
         return

@@ -71,12 +71,12 @@ def draw_rows(rows: list[AblationRow]) -> str:
     figure = Figure(figsize=(7, 0.5 * len(rows) + 1.2), layout="constrained")
     FigureCanvasSVG(figure)
     axis = figure.subplots()
-    places = range(len(rows))
-    for place, row in zip(places, rows, strict=True):
+    positions = range(len(rows))
+    for position, row in zip(positions, rows, strict=True):
         error = row.deviation if len(row.f1) > 1 else None
-        axis.errorbar(row.mean, place, xerr=error, fmt="s", color="#0072B2", capsize=4)
-        axis.scatter(row.f1, [place] * len(row.f1), color="#E69F00", s=14, zorder=3)
-    axis.set_yticks(list(places), [row.name for row in rows])
+        axis.errorbar(row.mean, position, xerr=error, fmt="s", color="#0072B2", capsize=4)
+        axis.scatter(row.f1, [position] * len(row.f1), color="#E69F00", s=14, zorder=3)
+    axis.set_yticks(list(positions), [row.name for row in rows])
     axis.invert_yaxis()
     axis.set_xlabel("macro-F1 of six emotions; squares: mean and deviation over seeds, dots: seeds")
     axis.grid(axis="x", alpha=0.3)

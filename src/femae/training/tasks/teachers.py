@@ -123,12 +123,12 @@ def distill_loss(student: FaceOutput, teacher: FaceOutput, config: DistillConfig
     count = len(EMOTIONS)
     if config.target == "features":
         return distill_mse(student.features, teacher.features)
-    mine, theirs = student.logits[:, :count].float(), teacher.logits[:, :count].float()
+    student_logits, teacher_logits = student.logits[:, :count].float(), teacher.logits[:, :count].float()
     if config.loss == "kl":
-        return distill_kl(mine, theirs, temperature=config.temperature)
+        return distill_kl(student_logits, teacher_logits, temperature=config.temperature)
     if config.target == "probs":
-        return distill_mse(torch.sigmoid(mine), torch.sigmoid(theirs))
-    return distill_mse(mine, theirs)
+        return distill_mse(torch.sigmoid(student_logits), torch.sigmoid(teacher_logits))
+    return distill_mse(student_logits, teacher_logits)
 
 
 VIEWS: Final = AugmentConfig(  # small changes, like those of face boxes and lighting
