@@ -95,7 +95,7 @@ def write_shards(folder: Path, *, count: int, size: int) -> Path:
     shard = ShardFile(
         file=path.name, source="drawn", num_rows=count, num_bytes=path.stat().st_size, sha256=file_sha256(path)
     )
-    write_manifest(folder, shards=[shard], settings={}, versions={}, account={"drawn": {}})
+    write_manifest(folder, shards=[shard], settings={}, versions={}, per_source={"drawn": {}})
     return folder
 
 

@@ -284,15 +284,15 @@ def collect() -> Callable[..., tuple[dict[str, object], object]]:
 
     def run(reader: object) -> tuple[dict[str, object], object]:
         samples = list(reader)  # type: ignore[call-overload]
-        account = reader.reading  # type: ignore[attr-defined]
-        assert account.num_samples == len(samples) == len({sample.key for sample in samples})
-        assert sum(account.classes.values()) == len(samples)
-        assert account.num_groups == len({sample.group for sample in samples})
-        excluded = dict(account.excluded)
+        reading = reader.reading  # type: ignore[attr-defined]
+        assert reading.num_samples == len(samples) == len({sample.key for sample in samples})
+        assert sum(reading.classes.values()) == len(samples)
+        assert reading.num_groups == len({sample.group for sample in samples})
+        excluded = dict(reading.excluded)
         assert [sample.key for sample in reader] == [sample.key for sample in samples]  # type: ignore[attr-defined]
-        assert dict(account.excluded) == excluded and account.num_samples == len(samples)
-        assert all(0 < len(names) <= 5 for names in account.examples.values())
-        assert set(account.examples) == set(excluded)
-        return {sample.key: sample for sample in samples}, account
+        assert dict(reading.excluded) == excluded and reading.num_samples == len(samples)
+        assert all(0 < len(names) <= 5 for names in reading.examples.values())
+        assert set(reading.examples) == set(excluded)
+        return {sample.key: sample for sample in samples}, reading
 
     return run

@@ -261,8 +261,8 @@ def test_every_loss_is_counted_by_cause_with_examples(
         raw("good", PictureFile(path=portrait)),
     ]
     result = run(samples, tmp_path / "out")
-    account = result.info["sources"]["set"]
-    assert {cause: entry["count"] for cause, entry in account["left_out"].items()} == {
+    reading = result.info["sources"]["set"]
+    assert {cause: entry["count"] for cause, entry in reading["left_out"].items()} == {
         "film cannot be decoded": 1,
         "frame is beyond the end of the film": 2,
         "no face at the data set's own box": 1,
@@ -270,11 +270,11 @@ def test_every_loss_is_counted_by_cause_with_examples(
         "picture cannot be decoded": 4,
         "picture file is missing": 1,
     }
-    assert account["left_out"]["frame is beyond the end of the film"]["examples"] == ["short#4", "short#9"]
-    assert account["left_out_by_reader"]["label unknown"] == {"count": 2, "examples": ["x.jpg"]}
-    assert account["left_out_by_reader"]["key given twice by the reader"]["count"] == 1
+    assert reading["left_out"]["frame is beyond the end of the film"]["examples"] == ["short#4", "short#9"]
+    assert reading["left_out_by_reader"]["label unknown"] == {"count": 2, "examples": ["x.jpg"]}
+    assert reading["left_out_by_reader"]["key given twice by the reader"]["count"] == 1
     assert [row["key"] for row in rows_of(tmp_path / "out")] == ["good", "short#1", "short#3"]
-    assert account["num_read"] == 13 and account["num_left_out"] == 10 and result.num_pictures == 13
+    assert reading["num_read"] == 13 and reading["num_left_out"] == 10 and result.num_pictures == 13
     assert str(tmp_path) not in (tmp_path / "out" / "manifest.json").read_text()
 
 

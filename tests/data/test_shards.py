@@ -96,7 +96,7 @@ def write_folder(folder: Path, samples: list[ShardSample], *, per_shard: int = 3
             )
         )
     sources = {shard.source: {"num_left_out": 0, "left_out": {}} for shard in shards}
-    write_manifest(folder, shards=shards, settings={"size": 16}, versions={}, account=sources)
+    write_manifest(folder, shards=shards, settings={"size": 16}, versions={}, per_source=sources)
 
 
 @pytest.fixture

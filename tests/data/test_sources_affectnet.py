@@ -19,26 +19,26 @@ def positives(sample: Any) -> list[str]:
 @pytest.mark.parametrize(("end", "bom", "header"), [("\n", False, True), ("\r\n", True, True), ("\r\n", False, False)])
 def test_csv_layout_in_its_own_order(layouts: Any, collect: Any, end: str, bom: bool, header: bool) -> None:
     root = layouts.affectnet_csv(end=end, bom=bom, header=header)
-    samples, account = collect(AffectNetSource(root))
+    samples, reading = collect(AffectNetSource(root))
     for number, name in enumerate(CLASSES):
         sample = samples[f"{number}/{number:04x}.jpg"]
         assert sample.class_name == name and sample.mask.all() and sample.split == "train" and not sample.is_crop
         assert positives(sample) == ([name] if name in EMOTIONS else [])
     assert samples["0/0000.jpg"].box_xyxy == (10, 8, 70, 74)
     assert samples["5/é.jpg"].split == "val" and len(samples) == 9
-    assert account.excluded == {
+    assert reading.excluded == {
         "no known label (none)": 1,
         "no known label (uncertain)": 1,
         "the annotators saw no face": 1,
     }
-    assert account.known["fear"] == 9 and account.positive["disgust"] == 2
+    assert reading.known["fear"] == 9 and reading.positive["disgust"] == 2
 
 
 def test_csv_layout_keeps_the_unlabelled_on_request_but_never_what_is_no_face(layouts: Any, collect: Any) -> None:
-    samples, account = collect(AffectNetSource(layouts.affectnet_csv(), keep_unlabelled=True))
-    assert len(samples) == 11 and account.num_unlabelled == 2
+    samples, reading = collect(AffectNetSource(layouts.affectnet_csv(), keep_unlabelled=True))
+    assert len(samples) == 11 and reading.num_unlabelled == 2
     assert not samples["8/0008.jpg"].mask.any() and samples["9/0009.jpg"].class_name == "uncertain"
-    assert account.excluded == {"the annotators saw no face": 1}
+    assert reading.excluded == {"the annotators saw no face": 1}
 
 
 def test_csv_layout_counts_every_fault_by_cause(layouts: Any, collect: Any) -> None:
@@ -49,9 +49,9 @@ def test_csv_layout_counts_every_fault_by_cause(layouts: Any, collect: Any) -> N
     bad = ["", "3/0003.jpg,1,2", "3/x.jpg,,,,,0,happy,0,0", "3/y.jpg,,,,,0,55,0,0", '"open quote,1,1,1,1,1,1,1,1']
     path = root / "training.csv"
     path.write_bytes(path.read_bytes() + "\n".join(bad[:4]).encode() + b"\n6/b\xe9d.jpg,1,1,1,1,1,1,1,1\n")
-    samples, account = collect(AffectNetSource(root))
+    samples, reading = collect(AffectNetSource(root))
     assert len(samples) == 7
-    assert account.excluded == {
+    assert reading.excluded == {
         "picture file is missing": 1,
         "file is not a picture": 1,
         "blank line": 1,
@@ -84,14 +84,14 @@ def test_folder_layout(layouts: Any, collect: Any) -> None:
     layouts.fake_picture(train / "images" / "3.jpg")
     layouts.fake_picture(train / "images" / "Thumbs.db")
     np.save(train / "annotations" / "4_exp.npy", np.array(-1))
-    samples, account = collect(AffectNetSource(root))
+    samples, reading = collect(AffectNetSource(root))
     assert sorted(samples) == [
         *(f"train_set/images/{n}.jpg" for n in (5, 6, 7)),
         *(f"val_set/images/{n}.jpg" for n in (0, 1)),
     ]
     assert samples["val_set/images/0.jpg"].class_name == "surprise" and samples["val_set/images/0.jpg"].split == "val"
     assert samples["val_set/images/0.jpg"].is_crop
-    assert account.excluded == {
+    assert reading.excluded == {
         "annotation file is missing": 1,
         "annotation file cannot be read": 1,
         "picture file is missing": 1,

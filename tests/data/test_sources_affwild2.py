@@ -16,7 +16,7 @@ NO_JPG = "no face in the frame (its jpg is missing)"
 @pytest.mark.parametrize(("end", "bom"), [("\n", False), ("\r\n", True)])
 def test_action_units_of_both_generations(layouts: Any, collect: Any, old: bool, end: str, bom: bool) -> None:
     root = layouts.affwild2("au", old=old, end=end, bom=bom)
-    samples, account = collect(AffWild2Source(root, track="au"))
+    samples, reading = collect(AffWild2Source(root, track="au"))
     names = AFFWILD2_OLD_AUS if old else AFFWILD2_AUS
     assert sorted(samples) == [
         f"{film}/{frame:05d}.jpg" for film in ("12-24", "video7_left", "video7_right") for frame in (1, 2, 4)
@@ -27,19 +27,19 @@ def test_action_units_of_both_generations(layouts: Any, collect: Any, old: bool,
     assert set(names) - set(samples["12-24/00002.jpg"].action_units) == {"AU01"}  # -1 is unknown, not 0
     assert {sample.group for sample in samples.values()} == {"affwild2/12-24", "affwild2/video7"}
     assert samples["video7_right/00001.jpg"].split == "val"
-    assert account.excluded == {NO_JPG: 3} and account.source == "affwild2-au"
-    assert account.known["AU01"] == 6 and account.known["AU02"] == 9
+    assert reading.excluded == {NO_JPG: 3} and reading.source == "affwild2-au"
+    assert reading.known["AU01"] == 6 and reading.known["AU02"] == 9
 
 
 @pytest.mark.parametrize("old", [False, True])
 def test_expressions_of_both_generations(layouts: Any, collect: Any, old: bool) -> None:
-    samples, account = collect(AffWild2Source(layouts.affwild2("expr", old=old), track="expr"))
+    samples, reading = collect(AffWild2Source(layouts.affwild2("expr", old=old), track="expr"))
     assert samples["12-24/00001.jpg"].class_name == "happiness"
     assert samples["12-24/00002.jpg"].class_name == "surprise"
     assert np.array_equal(samples["12-24/00002.jpg"].targets, [1, 0, 0, 0, 0, 0])
-    assert account.excluded == {NO_JPG: 3, "no known label (other)": 3}
-    kept, account = collect(AffWild2Source(layouts.root / account_root(old), track="expr", keep_unlabelled=True))
-    assert account.excluded == {NO_JPG: 3} and not kept["12-24/00004.jpg"].mask.any()
+    assert reading.excluded == {NO_JPG: 3, "no known label (other)": 3}
+    kept, reading = collect(AffWild2Source(layouts.root / account_root(old), track="expr", keep_unlabelled=True))
+    assert reading.excluded == {NO_JPG: 3} and not kept["12-24/00004.jpg"].mask.any()
 
 
 def account_root(old: bool) -> str:
@@ -60,9 +60,9 @@ def test_expression_faults_are_counted_by_cause(layouts: Any, collect: Any) -> N
     layouts.text(labels / "unseen.txt", ["header", "1", "2", "3"])
     layouts.text(labels / "notes.md", ["x"])
     layouts.text(labels / "empty.txt", [])
-    samples, account = collect(AffWild2Source(root, track="expr"))
+    samples, reading = collect(AffWild2Source(root, track="expr"))
     assert [key for key in samples if not key.startswith("video7")] == ["12-24/00007.jpg", "Ärger/00001.jpg"]
-    assert account.excluded == {
+    assert reading.excluded == {
         "no known label (unknown)": 1,
         "label is not a number": 1,
         NO_JPG: 3,
@@ -75,7 +75,7 @@ def test_expression_faults_are_counted_by_cause(layouts: Any, collect: Any) -> N
         "file of another kind": 1,
         "no known label (other)": 2,
     }
-    assert account.examples["label beyond the last frame"] == ["12-24/00008.jpg", "12-24/00009.jpg"]
+    assert reading.examples["label beyond the last frame"] == ["12-24/00008.jpg", "12-24/00009.jpg"]
 
 
 def test_action_unit_faults_are_counted_by_cause(layouts: Any, collect: Any) -> None:
@@ -86,9 +86,9 @@ def test_action_unit_faults_are_counted_by_cause(layouts: Any, collect: Any) -> 
     layouts.text(path, ["AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26", *lines])
     for frame in (5, 6):
         layouts.picture(root / "cropped_aligned" / "12-24" / f"{frame:05d}.jpg")
-    samples, account = collect(AffWild2Source(root, track="au"))
+    samples, reading = collect(AffWild2Source(root, track="au"))
     assert [key for key in samples if key.startswith("12-24")] == ["12-24/00001.jpg"]
-    assert account.excluded == {
+    assert reading.excluded == {
         "every action unit is unknown (-1)": 1,
         NO_JPG: 3,
         "wrong number of action units": 1,
@@ -98,9 +98,9 @@ def test_action_unit_faults_are_counted_by_cause(layouts: Any, collect: Any) -> 
 
 
 def test_every_second_frame(layouts: Any, collect: Any) -> None:
-    samples, account = collect(AffWild2Source(layouts.affwild2("au"), track="au", every=3))
+    samples, reading = collect(AffWild2Source(layouts.affwild2("au"), track="au", every=3))
     assert sorted({key.split("/")[1] for key in samples}) == ["00001.jpg", "00004.jpg"]
-    assert account.excluded == {"frame passed over (every 3)": 6}
+    assert reading.excluded == {"frame passed over (every 3)": 6}
 
 
 def test_a_missing_part_of_the_layout_is_said(layouts: Any, tmp_path: Any) -> None:
@@ -114,7 +114,7 @@ def test_a_missing_part_of_the_layout_is_said(layouts: Any, tmp_path: Any) -> No
 
 @pytest.mark.parametrize(("end", "bom"), [("\n", False), ("\r\n", True)])
 def test_s_affwild2_masks_expression_and_units_one_by_one(layouts: Any, collect: Any, end: str, bom: bool) -> None:
-    samples, account = collect(SAffWild2Source(layouts.s_affwild2(end=end, bom=bom)))
+    samples, reading = collect(SAffWild2Source(layouts.s_affwild2(end=end, bom=bom)))
     both, units, expression, val = (
         samples[key] for key in ("341/00001.jpg", "341/00002.jpg", "342_left/00001.jpg", "343/00001.jpg")
     )
@@ -123,7 +123,7 @@ def test_s_affwild2_masks_expression_and_units_one_by_one(layouts: Any, collect:
     assert expression.class_name == "surprise" and expression.mask.all() and not expression.action_units
     assert expression.group == "affwild2/342"
     assert val.split == "val" and "AU01" not in val.action_units and len(val.action_units) == 11
-    assert account.excluded == {"expression and every action unit are unknown (-1)": 1}
+    assert reading.excluded == {"expression and every action unit are unknown (-1)": 1}
 
 
 def test_s_affwild2_faults(layouts: Any, collect: Any) -> None:
@@ -140,9 +140,9 @@ def test_s_affwild2_faults(layouts: Any, collect: Any) -> None:
     path.write_text(path.read_text() + "\n".join(rows) + "\n", encoding="utf-8")
     layouts.picture(root / "cropped_aligned" / "é" / "1.jpg")
     layouts.fake_picture(root / "cropped_aligned" / "341" / "00002.jpg")
-    samples, account = collect(SAffWild2Source(root))
+    samples, reading = collect(SAffWild2Source(root))
     assert "é/1.jpg" in samples
-    assert account.excluded == {
+    assert reading.excluded == {
         "expression and every action unit are unknown (-1)": 1,
         "blank line": 1,
         "wrong number of columns": 1,

@@ -31,10 +31,10 @@ def test_folder_names_are_labels_in_any_spelling(layouts: Any, collect: Any, tmp
     layouts.picture(root / "other" / "1.png")
     layouts.fake_picture(root / "Happy" / "2.jpg")
     layouts.fake_picture(root / "Happy" / "desktop.ini")
-    samples, account = collect(FolderPerClassSource(root))
+    samples, reading = collect(FolderPerClassSource(root))
     assert {key.split("/")[0]: sample.class_name for key, sample in samples.items()} == names
     assert samples["Happy/deeper/ä 1.png"].group == "folder/Happy/deeper/ä 1.png"
-    assert account.excluded == {
+    assert reading.excluded == {
         "folder is not named by a class": 1,
         "file is not a picture": 1,
         "file of another kind": 1,
@@ -49,14 +49,14 @@ def test_numbered_folders_splits_and_subjects(layouts: Any, collect: Any, tmp_pa
             layouts.picture(root / split / str(number) / f"S{number:03d}_{split}.jpg")
     layouts.picture(root / "train" / "1" / "anonymous.jpg")
     reader = FolderPerClassSource(root, order="raf-db-basic", subject=r"(S\d+)_", crops=True, name="mine")
-    samples, account = collect(reader)
+    samples, reading = collect(reader)
     assert {key: (s.class_name, s.split, s.group) for key, s in samples.items()} == {
         "train/1/S001_train.jpg": ("surprise", "train", "mine/S001"),
         "train/7/S007_train.jpg": ("neutral", "train", "mine/S007"),
         "valid/1/S001_valid.jpg": ("surprise", "val", "mine/S001"),
         "valid/7/S007_valid.jpg": ("neutral", "val", "mine/S007"),
     }
-    assert account.excluded == {"folder is not named by a class": 2, "no subject in the path": 1}
+    assert reading.excluded == {"folder is not named by a class": 2, "no subject in the path": 1}
     with pytest.raises(DataError, match="order of their numbers"):
         FolderPerClassSource(root)
     with pytest.raises(ConfigError, match="no order"):
@@ -87,14 +87,14 @@ def test_table_with_labels_boxes_subjects_and_films(layouts: Any, collect: Any, 
     ]
     path = layouts.table(tmp_path / "mine.csv", [blank | row for row in rows])
     path.write_bytes(path.read_bytes() + b"\r\n\r\np/a.png,1\r\n")
-    samples, account = collect(TableSource(path))
+    samples, reading = collect(TableSource(path))
     assert list(samples) == ["p/a.png", "p/film.mp4#00003", "p/film.mp4#00004"]
     a, third, fourth = samples.values()
     assert (a.class_name, a.group, a.split) == ("happiness", "table/müller", "train")
     assert third.class_name == "Sadly Angry" and third.group == "table/p/film.mp4"
     assert third.picture == VideoFrame(path=tmp_path / "p" / "film.mp4", frame=3)
     assert fourth.class_name == "Fearfully Surprised" and fourth.box_xyxy == (1, 2, 30.5, 40)
-    assert account.excluded == {
+    assert reading.excluded == {
         "frame of a film is not a number from 1": 2,
         "picture file is missing": 1,
         "film is missing": 1,
@@ -121,11 +121,11 @@ def test_table_of_votes_in_parquet(layouts: Any, collect: Any, tmp_path: Path) -
         "label": ["anger", "anger", "anger", None, "anger"],
     }
     pq.write_table(pa.table(columns), tmp_path / "votes.parquet")
-    samples, account = collect(TableSource(tmp_path / "votes.parquet"))
+    samples, reading = collect(TableSource(tmp_path / "votes.parquet"))
     assert samples["a.png"].targets.tolist() == [0.25, 0, 0, 0.75, 0, 0] and samples["a.png"].class_name == "happiness"
     assert samples["b.png"].class_name == "anger"  # no votes, so the label
     assert samples["d.png"].class_name == "neutral" and samples["d.png"].mask.all()
-    assert account.excluded == {"no known label (unknown)": 1, "file is not a picture": 1}
+    assert reading.excluded == {"no known label (unknown)": 1, "file is not a picture": 1}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_disfa_style_files_and_films(layouts: Any, collect: Any, tmp_path: Path,
     layouts.text(labels / "SN001" / "SN001_au12.txt", ["1,0", "2,1", "3,2", "4,5", "5,1"], end="\r\n", bom=True)
     layouts.text(labels / "SN001" / "SN001_au4.txt", ["1,3", "", "2,x", "3,9", "4,0,0"])
     layouts.text(labels / "SN002" / "SN002_au4.txt", ["1,3"])
-    samples, account = collect(AuFilesSource(root))
+    samples, reading = collect(AuFilesSource(root))
     assert {key: sample.action_units for key, sample in samples.items()} == {
         "SN001#00001": {"AU04": 1, "AU12": 0},
         "SN001#00003": {"AU12": 1},
@@ -214,7 +214,7 @@ def test_disfa_style_files_and_films(layouts: Any, collect: Any, tmp_path: Path,
     }
     assert samples["SN001#00003"].picture == VideoFrame(path=film, frame=3)
     assert samples["SN001#00001"].group == "au-files/SN001"
-    assert account.excluded == {
+    assert reading.excluded == {
         "blank line": 1,
         "wrong number of columns": 1,
         "action unit is not a number": 1,
@@ -229,10 +229,10 @@ def test_bp4d_style_files_and_frames(layouts: Any, collect: Any, tmp_path: Path)
     layouts.text(root / "AUCoding" / "F001_T2.csv", ["frame,one,two", "1,0,1"])
     for number in (1, 4, 5):
         layouts.picture(root / "F001" / "T1" / f"{number:04d}.jpg")
-    samples, account = collect(AuFilesSource(root))
+    samples, reading = collect(AuFilesSource(root))
     assert {key: sample.action_units for key, sample in samples.items()} == {"F001_T1#00001": {"AU01": 0, "AU02": 1}}
     assert samples["F001_T1#00001"].group == "au-files/F001"
-    assert account.excluded == {
+    assert reading.excluded == {
         "picture file is missing": 1,
         "wrong number of columns": 1,
         "no known label": 1,

@@ -14,12 +14,12 @@ BASIC = ["surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutra
 
 @pytest.mark.parametrize(("end", "bom"), [("\n", False), ("\r\n", True)])
 def test_basic_part_in_its_own_order(layouts: Any, collect: Any, end: str, bom: bool) -> None:
-    samples, account = collect(RafDbSource(layouts.rafdb("basic", end=end, bom=bom), part="basic"))
+    samples, reading = collect(RafDbSource(layouts.rafdb("basic", end=end, bom=bom), part="basic"))
     for number, name in enumerate(BASIC, 1):
         sample = samples[f"train_{number:05d}.jpg"]
         assert sample.class_name == name and sample.split == "train" and sample.is_crop and sample.mask.all()
         assert [EMOTIONS[i] for i in np.flatnonzero(sample.targets)] == [name] * (name != "neutral")
-    assert samples["test_0001.jpg"].split == "test" and account.num_groups == 8 and not account.excluded
+    assert samples["test_0001.jpg"].split == "test" and reading.num_groups == 8 and not reading.excluded
 
 
 def test_compound_labels_set_their_two_emotions(layouts: Any, collect: Any) -> None:
@@ -40,9 +40,9 @@ def test_faults_are_counted_by_cause(layouts: Any, collect: Any) -> None:
     layouts.picture(aligned / "Größe 1_aligned.jpg")
     (aligned / "train_00003_aligned.jpg").unlink()
     layouts.fake_picture(aligned / "train_00004_aligned.jpg")
-    samples, account = collect(RafDbSource(root, part="basic"))
+    samples, reading = collect(RafDbSource(root, part="basic"))
     assert samples["Größe 1.jpg"].class_name == "happiness" and samples["Größe 1.jpg"].split == ""
-    assert account.excluded == {
+    assert reading.excluded == {
         "blank line": 1,
         "wrong number of columns": 1,
         "label is a number that the data set does not define": 1,
@@ -56,9 +56,9 @@ def test_whole_photographs_on_request(layouts: Any, collect: Any) -> None:
     root = layouts.rafdb("basic")
     for number in range(1, 8):
         layouts.picture(root / "basic" / "Image" / "original" / f"train_{number:05d}.jpg")
-    samples, account = collect(RafDbSource(root, part="basic", pictures="original"))
+    samples, reading = collect(RafDbSource(root, part="basic", pictures="original"))
     assert len(samples) == 7 and not samples["train_00001.jpg"].is_crop
-    assert account.excluded == {"picture file is missing": 1}
+    assert reading.excluded == {"picture file is missing": 1}
 
 
 def test_missing_parts_are_said(layouts: Any) -> None:

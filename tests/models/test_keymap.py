@@ -15,7 +15,7 @@ from femae.config.train import InitConfig
 from femae.errors import ModelError
 from femae.models.keymap import load_encoder, map_keys, read_checkpoint, resample_position
 from femae.models.vit import build_encoder
-from femae.training.tasks.init_weights import start_encoder
+from femae.training.tasks.init_weights import init_encoder
 
 DIM, DEPTH = 64, 3
 
@@ -91,7 +91,7 @@ def test_every_kind_loads(kind: str, suffix: str, tmp_path: Path) -> None:
     else:
         save_file(content if kind == "timm" else next(iter(content.values())), path)
     encoder = build_encoder(shape())
-    report = start_encoder(encoder, InitConfig(weights=path, allow_pickle=True))
+    report = init_encoder(encoder, InitConfig(weights=path, allow_pickle=True))
     expected = vit_tensors()
     for name, value in encoder.state_dict().items():
         if name in expected:

@@ -100,7 +100,7 @@ def write_faces(
             writer.commit({})
         name, size = path.name, path.stat().st_size
         shards.append(ShardFile(file=name, source=source, num_rows=len(part), num_bytes=size, sha256=file_sha256(path)))
-    write_manifest(folder, shards=shards, settings={}, versions={}, account={source: {}})
+    write_manifest(folder, shards=shards, settings={}, versions={}, per_source={source: {}})
     fold = (np.arange(len(samples)) % 5).astype(np.int8)
     fold[-2:] = -1
     write_folds(

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from femae.config.train import AugmentConfig
 from femae.training.loader.rng import DrawPurpose, RandomKeys, mix_seed, normals
-from femae.training.tasks.augment import _augment, augment_batch, draw_chances, make_augment
+from femae.training.tasks.augment import _augment, augment_batch, draw_uniforms, make_augment
 
 OFF = dict.fromkeys(
     ("flip", "rotation_deg", "shift", "stretch", "soften", "gamma", "contrast", "brightness", "saturation", "erase"),
@@ -54,7 +54,7 @@ def test_flip_rotation_and_zoom_are_torchvisions() -> None:
     turned = augment_batch(
         images, AugmentConfig(**OFF | {"rotation_deg": 30.0}), draws=RandomKeys(4, count=12), size=48
     )
-    angles = 30 * (2 * draw_chances(RandomKeys(4, count=12).keys)["angle"].flatten() - 1)
+    angles = 30 * (2 * draw_uniforms(RandomKeys(4, count=12).keys)["angle"].flatten() - 1)
     for picture, image, angle in zip(turned, images, angles.tolist(), strict=True):
         expected = tv.rotate(image[None] / 255, angle, interpolation=tv.InterpolationMode.BILINEAR)[0]
         assert (picture - expected)[:, 14:34, 14:34].abs().max() < 0.05
@@ -95,7 +95,7 @@ def test_sharpen_steepens_edges_of_about_its_share() -> None:
 def test_hue_is_torchvisions() -> None:
     images = pictures(3)
     found = augment_batch(images, AugmentConfig(**OFF | {"hue": 0.3}), draws=RandomKeys(6, count=12), size=48)
-    turns = 0.3 * (2 * draw_chances(RandomKeys(6, count=12).keys)["hue"].flatten() - 1)
+    turns = 0.3 * (2 * draw_uniforms(RandomKeys(6, count=12).keys)["hue"].flatten() - 1)
     for picture, image, turn in zip(found, images / 255, turns.tolist(), strict=True):
         assert torch.allclose(picture, tv.adjust_hue(image, turn), atol=1e-4)
 

@@ -155,6 +155,6 @@ def test_the_head_of_an_earlier_run_is_kept_where_asked(faces: DataConfig, teach
 
 def test_rows_keep_their_answers(faces: DataConfig, teacher: Path) -> None:
     train, _ = load_sets(faces, TINY)
-    marked = replace(train, taught=np.arange(len(train), dtype=np.float32)[:, None].repeat(13, 1))
+    marked = replace(train, soft_targets=np.arange(len(train), dtype=np.float32)[:, None].repeat(13, 1))
     some = marked.select(np.array([5, 2, 9]))
-    assert some.taught is not None and some.taught[:, 0].tolist() == [5, 2, 9]
+    assert some.soft_targets is not None and some.soft_targets[:, 0].tolist() == [5, 2, 9]

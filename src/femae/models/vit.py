@@ -86,22 +86,22 @@ class ConvStem(nn.Module):
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): in training some pictures skip a residual branch.
 
-    Pictures whose uniform random number in `chances` float[B] is below the rate skip it. The caller sets `chances`, so
-    that the result depends neither on a generator's state nor on how a batch is divided among devices; if it is None,
+    Pictures whose uniform random number in `uniforms` float[B] is below the rate skip it. The caller sets them, so that
+    the result depends neither on a generator's state nor on how a batch is divided among devices; if it is None,
     torch's generator draws.
     """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
         self.rate = rate
-        self.chances: torch.Tensor | None = None
+        self.uniforms: torch.Tensor | None = None
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
         """float[B, N, D] -> float[B, N, D]: 0 for the pictures that skip it, the others divided by 1 - rate."""
         if not self.training:
             return branch
-        chances = torch.rand(len(branch), device=branch.device) if self.chances is None else self.chances
-        scale = (chances >= self.rate).to(branch.dtype) / (1 - self.rate)
+        uniforms = torch.rand(len(branch), device=branch.device) if self.uniforms is None else self.uniforms
+        scale = (uniforms >= self.rate).to(branch.dtype) / (1 - self.rate)
         return branch * scale[:, None, None]
 
     @staticmethod

@@ -72,7 +72,9 @@ def import_label_studio(
     _write_tables(ballots, agreement, out)
     settings = {**manifest.info["settings"], "labels": "votes of annotators", "min_annotators": min_annotators}
     write_bytes(out / "settings.json", (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
-    info = write_manifest(out, shards=written, settings=settings, versions=manifest.info["versions"], account=left_out)
+    info = write_manifest(
+        out, shards=written, settings=settings, versions=manifest.info["versions"], per_source=left_out
+    )
     return VotedShards(
         folder=out,
         num_samples=info["num_samples"],

@@ -72,8 +72,8 @@ def diagnose_shards(folder: Path, *, out: Path, max_distance: int | None = None)
     """Examine a folder of shards. Raises DataError when it has no manifest."""
     manifest = read_manifest(folder)
     left_out: dict[str, int] = {}
-    for source, account in manifest.info["sources"].items():
-        for cause, entry in {**account.get("left_out", {}), **account.get("left_out_by_reader", {})}.items():
+    for source, counts in manifest.info["sources"].items():
+        for cause, entry in {**counts.get("left_out", {}), **counts.get("left_out_by_reader", {})}.items():
             left_out[f"{source}: {cause}"] = entry["count"]
     subject = _Subject(
         name=str(folder),

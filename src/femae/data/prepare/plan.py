@@ -20,7 +20,7 @@ from femae.data.store.shards import action_unit_arrays, read_shard_note, shard_p
 from femae.errors import DataError
 from femae.faces.crop import FERPLUS_FRAMING
 
-__all__ = ["ExclusionCounts", "PrepareSettings", "Unit", "plan_units", "reading_account"]
+__all__ = ["ExclusionCounts", "PrepareSettings", "Unit", "plan_units", "reading_exclusions"]
 
 NUM_EXAMPLES: Final = 5
 
@@ -74,7 +74,7 @@ class ExclusionCounts:
         }
 
 
-def reading_account(reading: Reading) -> ExclusionCounts:
+def reading_exclusions(reading: Reading) -> ExclusionCounts:
     """The exclusions of a reader as ExclusionCounts."""
     examples = {cause: list(names[:NUM_EXAMPLES]) for cause, names in reading.examples.items()}
     return ExclusionCounts(left_out=dict(reading.excluded), examples=examples)
@@ -104,7 +104,7 @@ def plan_units(
     source: str,
     out: Path,
     settings: PrepareSettings,
-    account: ExclusionCounts,
+    exclusions: ExclusionCounts,
     on_sample: Callable[[int], None] | None = None,
 ) -> list[Unit]:
     """Read a whole data set and divide it into units; samples with a repeated key are left out and counted.
@@ -117,7 +117,7 @@ def plan_units(
     units: list[Unit] = []
     count = 0
     digest = settings.digest()
-    for samples in _split(_unique_samples(reader, account), size=settings.shard_size):
+    for samples in _split(_unique_samples(reader, exclusions), size=settings.shard_size):
         fingerprint = _fingerprint(samples, digest=digest, source=source)
         path = shard_path(out, source=source, number=len(units))
         done = _is_done(path, fingerprint)
@@ -138,13 +138,13 @@ def plan_units(
     return units
 
 
-def _unique_samples(reader: Iterable[RawSample], account: ExclusionCounts) -> Iterator[RawSample]:
+def _unique_samples(reader: Iterable[RawSample], exclusions: ExclusionCounts) -> Iterator[RawSample]:
     seen: set[bytes] = set()
     for raw in reader:
         sample = _escape_text(raw)
         digest = hashlib.blake2b(sample.key.encode(), digest_size=12).digest()
         if digest in seen:
-            account.add("key given twice by the reader", sample.key)
+            exclusions.add("key given twice by the reader", sample.key)
             continue
         seen.add(digest)
         action_unit_arrays(sample)  # raises now for an unknown action unit, not in a worker

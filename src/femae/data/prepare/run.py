@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from femae.cores import num_cores
-from femae.data.prepare.plan import ExclusionCounts, PrepareSettings, Unit, plan_units, reading_account
+from femae.data.prepare.plan import ExclusionCounts, PrepareSettings, Unit, plan_units, reading_exclusions
 from femae.data.prepare.pool import Workers, run_units
 from femae.data.prepare.unit import UnitResult
 from femae.data.samples import SourceReader
@@ -160,17 +160,17 @@ def _plan(
     units: list[Unit] = []
     records: dict[str, dict[str, Any]] = {}
     for reader in readers:
-        name, account = reader.reading.source, ExclusionCounts()
+        name, exclusions = reader.reading.source, ExclusionCounts()
         planned = plan_units(
             reader,
             source=name,
             out=out,
             settings=settings,
-            account=account,
+            exclusions=exclusions,
             on_sample=partial(progress.reading, name),
         )
         units += planned
-        records[name] = _source_record(reader, planned, account)
+        records[name] = _source_record(reader, planned, exclusions)
     return units, records
 
 
@@ -200,19 +200,19 @@ def _complete(
     return _write_manifest(out, settings, digests)
 
 
-def _source_record(reader: SourceReader, units: Sequence[Unit], account: ExclusionCounts) -> dict[str, Any]:
+def _source_record(reader: SourceReader, units: Sequence[Unit], exclusions: ExclusionCounts) -> dict[str, Any]:
     """The record of a data set: its number of units and samples, and what its reader left out."""
     return {
         "num_units": len(units),
         "num_read": sum(unit.num_samples for unit in units),
-        "left_out_by_reader": reading_account(reader.reading).as_json() | account.as_json(),
+        "left_out_by_reader": reading_exclusions(reader.reading).as_json() | exclusions.as_json(),
     }
 
 
 def _write_manifest(out: Path, settings: PrepareSettings, digests: dict[str, str]) -> dict[str, Any]:
     """Write the manifest of all complete data sets; `digests`: known sha256 by shard. Returns manifest.json."""
     shards: list[ShardFile] = []
-    accounts: dict[str, dict[str, Any]] = {}
+    per_source: dict[str, dict[str, Any]] = {}
     for record_path in sorted((out / "sources").glob("*.json")):
         record = json.loads(record_path.read_text(encoding="utf-8"))
         left_out = ExclusionCounts()
@@ -230,14 +230,14 @@ def _write_manifest(out: Path, settings: PrepareSettings, digests: dict[str, str
                     sha256=digest,
                 )
             )
-        accounts[record_path.stem] = {
+        per_source[record_path.stem] = {
             "num_read": record["num_read"],
             "num_left_out": sum(left_out.left_out.values()),
             "left_out": left_out.as_json(),
             "left_out_by_reader": record["left_out_by_reader"],
         }
     versions = {name: importlib.metadata.version(name) for name in ("femae", *_PACKAGES) if _is_installed(name)}
-    return write_manifest(out, shards=shards, settings=asdict(settings), versions=versions, account=accounts)
+    return write_manifest(out, shards=shards, settings=asdict(settings), versions=versions, per_source=per_source)
 
 
 def _is_complete(out: Path, records: dict[str, dict[str, Any]]) -> bool:

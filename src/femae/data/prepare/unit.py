@@ -44,15 +44,15 @@ class UnitWorker:
 
     def run(self, unit: Unit, *, on_sample: Callable[[int], None]) -> UnitResult:
         """Make the shard of a unit. `on_sample` is called with the number of faces after each sample."""
-        account = ExclusionCounts()
+        exclusions = ExclusionCounts()
         with ShardWriter(path=unit.path) as writer:
             for sample, loaded in load_pictures_of(unit.samples()):
-                rows = self._rows(sample, loaded, unit.source, account)
+                rows = self._rows(sample, loaded, unit.source, exclusions)
                 for row in rows:
                     writer.add(row)
                 on_sample(len(rows))
             note = {"fingerprint": unit.fingerprint, "source": unit.source, "number": unit.number}
-            note |= {"num_rows": writer.num_rows, "left_out": account.as_json()}
+            note |= {"num_rows": writer.num_rows, "left_out": exclusions.as_json()}
             writer.commit(note)
         return UnitResult(
             source=unit.source,
@@ -60,27 +60,27 @@ class UnitWorker:
             num_rows=writer.num_rows,
             num_bytes=unit.path.stat().st_size,
             sha256=file_sha256(unit.path),
-            left_out=account.as_json(),
+            left_out=exclusions.as_json(),
         )
 
     def _rows(
-        self, sample: RawSample, loaded: LoadedPicture, source: str, account: ExclusionCounts
+        self, sample: RawSample, loaded: LoadedPicture, source: str, exclusions: ExclusionCounts
     ) -> list[ShardSample]:
         if loaded.image is None:
-            account.add(loaded.cause, f"{sample.key}: {loaded.detail}" if loaded.detail else sample.key)
+            exclusions.add(loaded.cause, f"{sample.key}: {loaded.detail}" if loaded.detail else sample.key)
             return []
         if self.settings.crops or (sample.is_crop and not self.settings.redetect):
             return [self._passthrough_row(sample, loaded, source)]
         keep_all = self.settings.all_faces and not sample.mask.any() and not sample.action_units
         faces, cause = self._find(sample, loaded, all_faces=keep_all)
         if not faces:
-            account.add(cause, sample.key)
+            exclusions.add(cause, sample.key)
         rows = []
         for number, face in enumerate(faces, start=1):
             try:
                 rows.append(self._face_row(sample, loaded, source, face=face, number=number if keep_all else 0))
             except InputError as error:
-                account.add("face cannot be cropped", f"{sample.key}: {error}")
+                exclusions.add("face cannot be cropped", f"{sample.key}: {error}")
         return rows
 
     def _find(self, sample: RawSample, loaded: LoadedPicture, *, all_faces: bool) -> tuple[list[Face], str]:

@@ -235,9 +235,9 @@ def write_manifest(
     shards: Sequence[ShardFile],
     settings: Mapping[str, Any],
     versions: Mapping[str, str],
-    account: Mapping[str, Mapping[str, Any]],
+    per_source: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Collect the shards' rows into the two manifest files; `account` has further entries per source.
+    """Collect the shards' rows into the two manifest files; `per_source` has further entries per source.
 
     Returns the content of manifest.json. It is written last: without it a folder counts as unfinished.
     """
@@ -260,7 +260,7 @@ def write_manifest(
         "action_units": list(ACTION_UNITS),
         "settings": dict(settings),
         "versions": dict(versions),
-        "sources": {name: {**counts.of(name), **account[name]} for name in sorted(account)},
+        "sources": {name: {**counts.of(name), **per_source[name]} for name in sorted(per_source)},
         "shards": [
             {"file": s.file, "source": s.source, "num_rows": s.num_rows, "num_bytes": s.num_bytes, "sha256": s.sha256}
             for s in shards

@@ -55,7 +55,7 @@ class _FaceSetFiller:
     def __init__(self, spec: LoaderSpec) -> None:
         faces, model = spec.faces, spec.model
         self._faces, self._model, self._on_device = faces, model, spec.on_device and faces.pictures is None
-        self._labels = (*_LABELS, "taught") if faces.taught is not None else _LABELS
+        self._labels = (*_LABELS, "soft_targets") if faces.soft_targets is not None else _LABELS
         self._reader = None if faces.pictures is not None else BlockReader(faces, model)
         # copying is limited by memory bandwidth, which a few threads saturate
         self.threads = spec.workers if self._reader is not None else min(4, num_cores())

@@ -31,7 +31,7 @@ class Batch:
     mask: torch.Tensor  # bool[B, 6]
     au_targets: torch.Tensor  # float[B, 46], in the order of data.store.shards.ACTION_UNITS
     au_mask: torch.Tensor  # bool[B, 46]
-    taught: torch.Tensor | None = None  # float[B, 6 or 13], soft targets from futures.teachers
+    soft_targets: torch.Tensor | None = None  # float[B, 6 or 13], soft targets from tasks.teachers
 
     def __len__(self) -> int:
         return len(self.pixels)

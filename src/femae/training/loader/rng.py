@@ -110,9 +110,9 @@ class RandomKeys:
         return mix_seed(self._seed, "one", int(purpose)) / 2**63
 
     @staticmethod
-    def beta(chance: torch.Tensor, alpha: float) -> torch.Tensor:
+    def beta(number: torch.Tensor, alpha: float) -> torch.Tensor:
         """Uniform float[...] in 0..1 -> float[...], Beta(alpha, alpha) by linear interpolation of its quantiles."""
-        table = beta_quantiles(alpha, chance.device)
-        position = chance * _QUANTILES
+        table = beta_quantiles(alpha, number.device)
+        position = number * _QUANTILES
         below = position.long().clamp_(max=_QUANTILES - 1)
         return torch.lerp(table[below], table[below + 1], position - below)

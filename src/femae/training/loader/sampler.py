@@ -22,16 +22,16 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
-def row_weights(shown: npt.NDArray[np.float32], *, balance: float, source_weight: Floats | None = None) -> Floats:
-    """Sampling weights f64[N] with mean 1, from targets `shown` f32[N, C] (unknown ones 0).
+def row_weights(targets: npt.NDArray[np.float32], *, balance: float, source_weight: Floats | None = None) -> Floats:
+    """Sampling weights f64[N] with mean 1, from `targets` f32[N, C] (unknown ones 0).
 
     A row's weight is the mean of `column total ** -balance` over the columns, weighted by its targets; what a row's
     targets leave of 1 belongs to a column `none of these`. It is multiplied by source_weight f64[N].
     """
-    weights = np.ones(len(shown))
+    weights = np.ones(len(targets))
     if balance > 0:
-        none = np.clip(1 - shown.sum(1, keepdims=True), 0, 1)
-        full = np.concatenate([shown, none], 1).astype(np.float64)
+        none = np.clip(1 - targets.sum(1, keepdims=True), 0, 1)
+        full = np.concatenate([targets, none], 1).astype(np.float64)
         rarity = np.maximum(full.sum(0), 1) ** -balance
         weights = (full * rarity).sum(1) / np.maximum(full.sum(1), 1e-9)
     if source_weight is not None:

@@ -102,7 +102,7 @@ class FaceSet:
     au_mask: Bools  # bool[N, 46]
     fold: npt.NDArray[np.int8]  # i8[N], -1: none
     pictures: npt.NDArray[np.uint8] | None = None  # u8[N, C, S, S]; None: read on demand
-    taught: Floats | None = None  # f32[N, 6 or 13], soft targets from tasks.teachers
+    soft_targets: Floats | None = None  # f32[N, 6 or 13], soft targets from tasks.teachers
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -135,7 +135,7 @@ class FaceSet:
     def select(self, chosen: Any) -> "FaceSet":
         """The subset of a bool mask or of ascending row numbers."""
         numbers = np.flatnonzero(chosen) if np.asarray(chosen).dtype == np.bool_ else np.asarray(chosen, np.int64)
-        names = [*_LABELS, "fold", *(name for name in ("pictures", "taught") if getattr(self, name) is not None)]
+        names = [*_LABELS, "fold", *(name for name in ("pictures", "soft_targets") if getattr(self, name) is not None)]
         columns: dict[str, Any] = {name: _take(getattr(self, name), numbers) for name in names}
         return replace(self, rows=self.rows.keep(numbers), **columns)
 

@@ -168,7 +168,7 @@ def _sampling_weights(task: Task) -> np.ndarray | None:
         source = np.array([data.source_weights.get(name, 1.0) for name in names])[codes]
     if data.balance == 0 and source is None:
         return None
-    return row_weights(task.shown(), balance=data.balance, source_weight=source)
+    return row_weights(task.balance_targets(), balance=data.balance, source_weight=source)
 
 
 def _settings_fingerprint(task: Task) -> str:

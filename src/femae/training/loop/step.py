@@ -84,9 +84,9 @@ class TrainStep:
         for piece, (first, count) in enumerate(spans):
             batch = next(pieces)
             draws = RandomKeys(seed, first=first, count=count, device=fabric.device)
-            chances = draws.uniform(DrawPurpose.PATHS, len(self.drop_paths)).unbind(1)
-            for drop_path, chance in zip(self.drop_paths, chances, strict=True):
-                drop_path.chances = chance
+            uniforms = draws.uniform(DrawPurpose.PATHS, len(self.drop_paths)).unbind(1)
+            for drop_path, numbers in zip(self.drop_paths, uniforms, strict=True):
+                drop_path.uniforms = numbers
             is_last = piece + 1 == len(spans)  # only the last piece synchronises gradients between processes
             with fabric.no_backward_sync(self.forward, enabled=not is_last and fabric.world_size > 1):
                 output = self.task.loss(self.forward, batch, draws=draws, progress=progress)

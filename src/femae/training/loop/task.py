@@ -53,7 +53,7 @@ class Task(Protocol):
     @property
     def val_set(self) -> FaceSet: ...
 
-    def shown(self) -> npt.NDArray[np.float32]:
+    def balance_targets(self) -> npt.NDArray[np.float32]:
         """Targets f32[N, C] of the training rows (unknown ones 0), for drawing rare labels more often."""
         ...
 

@@ -23,10 +23,10 @@ from femae.training.loop.cost import example_inputs
 from femae.training.loop.scores import scores_table
 from femae.training.loop.task import Constants, Evaluation, StepOutput, normalise
 from femae.training.tasks.augment import make_augment
-from femae.training.tasks.init_weights import freeze_parameters, start_emotion_head, start_encoder
+from femae.training.tasks.init_weights import freeze_parameters, init_emotion_head, init_encoder
 from femae.training.tasks.losses import weighted_bce
 
-__all__ = ["AuTask", "au_columns", "judge_units", "loss_weights"]
+__all__ = ["AuTask", "au_columns", "evaluate_units", "loss_weights"]
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -61,7 +61,7 @@ def au_columns(names: tuple[str, ...], faces: FaceSet) -> list[int]:
     return [int(unit) for unit in units]
 
 
-def judge_units(probs: Floats, targets: Floats, mask: Bools, *, names: tuple[str, ...]) -> dict[str, Any]:
+def evaluate_units(probs: Floats, targets: Floats, mask: Bools, *, names: tuple[str, ...]) -> dict[str, Any]:
     """Binary F1 at 0.5 of each unit over the rows where it is known, and their mean (Aff-Wild2's metric)."""
     values = binary_f1(probs, targets=targets, mask=mask)
     f1 = {name: float(values[j]) for j, name in enumerate(names) if mask[:, j].any()}
@@ -94,14 +94,14 @@ class AuTask:
         self.kept = read_info(config.init.weights) if config.init.head == "keep" and config.init.weights else None
         outputs = self.kept.outputs if self.kept else ()
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
-        self.start = start_encoder(self.model.encoder, config.init)
+        self.start = init_encoder(self.model.encoder, config.init)
         freeze_parameters(self.model, config.init)
         if self.model.head is not None:
-            start_emotion_head(self.model.head, outputs=outputs, init=config.init)
+            init_emotion_head(self.model.head, outputs=outputs, init=config.init)
             self.model.head.requires_grad_(False)
         self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
-    def shown(self) -> Floats:
+    def balance_targets(self) -> Floats:
         mask = self.train_set.au_mask[:, self.units]
         return np.where(mask, self.train_set.au_targets[:, self.units], np.float32(0))
 
@@ -124,7 +124,7 @@ class AuTask:
     def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         probs = collected["au_probs"]
         faces = self.val_set
-        log = judge_units(probs, faces.au_targets[:, self.units], faces.au_mask[:, self.units], names=self.names)
+        log = evaluate_units(probs, faces.au_targets[:, self.units], faces.au_mask[:, self.units], names=self.names)
         table = scores_table(faces, au_probs=probs, au_names=self.names)
         return Evaluation(score=log["macro_f1"], log=log, tables={"scores.parquet": table})
 

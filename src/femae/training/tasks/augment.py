@@ -16,28 +16,28 @@ import torch.nn.functional as F
 from femae.config.train import AugmentConfig
 from femae.training.loader.rng import DrawPurpose, RandomKeys, normals, uniforms
 
-__all__ = ["augment_batch", "draw_chances", "make_augment"]
+__all__ = ["augment_batch", "draw_uniforms", "make_augment"]
 
 _DRAW_NAMES: Final = tuple(
     "angle zoom stretch flip shift_x shift_y soften sharpen sharpened gamma contrast brightness saturation hue "
     "erase_area erase_aspect erase_x erase_y erased noise".split()
 )
 _GRAY: Final = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale
-Chances = dict[str, torch.Tensor]  # uniform random numbers float[B, 1, 1, 1] in 0..1, by what they decide
+Uniforms = dict[str, torch.Tensor]  # uniform random numbers float[B, 1, 1, 1] in 0..1, by what they decide
 
 
-def _uniform(chance: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _uniform(number: torch.Tensor, low: float, high: float) -> torch.Tensor:
     """Map 0..1 to low..high."""
-    return low + (high - low) * chance
+    return low + (high - low) * number
 
 
-def _symmetric(chance: torch.Tensor, reach: float) -> torch.Tensor:
+def _symmetric(number: torch.Tensor, reach: float) -> torch.Tensor:
     """Map 0..1 to -reach..reach."""
-    return (2 * chance - 1) * reach
+    return (2 * number - 1) * reach
 
 
-def _affine(pixels: torch.Tensor, config: AugmentConfig, chances: Chances, size: int) -> torch.Tensor:
-    flat = {name: chance.flatten() for name, chance in chances.items()}
+def _affine(pixels: torch.Tensor, config: AugmentConfig, uniforms: Uniforms, size: int) -> torch.Tensor:
+    flat = {name: number.flatten() for name, number in uniforms.items()}
     angle = _symmetric(flat["angle"], math.radians(config.rotation_deg))
     zoom = torch.exp(_uniform(flat["zoom"], math.log(config.scale_min), math.log(config.scale_max)))
     stretch = torch.exp(_symmetric(flat["stretch"], config.stretch))
@@ -56,11 +56,11 @@ def _blur(pixels: torch.Tensor, factor: int) -> torch.Tensor:
     return F.interpolate(small, size=size, mode="bilinear", align_corners=False)
 
 
-def _soften(pixels: torch.Tensor, probability: float, chance: torch.Tensor) -> torch.Tensor:
+def _soften(pixels: torch.Tensor, probability: float, uniform: torch.Tensor) -> torch.Tensor:
     """Reduce the resolution of some pictures to a half or a third, as of small faces in films."""
     softened = pixels
     for number, factor in enumerate((2, 3)):
-        chosen = (chance >= number * probability / 2) & (chance < (number + 1) * probability / 2)
+        chosen = (uniform >= number * probability / 2) & (uniform < (number + 1) * probability / 2)
         if pixels.device.type == "cpu" and not torch.compiler.is_compiling():  # nonzero does not synchronise here
             rows = chosen.flatten().nonzero()[:, 0]
             softened = softened.index_copy(0, rows, _blur(pixels[rows], factor)) if len(rows) else softened
@@ -75,12 +75,12 @@ def _sharpen(pixels: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     return (pixels + strength * (pixels - mean)).clamp(0, 1)
 
 
-def _adjust_light(pixels: torch.Tensor, config: AugmentConfig, chances: Chances) -> torch.Tensor:
+def _adjust_light(pixels: torch.Tensor, config: AugmentConfig, uniforms: Uniforms) -> torch.Tensor:
     if config.gamma:
-        pixels = torch.exp(pixels.clamp(0.002, 1).log() * torch.exp(_symmetric(chances["gamma"], config.gamma)))
-    contrast = torch.exp(_symmetric(chances["contrast"], config.contrast))
+        pixels = torch.exp(pixels.clamp(0.002, 1).log() * torch.exp(_symmetric(uniforms["gamma"], config.gamma)))
+    contrast = torch.exp(_symmetric(uniforms["contrast"], config.contrast))
     mean = pixels.mean((1, 2, 3), keepdim=True)
-    offset = mean - mean * contrast + _symmetric(chances["brightness"], config.brightness)
+    offset = mean - mean * contrast + _symmetric(uniforms["brightness"], config.brightness)
     return torch.addcmul(offset, pixels, contrast).clamp(0, 1)
 
 
@@ -105,42 +105,42 @@ def _shift_hue(pixels: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     return torch.cat(channels, 1)
 
 
-def _erase(pixels: torch.Tensor, probability: float, chances: Chances) -> torch.Tensor:
+def _erase(pixels: torch.Tensor, probability: float, uniforms: Uniforms) -> torch.Tensor:
     """Cover a random rectangle (2 to 15 % of the area) with the picture's mean."""
     height, width = pixels.shape[-2:]
-    area = _uniform(chances["erase_area"], 0.02, 0.15)
-    aspect = torch.exp(_symmetric(chances["erase_aspect"], 0.7))
-    y = (torch.arange(height, device=pixels.device) + 0.5)[:, None] / height - chances["erase_y"]  # [B, 1, H, 1]
-    x = (torch.arange(width, device=pixels.device) + 0.5) / width - chances["erase_x"]  # [B, 1, 1, W]
-    rows = (y.abs() < (area * aspect).sqrt() / 2) & (chances["erased"] < probability)
+    area = _uniform(uniforms["erase_area"], 0.02, 0.15)
+    aspect = torch.exp(_symmetric(uniforms["erase_aspect"], 0.7))
+    y = (torch.arange(height, device=pixels.device) + 0.5)[:, None] / height - uniforms["erase_y"]  # [B, 1, H, 1]
+    x = (torch.arange(width, device=pixels.device) + 0.5) / width - uniforms["erase_x"]  # [B, 1, 1, W]
+    rows = (y.abs() < (area * aspect).sqrt() / 2) & (uniforms["erased"] < probability)
     box = rows & (x.abs() < (area / aspect).sqrt() / 2)
     return torch.where(box, pixels.mean((1, 2, 3), keepdim=True), pixels)
 
 
-def draw_chances(keys: torch.Tensor) -> Chances:
+def draw_uniforms(keys: torch.Tensor) -> Uniforms:
     """The random numbers that decide the augmentation of each picture, from keys i64[B] of RandomKeys."""
     drawn = uniforms(keys, DrawPurpose.AUGMENT, len(_DRAW_NAMES))[:, :, None, None, None]  # [B, D, 1, 1, 1]
     return dict(zip(_DRAW_NAMES, drawn.unbind(1), strict=True))
 
 
 def _augment(pictures: torch.Tensor, keys: torch.Tensor, config: AugmentConfig, size: int) -> torch.Tensor:
-    chances = draw_chances(keys)
-    pixels = _affine(pictures.float() / 255, config, chances, size)
+    uniforms = draw_uniforms(keys)
+    pixels = _affine(pictures.float() / 255, config, uniforms, size)
     if config.soften:
-        pixels = _soften(pixels, config.soften, chances["soften"])
+        pixels = _soften(pixels, config.soften, uniforms["soften"])
     if config.sharpen:
-        pixels = _sharpen(pixels, 2 * chances["sharpen"] * (chances["sharpened"] < config.sharpen))
-    pixels = _adjust_light(pixels, config, chances)
+        pixels = _sharpen(pixels, 2 * uniforms["sharpen"] * (uniforms["sharpened"] < config.sharpen))
+    pixels = _adjust_light(pixels, config, uniforms)
     if pixels.shape[1] == 3 and config.saturation:
         low = max(0.0, 1 - config.saturation)
-        pixels = _saturate(pixels, _uniform(chances["saturation"], low, 1 + config.saturation))
+        pixels = _saturate(pixels, _uniform(uniforms["saturation"], low, 1 + config.saturation))
     if pixels.shape[1] == 3 and config.hue:
-        pixels = _shift_hue(pixels, _symmetric(chances["hue"], config.hue))
+        pixels = _shift_hue(pixels, _symmetric(uniforms["hue"], config.hue))
     if config.erase:
-        pixels = _erase(pixels, config.erase, chances)
+        pixels = _erase(pixels, config.erase, uniforms)
     if config.noise:
         noise = normals(keys, DrawPurpose.NOISE, *pixels.shape[1:])
-        pixels = torch.addcmul(pixels, noise, config.noise * chances["noise"]).clamp(0, 1)
+        pixels = torch.addcmul(pixels, noise, config.noise * uniforms["noise"]).clamp(0, 1)
     return pixels
 
 

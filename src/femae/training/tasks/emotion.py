@@ -25,10 +25,10 @@ from femae.training.loader.sets import load_sets
 from femae.training.loop.cost import example_inputs
 from femae.training.loop.scores import scores_table
 from femae.training.loop.task import Constants, Evaluation, StepOutput, normalise
-from femae.training.tasks.au import au_columns, judge_units, loss_weights
+from femae.training.tasks.au import au_columns, evaluate_units, loss_weights
 from femae.training.tasks.augment import make_augment
 from femae.training.tasks.expression import fit_expression
-from femae.training.tasks.init_weights import freeze_parameters, start_emotion_head, start_encoder, start_head
+from femae.training.tasks.init_weights import freeze_parameters, init_emotion_head, init_encoder, init_head
 from femae.training.tasks.losses import cross_entropy_six, weighted_bce
 from femae.training.tasks.mixup import draw_mix
 from femae.training.tasks.teachers import (
@@ -40,13 +40,13 @@ from femae.training.tasks.teachers import (
     soft_targets,
 )
 
-__all__ = ["EmotionTask", "judge_emotions"]
+__all__ = ["EmotionTask", "evaluate_emotions"]
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 
-def judge_emotions(probs: Floats, targets: Floats, mask: Bools) -> dict[str, Any]:
+def evaluate_emotions(probs: Floats, targets: Floats, mask: Bools) -> dict[str, Any]:
     """F1 of the largest of six probabilities against the top emotion, and macro-F1 of compounds against the top pair.
 
     Rows without a clear top do not count (metrics/hard_labels.py), nor do compounds with fewer than three rows.
@@ -100,13 +100,13 @@ class EmotionTask:
         self._constants = Constants(weights=weights, pos_weights=pos_weights, units=units, au_weights=ones)
         outputs = (*EMOTIONS, NO_EXPRESSION) if config.softmax_weight > 0 else EMOTIONS
         self.model = FaceModel(config.model, outputs=outputs, au_names=self.names)
-        self.start = start_encoder(self.model.encoder, config.init)
+        self.start = init_encoder(self.model.encoder, config.init)
         if config.init.head == "keep":
             assert self.model.head is not None
-            start_emotion_head(self.model.head, outputs=self.model.outputs, init=config.init)
+            init_emotion_head(self.model.head, outputs=self.model.outputs, init=config.init)
         freeze_parameters(self.model, config.init)
         if self.model.au_head is not None:
-            start_head(self.model.au_head, au_names=self.names, init=config.init)
+            init_head(self.model.au_head, au_names=self.names, init=config.init)
             self.model.au_head.requires_grad_(config.au_head == "joint")
         # rule of the column `expression`; never fitted to test pictures
         self.expression: ExpressionParams | None = None
@@ -139,9 +139,9 @@ class EmotionTask:
             if writes:
                 with replacing(path) as partial, partial.open("wb") as file:
                     np.save(file, logits)
-        self.train_set = replace(self.train_set, taught=soft_targets(logits))
+        self.train_set = replace(self.train_set, soft_targets=soft_targets(logits))
 
-    def shown(self) -> Floats:
+    def balance_targets(self) -> Floats:
         return np.where(self.train_set.mask, self.train_set.targets, np.float32(0))
 
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:
@@ -159,8 +159,8 @@ class EmotionTask:
         if self.units and config.au_weight > 0:
             parts["loss_au"] = weighted_bce(output.au_logits, au_targets, au_mask, weights=constants["au_weights"])
             total = total + config.au_weight * parts["loss_au"]
-        if batch.taught is not None:
-            taught = batch.taught if mix is None else mix.targets(batch.taught)
+        if batch.soft_targets is not None:
+            taught = batch.soft_targets if mix is None else mix.targets(batch.soft_targets)
             parts["loss_distill"] = soft_target_loss(output.logits, taught, softmax_weight=config.softmax_weight)
             total = total + config.distill.weight * parts["loss_distill"]
         elif self.teacher is not None:
@@ -195,10 +195,10 @@ class EmotionTask:
 
     def evaluate(self, collected: Mapping[str, npt.NDArray[Any]]) -> Evaluation:
         faces, probs = self.val_set, collected["probs"]
-        log = {"loss": float(collected["loss"].mean())} | judge_emotions(probs, faces.targets, faces.mask)
+        log = {"loss": float(collected["loss"].mean())} | evaluate_emotions(probs, faces.targets, faces.mask)
         if self.units:
             au_targets, au_mask = faces.au_targets[:, self.units], faces.au_mask[:, self.units]
-            log["au"] = judge_units(collected["au_probs"], au_targets, au_mask, names=self.names)
+            log["au"] = evaluate_units(collected["au_probs"], au_targets, au_mask, names=self.names)
         if self._fits_expression:
             outputs = np.concatenate([probs, collected["none_probs"]], axis=1)
             answers = top_expression(faces.targets, pairs=emotion_indices(ABAW_COMPOUNDS), mask=faces.mask)

@@ -11,7 +11,7 @@ from femae.models.keymap import LoadReport, load_encoder, read_checkpoint
 from femae.models.weights import WEIGHTS_NAME, load_model
 from femae.shipped import shipped
 
-__all__ = ["freeze_parameters", "start_emotion_head", "start_encoder", "start_head"]
+__all__ = ["freeze_parameters", "init_emotion_head", "init_encoder", "init_head"]
 
 
 def _weights_file(path: Path) -> Path:
@@ -22,7 +22,7 @@ def _weights_file(path: Path) -> Path:
     return file
 
 
-def start_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
+def init_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
     """Load init.weights into an encoder; None without init.weights. Raises ModelError when they do not fit."""
     if init.weights is None:
         return None
@@ -33,7 +33,7 @@ def start_encoder(encoder: Any, init: InitConfig) -> LoadReport | None:
     return load_encoder(encoder, tensors, name=str(file))
 
 
-def start_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitConfig) -> None:
+def init_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitConfig) -> None:
     """Copy the emotion head of init.weights. Raises ModelError when it has none or other outputs."""
     if init.weights is None:
         raise ModelError("init.head keep needs init.weights: the run whose head is kept")
@@ -48,7 +48,7 @@ def start_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitC
     head.load_state_dict(source.state_dict())
 
 
-def start_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:
+def init_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:
     """Copy the AU head of init.weights. Raises ModelError when it has none or other units."""
     assert init.weights is not None
     model, info = load_model(init.weights)

@@ -66,9 +66,9 @@ def draw_mix(
     count, device = len(targets), targets.device
     if config.alpha == 0 or count < 2:
         return None
-    chance, restriction, rank = draws.uniform(DrawPurpose.MIXUP, 3).unbind(1)
+    number, restriction, rank = draws.uniform(DrawPurpose.MIXUP, 3).unbind(1)
     halves = draws.one(DrawPurpose.MIXUP) < config.cutmix
-    lam = torch.full((count,), 0.5, device=device) if halves else draws.beta(chance, config.alpha)
+    lam = torch.full((count,), 0.5, device=device) if halves else draws.beta(number, config.alpha)
     own = torch.arange(count, device=device)
     partner = (own ^ 1).clamp(max=count - 1)
     phase = min(int(progress * len(config.compound_share)), len(config.compound_share) - 1)

@@ -21,7 +21,7 @@ from femae.training.loader.sets import load_sets
 from femae.training.loop.cost import example_inputs
 from femae.training.loop.task import Evaluation, StepOutput, normalise
 from femae.training.tasks.augment import make_augment
-from femae.training.tasks.init_weights import freeze_parameters, start_encoder
+from femae.training.tasks.init_weights import freeze_parameters, init_encoder
 
 __all__ = ["PretrainTask"]
 
@@ -41,11 +41,11 @@ class PretrainTask:
         self.model = MaskedAutoencoder(
             config.model, decoder=config.decoder, mask_ratio=config.mask_ratio, norm_pix_loss=config.norm_pix_loss
         )
-        self.start = start_encoder(self.model.encoder, config.init)
+        self.start = init_encoder(self.model.encoder, config.init)
         freeze_parameters(self.model, config.init)
         self._augment = make_augment(config.augment, size=config.model.image_size, compiled=config.run.compile)
 
-    def shown(self) -> npt.NDArray[np.float32]:
+    def balance_targets(self) -> npt.NDArray[np.float32]:
         return np.zeros((len(self.train_set), 0), np.float32)
 
     def loss(self, forward: Callable[..., Any], batch: Batch, *, draws: RandomKeys, progress: float) -> StepOutput:

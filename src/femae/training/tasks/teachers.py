@@ -178,15 +178,15 @@ def soft_targets(logits: Floats) -> Floats:
     return np.concatenate([six, powers / powers.sum(axis=1, keepdims=True)], axis=1).astype(np.float32)
 
 
-def soft_target_loss(logits: torch.Tensor, taught: torch.Tensor, *, softmax_weight: float) -> torch.Tensor:
+def soft_target_loss(logits: torch.Tensor, targets: torch.Tensor, *, softmax_weight: float) -> torch.Tensor:
     """Cross-entropy float[] with soft targets: binary over six emotions, plus softmax over seven classes.
 
-    logits float[B, 6 or 7], taught float[B, 6 or 13] of soft_targets.
+    logits float[B, 6 or 7], targets float[B, 6 or 13] as soft_targets() returns them.
     """
     logits = logits.float()
-    loss = F.binary_cross_entropy_with_logits(logits[:, :_NUM], taught[:, :_NUM])
-    if softmax_weight > 0 and taught.shape[1] > _NUM:
-        loss = loss - softmax_weight * (taught[:, _NUM:] * F.log_softmax(logits, 1)).sum(1).mean()
+    loss = F.binary_cross_entropy_with_logits(logits[:, :_NUM], targets[:, :_NUM])
+    if softmax_weight > 0 and targets.shape[1] > _NUM:
+        loss = loss - softmax_weight * (targets[:, _NUM:] * F.log_softmax(logits, 1)).sum(1).mean()
     return loss
 
 
