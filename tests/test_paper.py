@@ -86,7 +86,7 @@ def test_each_way_through_the_code_has_at_most_twelve_stops() -> None:
         assert numbers == list(range(1, len(numbers) + 1)) and 5 <= len(numbers) <= 12
 
 
-def test_every_room_says_what_lives_there() -> None:
+def test_every_package_says_what_lives_there() -> None:
     for init in (ROOT / "src/femae").rglob("*/__init__.py"):
         text = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8")))
         assert text and len(text) > 60, init

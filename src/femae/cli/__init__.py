@@ -13,7 +13,7 @@ _COMMANDS = {
     "predict": "films, pictures or folders of them -> compound expressions per frame, as a table",
     "demo": "the same on a clip that a package brings along",
     "webcam": "the same live, in a window, from a camera, a stream or a film",
-    "app": "a page in your browser: drop a film, look at the result, take the table home",
+    "app": "a page in your browser: drop a film, look at the result, download the table",
     "models": "the available models: size, training data, figures, terms",
     "report": "a table of predictions, or a training run -> a page to look at, or figures for print",
     "data": "any data set -> face crops in Parquet shards",
