@@ -28,7 +28,7 @@ from femae.models.face import FaceModel
 from femae.models.weights import WeightsInfo, load_model, read_info, save_weights
 from femae.shipped import shipped
 from femae.training.tasks.expression import fit_expression_to_tables
-from femae.training.tasks.init_weights import start_encoder
+from femae.training.tasks.init_weights import init_encoder
 
 TINY = ModelConfig(image_size=32, patch_size=8, embed_dim=16, depth=1, num_heads=1, stem="patch")
 
@@ -218,7 +218,7 @@ def test_weights_to_pass_on_and_the_encoder_to_train_from(
     (tmp_path / "usual").touch()
     assert whole.stat().st_mode == (tmp_path / "usual").stat().st_mode  # the usual permissions of a new file
     encoder = FaceModel(TINY).encoder
-    report = start_encoder(encoder, InitConfig(weights=part))
+    report = init_encoder(encoder, InitConfig(weights=part))
     assert report is not None and not report.fresh
     expected = load_model(run)[0].encoder.state_dict()  # type: ignore[union-attr]
     assert all(torch.equal(value, expected[name]) for name, value in encoder.state_dict().items())
@@ -255,7 +255,7 @@ def test_a_shipped_start_is_named_by_the_package() -> None:
         shipped(Path("femae:encoder-xyz"), suffixes=(".safetensors",))
     for name in ("encoder-mae", "encoder-au"):
         encoder = FaceModel(ModelConfig()).encoder
-        report = start_encoder(encoder, InitConfig(weights=Path(f"femae:{name}")))
+        report = init_encoder(encoder, InitConfig(weights=Path(f"femae:{name}")))
         assert report is not None and not report.resampled
         assert len(report.loaded) > 80
 
