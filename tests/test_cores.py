@@ -29,6 +29,9 @@ def test_a_process_bound_to_one_core_uses_one() -> None:
         ("0::/", {"cpu.max": "1600000 100000"}, 8),
         ("0::/", {}, 8),
         ("0::/", {"cpu.max": "nonsense"}, 8),
+        ("0::/", {"cpu.max": "100000 0"}, 8),
+        ("nonsense", {"cpu.max": "200000 100000"}, 2),
+        ("0::/ä", {"ä/cpu.max": "200000 100000"}, 2),
         ("0::/a/b", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
         ("0::/a/b", {"cpu.max": "100000 100000", "a/b/cpu.max": "400000 100000"}, 1),
         (
@@ -46,7 +49,7 @@ def test_a_process_bound_to_one_core_uses_one() -> None:
 def test_limits_of_containers(
     own: str, files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own").write_text(own + "\n")
+    (tmp_path / "own").write_text(own + "\n", "utf-8")
     for name, text in files.items():
         path = tmp_path / "groups" / name
         path.parent.mkdir(parents=True, exist_ok=True)

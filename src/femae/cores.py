@@ -24,12 +24,12 @@ def num_cores() -> int:
 def _quota(groups: Path, own_groups: Path) -> float:
     """The smallest CPU quota, in cores, of this process's control groups and their parents; inf without a limit."""
     try:
-        lines = own_groups.read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
+        lines = own_groups.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
         return math.inf
     least = math.inf
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = groups / controllers if controllers else groups  # cgroup v1 has a tree for each set of controllers
@@ -49,5 +49,5 @@ def _limit_of(group: Path) -> float:
         else:
             quota, period = ((group / f"cpu.cfs_{name}_us").read_text("ascii") for name in ("quota", "period"))
         return int(quota) / int(period) if int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no such file, or the quota is "max"
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or the quota is "max"
         return math.inf
