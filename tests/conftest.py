@@ -12,7 +12,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: what one of 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if hasattr(os, "sched_setaffinity"):
         _worker, _count = int(os.environ["PYTEST_XDIST_WORKER"][2:]), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[_worker::_count])
+        _cores = sorted(os.sched_getaffinity(0))  # perhaps fewer than there are workers
+        os.sched_setaffinity(0, _cores[_worker % len(_cores) :: _count])
 
 import shutil
 import threading

@@ -18,13 +18,13 @@ def num_cores() -> int:
     Kubernetes and SLURM), rounded up.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(affinity, _quota(_GROUPS, _OWN_GROUPS))))
+    return max(1, math.ceil(min(affinity, _quota())))
 
 
-def _quota(groups: Path, own_groups: Path) -> float:
+def _quota() -> float:
     """The smallest CPU quota, in cores, of this process's control groups and their parents; inf without a limit."""
     try:
-        lines = own_groups.read_text("utf-8", "surrogateescape").splitlines()
+        lines = _OWN_GROUPS.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:
         return math.inf
     least = math.inf
@@ -32,7 +32,7 @@ def _quota(groups: Path, own_groups: Path) -> float:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        root = groups / controllers if controllers else groups  # cgroup v1 has a tree for each set of controllers
+        root = _GROUPS / controllers  # cgroup v1 has a tree for each set of controllers
         folder = root / path.lstrip("/")
         for group in (folder, *folder.parents):
             least = min(least, _limit_of(group))
