@@ -28,7 +28,7 @@ from femae.training.loop.task import Constants, Evaluation, StepOutput, normalis
 from femae.training.tasks.au import au_columns, evaluate_units, loss_weights
 from femae.training.tasks.augment import make_augment
 from femae.training.tasks.expression import fit_expression
-from femae.training.tasks.init_weights import freeze_parameters, init_emotion_head, init_encoder, init_head
+from femae.training.tasks.init_weights import freeze_parameters, init_au_head, init_emotion_head, init_encoder
 from femae.training.tasks.losses import cross_entropy_six, weighted_bce
 from femae.training.tasks.mixup import draw_mix
 from femae.training.tasks.teachers import (
@@ -106,7 +106,7 @@ class EmotionTask:
             init_emotion_head(self.model.head, outputs=self.model.outputs, init=config.init)
         freeze_parameters(self.model, config.init)
         if self.model.au_head is not None:
-            init_head(self.model.au_head, au_names=self.names, init=config.init)
+            init_au_head(self.model.au_head, au_names=self.names, init=config.init)
             self.model.au_head.requires_grad_(config.au_head == "joint")
         # rule of the column `expression`; never fitted to test pictures
         self.expression: ExpressionParams | None = None

@@ -11,7 +11,7 @@ from femae.models.keymap import LoadReport, load_encoder, read_checkpoint
 from femae.models.weights import WEIGHTS_NAME, load_model
 from femae.shipped import shipped
 
-__all__ = ["freeze_parameters", "init_emotion_head", "init_encoder", "init_head"]
+__all__ = ["freeze_parameters", "init_au_head", "init_emotion_head", "init_encoder"]
 
 
 def _weights_file(path: Path) -> Path:
@@ -48,7 +48,7 @@ def init_emotion_head(head: nn.Linear, *, outputs: tuple[str, ...], init: InitCo
     head.load_state_dict(source.state_dict())
 
 
-def init_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:
+def init_au_head(head: nn.Linear, *, au_names: tuple[str, ...], init: InitConfig) -> None:
     """Copy the AU head of init.weights. Raises ModelError when it has none or other units."""
     assert init.weights is not None
     model, info = load_model(init.weights)
